@@ -27,6 +27,9 @@ enum OptionDefault {
     Integer(Option<i64>),
     Number(Option<f64>),
     Boolean(Option<bool>),
+    /// Of a type that only a newer plugin-api knows, which came to the host with a plugin: the word for the type and
+    /// the default as JSON text. The plugin itself checks the value.
+    Other(&'static str, Option<&'static str>),
 }
 
 impl OptionSpec {
@@ -67,6 +70,7 @@ impl OptionSpec {
             OptionDefault::Integer(_) => "integer",
             OptionDefault::Number(_) => "number",
             OptionDefault::Boolean(_) => "boolean",
+            OptionDefault::Other(kind, _) => kind,
         }
     }
 
@@ -77,7 +81,23 @@ impl OptionSpec {
             OptionDefault::Integer(default) => default.map(Value::from),
             OptionDefault::Number(default) => default.map(Value::from),
             OptionDefault::Boolean(default) => default.map(Value::from),
+            OptionDefault::Other(_, default) => default.and_then(|text| serde_json::from_str(text).ok()),
         }
+    }
+
+    /// An option as a plugin has declared it to the host: the word for its type, and the default as JSON text. The
+    /// texts are leaked, once for each plugin that is loaded.
+    pub(crate) fn declared(name: &str, kind: &str, default: Option<&str>, help: &str) -> Self {
+        let leak = |text: &str| -> &'static str { String::leak(text.to_string()) };
+        let value: Option<Value> = default.and_then(|text| serde_json::from_str(text).ok());
+        let default = match kind {
+            "text" => OptionDefault::Text(value.as_ref().and_then(Value::as_str).map(leak)),
+            "integer" => OptionDefault::Integer(value.as_ref().and_then(Value::as_i64)),
+            "number" => OptionDefault::Number(value.as_ref().and_then(Value::as_f64)),
+            "boolean" => OptionDefault::Boolean(value.as_ref().and_then(Value::as_bool)),
+            _ => OptionDefault::Other(leak(kind), default.map(leak)),
+        };
+        OptionSpec { name: leak(name), default, help: leak(help) }
     }
 }
 
@@ -98,11 +118,7 @@ impl Options {
     /// option that is not declared, has another type, or is missing.
     pub fn check(specs: &[OptionSpec], given: Map<String, Value>) -> Result<Self> {
         if let Some(unknown) = given.keys().find(|key| specs.iter().all(|spec| spec.name != *key)) {
-            let known: Vec<_> = specs.iter().map(|spec| spec.name).collect();
-            return Err(Error::invalid_option(match known.as_slice() {
-                [] => format!("unknown option {unknown:?}: this backend has no options"),
-                _ => format!("unknown option {unknown:?}: this backend knows {}", known.join(", ")),
-            }));
+            return Err(Error::invalid_option(unknown_option(specs, unknown)));
         }
         let mut values = given;
         for spec in specs {
@@ -161,6 +177,104 @@ impl OptionSpec {
             OptionDefault::Integer(_) => value.as_i64().is_some(),
             OptionDefault::Number(_) => value.as_f64().is_some(),
             OptionDefault::Boolean(_) => value.is_boolean(),
+            OptionDefault::Other(..) => true,
+        }
+    }
+}
+
+fn unknown_option(specs: &[OptionSpec], unknown: &str) -> String {
+    let known: Vec<_> = specs.iter().map(|spec| spec.name).collect();
+    if known.is_empty() {
+        return format!("unknown option {unknown:?}: this backend has no options");
+    }
+    let nearest = known.iter().map(|name| (edits(name, unknown), name)).min();
+    let hint = match nearest {
+        Some((distance, name)) if distance <= unknown.chars().count().div_ceil(3) => {
+            format!(" (did you mean {name:?}?)")
+        }
+        _ => String::new(),
+    };
+    format!("unknown option {unknown:?}{hint}: this backend knows {}", known.join(", "))
+}
+
+/// How many letters have to be put in, taken out or replaced to make one word of the other.
+fn edits(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (index, letter) in from.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+        for (column, other) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const SPECS: &[OptionSpec] = &[
+        OptionSpec::text("path", None, "the file"),
+        OptionSpec::integer("page_size", Some(1000), "records to a page"),
+        OptionSpec::number("ratio", Some(0.5), "a ratio"),
+        OptionSpec::boolean("fast", Some(false), "whether to hurry"),
+    ];
+
+    fn check(given: Value) -> Result<Options> {
+        Options::check(SPECS, given.as_object().unwrap().clone())
+    }
+
+    #[test]
+    fn what_is_not_given_has_its_default() {
+        let options = check(json!({"path": "x"})).unwrap();
+        assert_eq!((options.text("path"), options.integer("page_size")), ("x", 1000));
+        assert_eq!((options.number("ratio"), options.boolean("fast")), (0.5, false));
+    }
+
+    #[test]
+    fn what_is_given_counts() {
+        let options = check(json!({"path": "x", "page_size": 5, "ratio": 2, "fast": true})).unwrap();
+        assert_eq!((options.integer("page_size"), options.number("ratio"), options.boolean("fast")), (5, 2.0, true));
+    }
+
+    #[test]
+    fn a_wrong_option_is_named_with_what_was_expected() {
+        for (given, expected) in [
+            (json!({}), "option \"path\" is missing (text: the file)"),
+            (json!({"path": 1}), "option \"path\" is 1, expected text"),
+            (json!({"path": "x", "page_size": 1.5}), "option \"page_size\" is 1.5, expected integer"),
+            (json!({"path": "x", "ratio": "1"}), "option \"ratio\" is \"1\", expected number"),
+            (json!({"path": "x", "fast": 1}), "option \"fast\" is 1, expected boolean"),
+        ] {
+            assert_eq!(check(given).unwrap_err().message(), expected);
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_is_named_with_the_nearest_known_one() {
+        let known = "this backend knows path, page_size, ratio, fast";
+        for (given, hint) in [
+            ("pathh", " (did you mean \"path\"?)"),
+            ("Path", " (did you mean \"path\"?)"),
+            ("pagesize", " (did you mean \"page_size\"?)"),
+            ("page-size", " (did you mean \"page_size\"?)"),
+            ("timeout", ""),
+            ("x", ""),
+        ] {
+            let error = check(json!({given: 1})).unwrap_err();
+            assert_eq!(error.message(), format!("unknown option {given:?}{hint}: {known}"));
+        }
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        for (from, to, count) in [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("ab", "ba", 2), ("ü", "u", 1)]
+        {
+            assert_eq!((edits(from, to), edits(to, from)), (count, count), "{from} {to}");
         }
     }
 }
