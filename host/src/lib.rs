@@ -1,1 +1,20 @@
-//! The host.
+//! A service registry for microservices that talk over ZeroMQ: one host process, storage in plugins.
+//!
+//! Frames come in through [`transport`], become requests in [`protocol`], are answered by the core in [`registry`],
+//! and what has to last goes through [`store`] to a [`plugin`]. [`server`] is the loop that ties them together,
+//! [`serve`] starts it. [`config`] and [`cli`] are what operators see.
+//!
+//! The core knows no sockets, clocks or files; the host knows no SQL; plugins know no sockets.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+mod log;
+pub mod migrate;
+pub mod plugin;
+pub mod protocol;
+pub mod registry;
+pub mod serve;
+pub mod server;
+pub mod store;
+pub mod transport;

@@ -1,2 +1,5 @@
-//! The binary.
-fn main() {}
+//! The program `registry`: everything is in the library, where tests can reach it.
+
+fn main() -> std::process::ExitCode {
+    registry_host::cli::main()
+}

@@ -1,0 +1,256 @@
+//! What can be written on the command line, and the help for it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::EXIT_CODES;
+use super::endpoint::Endpoint;
+
+const ABOUT: &str = "A service registry for ZeroMQ microservices. Without a command it serves.";
+const EXAMPLES: &str = "\
+Examples:
+  registry                                          serve, as ./registry.toml says
+  registry -c /etc/registry.toml -s log.level=debug serve, with another file and a louder log
+  registry register camera 10.0.0.7 7000 --type Camera --keep
+  registry discover Camera --json
+  registry watch register expire
+
+Environment:
+  REGISTRY_SERVER__REQ_PORT and the like            override registry.toml: server.req_port
+  REGISTRY_CONNECT                                  where client commands find the registry
+";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "registry",
+    version,
+    about = ABOUT,
+    after_help = format!("{EXAMPLES}\n{EXIT_CODES}"),
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub serve: Configuration,
+}
+
+/// Where the configuration comes from.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Configuration {
+    /// The configuration file [default: ./registry.toml if it is there]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Override a key of the file and of the environment, such as server.req_port=6556; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// How a client command reaches the registry.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Connection", after_help = EXIT_CODES)]
+pub(super) struct Connection {
+    /// The registry's request port
+    #[arg(long, value_name = "ENDPOINT", env = "REGISTRY_CONNECT", default_value = "tcp://127.0.0.1:5556")]
+    pub connect: Endpoint,
+    /// How long to wait for an answer
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds, allow_negative_numbers = true)]
+    pub timeout: Duration,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the registry (the same as no command)
+    #[command(after_help = EXIT_CODES)]
+    Serve(Configuration),
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Copy all services from one store to another, while no registry runs on either
+    #[command(after_help = format!("\
+Both are configuration files: their [backend] says which store is meant.
+
+Example:
+  registry migrate --from old.toml --to registry.toml
+
+{EXIT_CODES}"))]
+    Migrate {
+        /// The configuration of the store to copy from
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// The configuration of the store to copy to
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// Copy also if there are services in the target, over those with the same id
+        #[arg(long)]
+        merge: bool,
+    },
+    /// List the services, all or those of one type
+    List {
+        /// Only services of this type
+        #[arg(value_name = "TYPE")]
+        service_type: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show one service
+    Get {
+        /// The service's id
+        id: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show one healthy service of a type: another one each time, if there are several
+    Discover {
+        /// The service type; case matters
+        #[arg(value_name = "TYPE")]
+        service_type: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Register a service, and print its id
+    Register {
+        #[command(flatten)]
+        service: Service,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Send a heartbeat for a service, so that it lives for another ttl
+    Renew {
+        /// The service's id
+        id: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Remove a service
+    Deregister {
+        /// The service's id
+        id: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Print what happens to services, one line for each event, as it comes
+    ///
+    /// A restart of the registry is waited out. Standard error says so if changes have been missed, or if the registry
+    /// has come back with another store.
+    Watch {
+        /// Only these events
+        #[arg(value_name = "EVENT", value_enum)]
+        events: Vec<EventType>,
+        /// The registry's event port [default: asked from the registry]
+        #[arg(long = "events", value_name = "ENDPOINT")]
+        endpoint: Option<Endpoint>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Ask whether the registry is well
+    Health {
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show the registry's ports and state
+    Info {
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Stop the registry, if its configuration allows that
+    Stop {
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check everything: the file, the environment, the flags, and the plugin with its options
+    #[command(after_help = EXIT_CODES)]
+    Check(Configuration),
+    /// Show what is in force, and where each value comes from
+    #[command(after_help = EXIT_CODES)]
+    Show {
+        #[command(flatten)]
+        from: Configuration,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A service to be registered.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Service {
+    /// The service's name
+    pub name: String,
+    /// Where it runs: a host name or address
+    pub host: String,
+    /// The port that it listens on
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// The type that others discover it by
+    #[arg(long = "type", value_name = "TYPE")]
+    pub service_type: Option<String>,
+    /// The id; a service that has it is updated [default: made from the name]
+    #[arg(long)]
+    pub id: Option<String>,
+    /// A further type that it answers to; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// Something to say about it; may be repeated
+    #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub metadata: Vec<(String, String)>,
+    /// How long it lives after a heartbeat [default: the registry's, 30]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    pub ttl: Option<Duration>,
+    /// Refuse if another service of the type is registered
+    #[arg(long)]
+    pub singleton: bool,
+    /// Stay, and renew until Ctrl-C or SIGTERM; then deregister
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// A type of event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum EventType {
+    /// A service was registered or changed
+    Register,
+    /// A service was removed by request
+    Deregister,
+    /// A service was removed because no heartbeat came
+    Expire,
+}
+
+impl EventType {
+    /// As it stands in an event.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            EventType::Register => "register",
+            EventType::Deregister => "deregister",
+            EventType::Expire => "expire",
+        }
+    }
+}
+
+/// Longer than anybody waits; a `Duration` panics on much larger numbers.
+const SECONDS_MAX: f64 = 31_536_000.0;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number <= SECONDS_MAX => Ok(Duration::from_secs_f64(number)),
+        _ => Err("expected a number of seconds greater than 0, at most a year".to_string()),
+    }
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
+        _ => Err("expected KEY=VALUE".to_string()),
+    }
+}

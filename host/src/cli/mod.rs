@@ -1,0 +1,108 @@
+//! The command line: `registry` alone runs the host; the other commands look after its configuration, or talk to a
+//! running registry as any client does.
+//!
+//! A failure is printed once, as one line on standard error. Exit codes are the same for all commands, and are part of every `--help`.
+
+mod arguments;
+mod client;
+mod config;
+mod endpoint;
+mod lookup;
+mod output;
+mod register;
+mod status;
+mod table;
+mod watch;
+
+use std::error::Error;
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command, ConfigCommand};
+use client::ClientError;
+use output::Failure;
+
+/// What the exit code says; part of every `--help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the registry refused or found nothing, or the command failed: standard error says why
+  2  wrong usage
+  3  no answer from the registry within the timeout";
+
+/// Runs the command that the arguments of this process ask for.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
+        Command::Serve(from) => {
+            let loaded = crate::config::load(from.config.as_deref(), &from.set)?;
+            crate::serve::run(loaded).map_err(failed)
+        }
+        Command::Config(ConfigCommand::Check(from)) => config::check(&from),
+        Command::Config(ConfigCommand::Show { from, json }) => config::show(&from, json),
+        Command::Migrate { from, to, merge } => {
+            let copied = crate::migrate::run(&from, &to, merge).map_err(failed)?;
+            output::line(&format!("{copied} services copied"))
+        }
+        Command::List { service_type, connection } => wait_for(lookup::list(service_type, &connection)),
+        Command::Get { id, connection } => wait_for(lookup::get(&id, &connection)),
+        Command::Discover { service_type, connection } => wait_for(lookup::discover(&service_type, &connection)),
+        Command::Register { service, connection } => wait_for(register::register(&service, &connection)),
+        Command::Renew { id, connection } => wait_for(register::renew(&id, &connection)),
+        Command::Deregister { id, connection } => wait_for(register::deregister(&id, &connection)),
+        Command::Watch { events, endpoint, connection } => wait_for(watch::watch(&events, endpoint, &connection)),
+        Command::Health { connection } => wait_for(status::health(&connection)),
+        Command::Info { connection } => wait_for(status::info(&connection)),
+        Command::Stop { connection } => wait_for(status::stop(&connection)),
+    }
+}
+
+/// Runs a client command. One thread does: these commands wait for one thing at a time.
+fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(command);
+    // A name look-up may still be waiting on a thread of its own; nobody is interested any more.
+    runtime.shutdown_background();
+    result
+}
+
+/// An error with its causes, in one line. A cause that the error's own text already ends in is not repeated.
+fn failed(error: Box<dyn Error + Send + Sync>) -> Failure {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    Failure::Failed(line)
+}
+
+impl From<crate::config::ConfigError> for Failure {
+    fn from(error: crate::config::ConfigError) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused { .. } => Failure::Failed(error.to_string()),
+            _ => Failure::NoAnswer(error.to_string()),
+        }
+    }
+}

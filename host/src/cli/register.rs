@@ -1,0 +1,146 @@
+//! `register`, `renew`, `deregister`: the life of a service.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::arguments::{Connection, Service};
+use super::client::{Client, ClientError};
+use super::output::{self, Failure};
+
+/// What the registry takes if a request names no ttl.
+const DEFAULT_TTL: Duration = Duration::from_secs(30);
+/// Three heartbeats to a ttl: two may be lost.
+const HEARTBEATS_PER_TTL: u32 = 3;
+/// After a heartbeat that failed, the next one is not put off for longer than this.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Registers a service and prints its id. With `--keep` it stays until a signal comes.
+pub(super) async fn register(service: &Service, connection: &Connection) -> Result<(), Failure> {
+    // Before the service is there, so that no signal can end this without taking the service along.
+    let signals = if service.keep { Some(Signals::new()?) } else { None };
+    let mut client = Client::new(connection);
+    let reply = client.request("register", request(service, service.id.as_deref())).await?;
+    let Some(id) = reply["service_id"].as_str() else {
+        return Err(Failure::NoAnswer(format!("{} sent a reply without a service_id", connection.connect)));
+    };
+    match connection.json {
+        true => output::json(&reply)?,
+        false => output::line(&output::printable(id))?,
+    }
+    match signals {
+        Some(signals) => keep(&mut client, service, id, signals).await,
+        None => Ok(()),
+    }
+}
+
+/// Sends one heartbeat.
+pub(super) async fn renew(id: &str, connection: &Connection) -> Result<(), Failure> {
+    let reply = Client::new(connection).request("renew", json!({ "service_id": id })).await?;
+    done(&reply, &format!("{id} renewed"), connection)
+}
+
+/// Removes a service.
+pub(super) async fn deregister(id: &str, connection: &Connection) -> Result<(), Failure> {
+    let reply = Client::new(connection).request("deregister", json!({ "service_id": id })).await?;
+    done(&reply, &format!("{id} deregistered"), connection)
+}
+
+fn done(reply: &Value, text: &str, connection: &Connection) -> Result<(), Failure> {
+    match connection.json {
+        true => output::json(reply),
+        false => output::line(&output::printable(text)),
+    }
+}
+
+fn request(service: &Service, id: Option<&str>) -> Value {
+    let mut info = json!({ "name": service.name, "host": service.host, "port": service.port });
+    if let Some(id) = id {
+        info["id"] = json!(id);
+    }
+    if let Some(service_type) = &service.service_type {
+        info["type"] = json!(service_type);
+    }
+    if !service.tags.is_empty() {
+        info["tags"] = json!(service.tags);
+    }
+    if !service.metadata.is_empty() {
+        info["metadata"] =
+            service.metadata.iter().map(|(key, value)| (key.clone(), json!(value))).collect::<Map<_, _>>().into();
+    }
+    if service.singleton {
+        info["singleton"] = json!(true);
+    }
+    let mut request = json!({ "service_info": info });
+    if let Some(ttl) = service.ttl {
+        // A whole number as such: not every registry takes a fraction.
+        request["ttl"] = if ttl.subsec_nanos() == 0 { json!(ttl.as_secs()) } else { json!(ttl.as_secs_f64()) };
+    }
+    request
+}
+
+/// Renews until a signal comes, then deregisters. A registry that is away is waited for; one that has forgotten the
+/// service is told again.
+async fn keep(client: &mut Client, service: &Service, id: &str, mut signals: Signals) -> Result<(), Failure> {
+    let interval = service.ttl.unwrap_or(DEFAULT_TTL) / HEARTBEATS_PER_TTL;
+    let seconds = (interval.as_secs_f64() * 1000.0).round() / 1000.0;
+    output::note(&format!("{id} is renewed every {seconds} s until Ctrl-C"));
+    let mut away = false;
+    loop {
+        // Only the pause is cut short by a signal: a registration under way must not arrive after the deregistration.
+        tokio::select! {
+            () = tokio::time::sleep(if away { interval.min(RETRY_AFTER) } else { interval }) => {}
+            () = signals.any() => break,
+        }
+        match heartbeat(client, service, id).await {
+            Ok(news) => {
+                let back = away.then(|| format!("{} answers again", client.endpoint()));
+                news.or(back).iter().for_each(|text| output::note(text));
+                away = false;
+            }
+            // Said once, not with every try.
+            Err(error) if !away => {
+                output::note(&format!("{error}; trying again"));
+                away = true;
+            }
+            Err(_) => {}
+        }
+    }
+    client.request("deregister", json!({ "service_id": id })).await?;
+    output::note(&format!("{id} is deregistered"));
+    Ok(())
+}
+
+/// One heartbeat. Says so if the service had to be registered again.
+async fn heartbeat(client: &mut Client, service: &Service, id: &str) -> Result<Option<String>, ClientError> {
+    match client.request("renew", json!({ "service_id": id })).await {
+        Ok(_) => Ok(None),
+        // An older registry sends no code; what else could it refuse a renewal for?
+        Err(ClientError::Refused { code, .. }) if code.is_empty() || code == "not_found" => {
+            client.request("register", request(service, Some(id))).await?;
+            Ok(Some(format!("the registry did not know {id} any more: it is registered again")))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The signals that end a kept service.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")));
+        Ok(Signals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! `watch`: events, as they come.
+//!
+//! Events are sent once, to whoever is connected. What is missed is not sent again, but it can be noticed: each event
+//! carries a `revision`, which grows by one with every change, and the `epoch` that it counts in. So all events are
+//! subscribed to, whichever are shown, and the registry is asked for its revision when it was away, and now and then
+//! in between, because a connection that has died in silence looks like a quiet day.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tokio::time::MissedTickBehavior;
+use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv, SubSocket, ZmqMessage};
+
+use super::arguments::{Connection, EventType};
+use super::client::{Client, cause};
+use super::endpoint::Endpoint;
+use super::output::{self, Failure};
+use super::table::cell;
+
+/// From one try to reach a registry that is away to the next.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// From one question for the revision to the next.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// Prints events until nobody reads them any more, or for ever. With `shown` empty, all of them.
+pub(super) async fn watch(
+    shown: &[EventType],
+    events: Option<Endpoint>,
+    connection: &Connection,
+) -> Result<(), Failure> {
+    let mut client = Client::new(connection);
+    let mut progress = Progress::default();
+    // The registry must be there once; after that it may come and go.
+    let mut info = Some(client.request("info", json!({})).await?);
+    loop {
+        let known = match info.take() {
+            Some(info) => info,
+            None => wait_for_registry(&mut client).await,
+        };
+        progress.asked(&known).iter().for_each(|news| output::note(news));
+        let endpoint = match &events {
+            Some(endpoint) => endpoint.clone(),
+            None => event_endpoint(&connection.connect, &known)?,
+        };
+        match subscribe(&endpoint, connection.timeout).await {
+            Ok(socket) => {
+                follow(socket, &mut client, &mut progress, shown, connection.json).await?;
+                output::note(&format!("the connection to {endpoint} is lost; waiting for the registry"));
+            }
+            // Gone since it was asked, or back on another port: the next answer tells.
+            Err(error) if progress.connected => output::note(&format!("cannot subscribe to {endpoint}: {error}")),
+            Err(error) => return Err(Failure::NoAnswer(format!("cannot subscribe to {endpoint}: {error}"))),
+        }
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+}
+
+async fn wait_for_registry(client: &mut Client) -> Value {
+    loop {
+        if let Ok(info) = client.request("info", json!({})).await {
+            output::note(&format!("{} answers again", client.endpoint()));
+            return info;
+        }
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+}
+
+fn event_endpoint(connect: &Endpoint, info: &Value) -> Result<Endpoint, Failure> {
+    let port = info["pub_port"].as_u64().and_then(|port| u16::try_from(port).ok());
+    let port = port.ok_or_else(|| Failure::NoAnswer(format!("{connect} does not say its event port: use --events")))?;
+    Ok(connect.with_port(port))
+}
+
+async fn subscribe(endpoint: &Endpoint, timeout: Duration) -> Result<SubSocket, String> {
+    let mut options = SocketOptions::default();
+    options.no_connect_timeout();
+    let mut socket = SubSocket::with_options(options);
+    let subscribed = async {
+        socket.connect(&endpoint.to_string()).await?;
+        socket.subscribe("").await
+    };
+    match tokio::time::timeout(timeout, subscribed).await {
+        Ok(Ok(())) => Ok(socket),
+        Ok(Err(error)) => Err(cause(&error)),
+        Err(_) => Err(format!("no answer within {} s", timeout.as_secs_f64())),
+    }
+}
+
+/// Prints events until the connection is lost.
+async fn follow(
+    mut socket: SubSocket,
+    client: &mut Client,
+    progress: &mut Progress,
+    shown: &[EventType],
+    as_json: bool,
+) -> Result<(), Failure> {
+    progress.connected = true;
+    let mut monitor = socket.monitor();
+    let mut ask = tokio::time::interval_at(tokio::time::Instant::now() + ASK_EVERY, ASK_EVERY);
+    ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = socket.recv() => match message {
+                Ok(message) => print(&message, progress, shown, as_json)?,
+                Err(_) => return Ok(()),
+            },
+            // The socket would connect again by itself, but with pauses that grow to half a minute, and to the old port.
+            event = monitor.next() => if matches!(event, None | Some(SocketEvent::Disconnected(_))) {
+                return Ok(());
+            },
+            _ = ask.tick() => match client.request("info", json!({})).await {
+                Ok(info) => progress.asked_again(&info).iter().for_each(|news| output::note(news)),
+                Err(_) => return Ok(()),
+            },
+        }
+    }
+}
+
+fn print(message: &ZmqMessage, progress: &mut Progress, shown: &[EventType], as_json: bool) -> Result<(), Failure> {
+    let frame = message.iter().last().map(|frame| frame.as_ref()).unwrap_or_default();
+    let Ok(event) = serde_json::from_slice::<Value>(frame) else {
+        output::note("an event was no JSON, and is left out");
+        return Ok(());
+    };
+    progress.seen(&event).iter().for_each(|news| output::note(news));
+    let event_type = event["type"].as_str().unwrap_or_default();
+    match shown.is_empty() || shown.iter().any(|shown| shown.as_str() == event_type) {
+        true if as_json => output::json_line(&event),
+        true => output::line(&describe(&event)),
+        false => Ok(()),
+    }
+}
+
+/// An event in one line: when, what, id, type, where.
+fn describe(event: &Value) -> String {
+    let service = &event["data"]["service_info"];
+    let (when, what) = (event["timestamp"].as_f64().map_or_else(|| "-".to_string(), utc), cell(event.get("type")));
+    let (id, service_type) = (cell(event["data"].get("service_id")), cell(service.get("type")));
+    let (host, port) = (cell(service.get("host")), cell(service.get("port")));
+    format!("{when}  {what:10}  {id}  {service_type}  {host}:{port}")
+}
+
+/// Seconds since 1970 as `2026-11-23T22:54:23Z`.
+fn utc(seconds: f64) -> String {
+    const DAY: i64 = 86_400;
+    // Beyond this, dates have more than four digits.
+    let seconds = seconds.clamp(0.0, 253_402_300_799.0) as i64;
+    let (days, second) = (seconds / DAY, seconds % DAY);
+    // Years are counted from March here, so that the leap day is the last one; eras are 400 years of 146097 days.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, wrapped) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + wrapped;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// How far the history has been seen.
+#[derive(Debug, Default)]
+struct Progress {
+    epoch: Option<String>,
+    revision: Option<u64>,
+    /// The revision when the registry was last asked, whose events may still be under way.
+    expected: Option<u64>,
+    /// Whether there has been a connection at all.
+    connected: bool,
+}
+
+impl Progress {
+    /// Takes in the answer to `info` while no events can be under way. Says what was missed.
+    fn asked(&mut self, info: &Value) -> Option<String> {
+        let (changed, revision) = (self.epoch_changed(info), revision(info)?);
+        let before = self.revision.replace(revision);
+        self.expected = Some(revision);
+        changed.or_else(|| before.filter(|before| *before < revision).map(|before| missed(before, revision)))
+    }
+
+    /// Takes in the answer to `info` while events come. What it counts may still be under way, so it is held against
+    /// what has come when it is asked for the next time.
+    fn asked_again(&mut self, info: &Value) -> Option<String> {
+        let (changed, revision) = (self.epoch_changed(info), revision(info)?);
+        let expected = self.expected.replace(revision);
+        if changed.is_some() {
+            self.revision = Some(revision);
+            return changed;
+        }
+        let (seen, expected) = (self.revision?, expected?);
+        if seen >= expected {
+            return None;
+        }
+        self.revision = Some(expected);
+        Some(missed(seen, expected))
+    }
+
+    /// Takes in an event. Says what was missed before it.
+    fn seen(&mut self, event: &Value) -> Option<String> {
+        let (changed, revision) = (self.epoch_changed(event), revision(event)?);
+        if changed.is_some() {
+            self.expected = None;
+            self.revision = Some(revision);
+            return changed;
+        }
+        let before = self.revision;
+        self.revision = Some(before.map_or(revision, |before| before.max(revision)));
+        before.filter(|before| before + 1 < revision).map(|before| missed(before, revision - 1))
+    }
+
+    fn epoch_changed(&mut self, from: &Value) -> Option<String> {
+        let epoch = from["epoch"].as_str()?;
+        let before = self.epoch.replace(epoch.to_string())?;
+        (before != epoch).then(|| {
+            format!("the registry has another history now (epoch {epoch}, before {before}): `registry list` shows what there is")
+        })
+    }
+}
+
+fn revision(from: &Value) -> Option<u64> {
+    from["revision"].as_u64()
+}
+
+fn missed(seen: u64, until: u64) -> String {
+    let changes = if until - seen == 1 { "1 change".to_string() } else { format!("{} changes", until - seen) };
+    format!("{changes} missed (revisions {} to {until}): `registry list` shows what there is", seen + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(epoch: &str, revision: u64) -> Value {
+        json!({ "epoch": epoch, "revision": revision })
+    }
+
+    fn watching(epoch: &str, revision: u64) -> Progress {
+        let mut progress = Progress::default();
+        assert_eq!(progress.asked(&at(epoch, revision)), None);
+        progress
+    }
+
+    #[test]
+    fn events_without_a_gap_are_no_news() {
+        let mut progress = watching("a", 5);
+        assert_eq!(progress.seen(&at("a", 5)), None, "was under way when the registry was asked");
+        assert_eq!(progress.seen(&at("a", 6)), None);
+        assert_eq!(progress.seen(&at("a", 7)), None);
+    }
+
+    #[test]
+    fn a_gap_between_events_is_told() {
+        let news = watching("a", 5).seen(&at("a", 8)).unwrap();
+        assert!(news.starts_with("2 changes missed (revisions 6 to 7)"), "{news}");
+    }
+
+    #[test]
+    fn changes_while_the_connection_was_lost_are_told() {
+        let news = watching("a", 5).asked(&at("a", 6)).unwrap();
+        assert!(news.starts_with("1 change missed (revisions 6 to 6)"), "{news}");
+    }
+
+    #[test]
+    fn another_epoch_is_told_and_counts_anew() {
+        let mut progress = watching("a", 50);
+        assert!(progress.seen(&at("b", 1)).unwrap().contains("epoch b"));
+        assert_eq!(progress.seen(&at("b", 2)), None);
+        assert!(progress.asked(&at("c", 1)).unwrap().contains("epoch c"));
+    }
+
+    #[test]
+    fn events_that_never_came_are_told_when_the_registry_is_asked_the_second_time() {
+        let mut progress = watching("a", 5);
+        assert_eq!(progress.asked_again(&at("a", 7)), None, "they may be under way");
+        assert_eq!(progress.seen(&at("a", 6)), None);
+        let news = progress.asked_again(&at("a", 7)).unwrap();
+        assert!(news.starts_with("1 change missed (revisions 7 to 7)"), "{news}");
+        assert_eq!(progress.asked_again(&at("a", 7)), None, "told once");
+    }
+
+    #[test]
+    fn a_registry_that_counts_nothing_is_watched_all_the_same() {
+        let mut progress = Progress::default();
+        assert_eq!(progress.asked(&json!({})), None);
+        assert_eq!(progress.seen(&json!({ "type": "register" })), None);
+    }
+
+    #[test]
+    fn time_is_shown_in_utc() {
+        assert_eq!(utc(0.0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_400.5), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(1_795_474_463.0), "2026-11-23T22:54:23Z");
+    }
+}

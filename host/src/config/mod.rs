@@ -1,0 +1,212 @@
+//! The configuration: what the operator says in `registry.toml`, in the environment and on the command line.
+//!
+//! Four layers, each over the one before: the defaults, `registry.toml`, `REGISTRY_*` variables, `--set` flags. What a
+//! layer says is checked as it is read (`layer`, `file`, `environment`) against the list of known keys
+//! (`schema`), because only then it is known where a value stands, and an error that cannot say where is half an
+//! error. The `config` crate lays the layers over each other. The file in the root of the repository explains every key.
+
+mod check;
+mod environment;
+mod error;
+mod file;
+mod layer;
+mod options;
+mod schema;
+mod show;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use error::ConfigError;
+use layer::Layer;
+
+/// The file that is read if it is there and no other is named.
+pub const DEFAULT_FILE: &str = "registry.toml";
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `[server]`: the sockets and the rules.
+    pub server: Server,
+    /// `[log]`: what is logged, and how.
+    pub log: Log,
+    /// `[backend]`: where services are stored.
+    pub backend: Backend,
+}
+
+/// `[server]`: the sockets and the rules.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// The address to listen on: an IP address, or `*` for all.
+    pub bind: String,
+    /// The port for requests; 0 is a free one.
+    pub req_port: u16,
+    /// The port for events; 0 is a free one.
+    pub pub_port: u16,
+    /// The port for heartbeats; 0 is a free one.
+    pub heartbeat_port: u16,
+    /// Seconds from one search for expired services to the next.
+    pub cleanup_interval: f64,
+    /// Whether a service type may be registered only once, unless the request says otherwise.
+    pub enforce_unique_service_types: bool,
+    /// Whether a client may stop the registry.
+    pub allow_terminate: bool,
+    /// The most requests that are taken off a socket before the earlier ones have been answered.
+    pub receive_high_water_mark: u32,
+    /// The most changes that wait for the storage; beyond that clients are told `overloaded`.
+    pub pending_changes_max: u32,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            bind: "127.0.0.1".to_string(),
+            req_port: 5556,
+            pub_port: 5557,
+            heartbeat_port: 5558,
+            cleanup_interval: 10.0,
+            enforce_unique_service_types: false,
+            allow_terminate: false,
+            receive_high_water_mark: 512,
+            pending_changes_max: 10_000,
+        }
+    }
+}
+
+impl Server {
+    /// The address to listen on. `*` is every IPv4 address of the machine; `::` says the same for IPv6 as well.
+    pub fn listen_ip(&self) -> IpAddr {
+        // `load` has refused everything else, so that only a hand-made configuration falls back to loopback.
+        match self.bind.as_str() {
+            "*" => Ipv4Addr::UNSPECIFIED.into(),
+            address => address.parse().unwrap_or(Ipv4Addr::LOCALHOST.into()),
+        }
+    }
+
+    /// From one search for expired services to the next.
+    pub fn cleanup_interval(&self) -> Duration {
+        Duration::from_secs_f64(self.cleanup_interval)
+    }
+}
+
+/// `[log]`: what is logged, and how.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// A filter in the words of `tracing`: `info`, or `info,registry_sqlite=debug`.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { level: "info".to_string(), format: LogFormat::Text }
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line, for collectors.
+    Json,
+}
+
+/// `[backend]`: where services are stored.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// The plugin: a short name such as `sqlite`, or a path to a library.
+    pub plugin: String,
+    /// Where to look for plugins first.
+    pub plugin_dir: Option<PathBuf>,
+    /// Seconds that a client waits for the storage at most.
+    pub reply_timeout: f64,
+    /// Seconds that a call of the plugin may take at most.
+    pub call_timeout: f64,
+    /// What the plugin is told. The plugin says which options there are.
+    #[serde(default)]
+    pub options: Map<String, Value>,
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        Backend {
+            plugin: "sqlite".to_string(),
+            plugin_dir: None,
+            reply_timeout: 0.4,
+            call_timeout: 5.0,
+            options: Map::new(),
+        }
+    }
+}
+
+impl Backend {
+    /// How long a client waits for the storage at most.
+    pub fn reply_timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.reply_timeout)
+    }
+
+    /// How long a call of the plugin may take at most.
+    pub fn call_timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.call_timeout)
+    }
+}
+
+/// A configuration, and where it comes from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What is in force.
+    pub config: Config,
+    /// The origin of each value by its dotted key: `default`, the file as it was named, the environment variable, or
+    /// `--set`.
+    pub origins: BTreeMap<String, String>,
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+    /// Options that are set for other plugins than the configured one (`backend.options.memory.…`): not in force.
+    pub unused: Vec<String>,
+}
+
+/// Reads the configuration: defaults, file, environment, then `sets` (`key=value`, the later one wins).
+///
+/// Without `file`, `registry.toml` in the working directory is read if it is there.
+///
+/// # Errors
+/// Everything that is wrong, each in one line that names key, value, origin and what was expected. A file that is
+/// named but cannot be read is an error.
+pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Loaded, ConfigError> {
+    let mut problems = Vec::new();
+    let (path, from_file) = read_file(file, &mut problems);
+    let from_environment = environment::read(std::env::vars_os(), &from_file, &mut problems);
+    let from_flags = layer::from_sets(sets, &[&from_file, &from_environment], &mut problems);
+    let layers = [Layer::defaults(), from_file, from_environment, from_flags];
+
+    if !problems.is_empty() {
+        return Err(ConfigError::new(problems));
+    }
+    let (layers, unused) = options::for_plugin(layers);
+    check::across_keys(&layers).map_err(ConfigError::new)?;
+    let config = layer::merge(&layers).map_err(|error| ConfigError::new(vec![error.to_string()]))?;
+    let origins = layers.iter().flat_map(Layer::origins).collect();
+    Ok(Loaded { config, origins, file: path, unused })
+}
+
+fn read_file(file: Option<&Path>, problems: &mut Vec<String>) -> (Option<PathBuf>, Layer) {
+    let default = Path::new(DEFAULT_FILE);
+    let read = match file {
+        Some(path) => file::read(path, problems).map(|layer| (path, layer)),
+        None if default.exists() => file::read(default, problems).map(|layer| (default, layer)),
+        None => None,
+    };
+    read.map_or_else(|| (None, Layer::default()), |(path, layer)| (Some(path.to_path_buf()), layer))
+}

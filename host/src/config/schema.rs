@@ -1,0 +1,165 @@
+//! The keys that are known, what may stand at each, and how text becomes such a value.
+
+use std::net::IpAddr;
+
+use toml::Value;
+use tracing_subscriber::EnvFilter;
+
+/// The table that belongs to the plugin: every key below it is accepted here, and checked by the plugin.
+pub(super) const OPTIONS: [&str; 2] = ["backend", "options"];
+
+/// The longest interval that can be meant: a day.
+const INTERVAL_SECONDS_MAX: f64 = 86_400.0;
+/// The longest that a client can be kept waiting.
+const REPLY_SECONDS_MAX: f64 = 60.0;
+/// Shorter than this nothing useful happens.
+const SECONDS_MIN: f64 = 0.001;
+
+/// What may stand at a key.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    /// An IP address, or `*`.
+    Address,
+    Port,
+    /// A whole number from 1.
+    Count {
+        max: u32,
+    },
+    Seconds {
+        max: f64,
+    },
+    Boolean,
+    /// Text that is not empty.
+    Text,
+    /// A filter for the log.
+    Filter,
+    /// One of these words.
+    Word(&'static [&'static str]),
+}
+
+/// The keys and what may stand there, in the order of `registry.toml`.
+pub(super) const KEYS: [(&str, Kind); 15] = [
+    ("server.bind", Kind::Address),
+    ("server.req_port", Kind::Port),
+    ("server.pub_port", Kind::Port),
+    ("server.heartbeat_port", Kind::Port),
+    ("server.cleanup_interval", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
+    ("server.enforce_unique_service_types", Kind::Boolean),
+    ("server.allow_terminate", Kind::Boolean),
+    ("server.receive_high_water_mark", Kind::Count { max: 1_000_000 }),
+    ("server.pending_changes_max", Kind::Count { max: 10_000_000 }),
+    ("log.level", Kind::Filter),
+    ("log.format", Kind::Word(&["text", "json"])),
+    ("backend.plugin", Kind::Text),
+    ("backend.plugin_dir", Kind::Text),
+    ("backend.reply_timeout", Kind::Seconds { max: REPLY_SECONDS_MAX }),
+    ("backend.call_timeout", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
+];
+
+/// The keys that must not share a port.
+pub(super) const PORTS: [&str; 3] = ["server.req_port", "server.pub_port", "server.heartbeat_port"];
+
+/// What may stand at a key; `None` if it is not known, or belongs to the plugin.
+pub(super) fn kind_of(key: &str) -> Option<Kind> {
+    KEYS.iter().find(|(name, _)| *name == key).map(|(_, kind)| *kind)
+}
+
+/// Whether a key belongs to the plugin.
+pub(super) fn is_option(path: &[String]) -> bool {
+    path.len() > OPTIONS.len() && path.iter().zip(OPTIONS).all(|(part, name)| part == name)
+}
+
+/// Whether there are keys below this one.
+pub(super) fn is_table(path: &[String]) -> bool {
+    let key = path.join(".");
+    key == OPTIONS.join(".")
+        || KEYS.iter().any(|(name, _)| name.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// The known key that somebody may have meant, if one is near.
+pub(super) fn nearest(key: &str) -> Option<String> {
+    if let Some(name) = key.replace(['-', '_'], ".").strip_prefix("backend.options.") {
+        // A plugin's key with the wrong separator: `backend.options_path`.
+        return Some(format!("backend.options.{}", &key[key.len() - name.len()..]));
+    }
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_string();
+    let likeness = |name: &str| {
+        let whole = strsim::normalized_damerau_levenshtein(key, name);
+        whole.max(strsim::normalized_damerau_levenshtein(&last(key), &last(name)))
+    };
+    // A key in the wrong place is likely only if its whole name is right or nearly so; hence the high bar.
+    let (name, best) = KEYS.map(|(name, _)| (name, likeness(name))).into_iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (best >= 0.7).then(|| name.to_string())
+}
+
+impl Kind {
+    /// What was expected, for messages.
+    pub(super) fn expected(self) -> String {
+        match self {
+            Kind::Address => "an IP address such as \"127.0.0.1\" or \"::1\", or \"*\" for all".to_string(),
+            Kind::Port => "a port: a whole number from 0 to 65535, 0 for a free one".to_string(),
+            Kind::Count { max } => format!("a whole number from 1 to {max}"),
+            Kind::Seconds { max } => format!("a number of seconds from {SECONDS_MIN} to {max}"),
+            Kind::Boolean => "true or false".to_string(),
+            Kind::Text => "text that is not empty".to_string(),
+            Kind::Filter => "a level (error, warn, info, debug, trace or off), which target=level pairs may follow: \
+                             \"info,registry_sqlite=debug\""
+                .to_string(),
+            Kind::Word(words) => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or "),
+        }
+    }
+
+    /// Whether the value may stand there.
+    pub(super) fn accepts(self, value: &Value) -> bool {
+        match (self, value) {
+            (Kind::Address, Value::String(text)) => text == "*" || text.parse::<IpAddr>().is_ok(),
+            (Kind::Port, Value::Integer(number)) => u16::try_from(*number).is_ok(),
+            (Kind::Count { max }, Value::Integer(number)) => (1..=i64::from(max)).contains(number),
+            (Kind::Seconds { max }, Value::Float(number)) => (SECONDS_MIN..=max).contains(number),
+            (Kind::Seconds { max }, Value::Integer(number)) => (SECONDS_MIN..=max).contains(&(*number as f64)),
+            (Kind::Boolean, Value::Boolean(_)) => true,
+            (Kind::Text, Value::String(text)) => !text.is_empty(),
+            (Kind::Filter, Value::String(text)) => is_filter(text),
+            (Kind::Word(words), Value::String(text)) => words.contains(&text.as_str()),
+            _ => false,
+        }
+    }
+
+    /// The value that a text from the environment or the command line stands for. Text that stands for none stays
+    /// text, so that the error can show it.
+    pub(super) fn parse(self, text: &str) -> Value {
+        let parsed = match self {
+            Kind::Port | Kind::Count { .. } => text.trim().parse().ok().map(Value::Integer),
+            Kind::Seconds { .. } => text.trim().parse().ok().map(Value::Float),
+            Kind::Boolean => text.trim().parse().ok().map(Value::Boolean),
+            Kind::Address | Kind::Text | Kind::Filter | Kind::Word(_) => unquoted(text),
+        };
+        parsed.unwrap_or_else(|| Value::String(text.to_string()))
+    }
+}
+
+/// The value that a text stands for at an option, whose type only the plugin knows: what TOML would take it for if
+/// that is a number, a truth value or quoted text, and text else.
+pub(super) fn parse_option(text: &str) -> Value {
+    match text.parse::<Value>() {
+        Ok(value @ (Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::String(_))) => value,
+        _ => Value::String(text.to_string()),
+    }
+}
+
+/// Text in quotes, as TOML has it, without them: shells and container files leave quotes standing.
+pub(super) fn unquoted(text: &str) -> Option<Value> {
+    text.parse::<Value>().ok().filter(Value::is_str)
+}
+
+/// A bare word is a target to `tracing`, and a target alone silences all others: `inof` would switch the log off. So a
+/// bare word must be a level here.
+fn is_filter(text: &str) -> bool {
+    let is_level =
+        |word: &str| ["error", "warn", "info", "debug", "trace", "off"].contains(&word.to_lowercase().as_str());
+    let directives: Vec<_> = text.split(',').map(str::trim).collect();
+    // A directive with fields may hold commas of its own; `tracing` alone judges those.
+    let plain = !text.contains(['[', '{']);
+    (!plain || directives.iter().all(|directive| directive.contains('=') || is_level(directive)))
+        && EnvFilter::try_new(text).is_ok()
+}

@@ -1,0 +1,53 @@
+//! `registry migrate`: all services from one configured storage to another.
+
+use std::error::Error;
+use std::path::Path;
+
+use registry_plugin_api::{Change, Outcome};
+
+use crate::config;
+use crate::serve::load_plugin;
+use crate::store;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// How many services are written at once.
+const GROUP: usize = 1000;
+
+/// Copies all services from the storage that the configuration `from` names to the one that `to` names, and says how
+/// many. The two are to be different, and no host may be running on either.
+///
+/// # Errors
+/// Why one of them cannot be opened, read or written, or that there are services in the target already (unless
+/// `merge`, which lets those of the source take the place of those with the same id).
+pub fn run(from: &Path, to: &Path, merge: bool) -> Result<u64, Failure> {
+    let [source, target] = [from, to].map(|file| config::load(Some(file), &[]));
+    let (source, target) = (source?.config, target?.config);
+    let in_file = |file: &Path, error: Failure| Failure::from(format!("{}: {error}", file.display()));
+    let source_plugin = load_plugin(&source).map_err(|error| in_file(from, error))?;
+    let target_plugin = load_plugin(&target).map_err(|error| in_file(to, error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    runtime.block_on(async {
+        let (source, contents) =
+            store::open(&source_plugin, source.backend.options).await.map_err(|error| in_file(from, error.into()))?;
+        let (target, present) =
+            store::open(&target_plugin, target.backend.options).await.map_err(|error| in_file(to, error.into()))?;
+        if !present.records.is_empty() && !merge {
+            let count = present.records.len();
+            let error = format!("there are {count} services in it already; --merge copies over them");
+            return Err(in_file(to, error.into()));
+        }
+        let count = contents.records.len() as u64;
+        let mut records = contents.records.into_iter().peekable();
+        while records.peek().is_some() {
+            let group = records.by_ref().take(GROUP).map(|record| Change::Put { record, unique: None });
+            let outcomes = target.commit(group.collect()).await.map_err(|error| in_file(to, error.into()))?;
+            if let Some(refused) = outcomes.iter().find(|outcome| !matches!(outcome, Outcome::Done { .. })) {
+                return Err(in_file(to, format!("a service was not stored: {refused:?}").into()));
+            }
+        }
+        target.close().await.map_err(|error| in_file(to, error.into()))?;
+        source.close().await.map_err(|error| in_file(from, error.into()))?;
+        Ok(count)
+    })
+}

@@ -1,0 +1,199 @@
+//! `service_info`: what a service says about itself, checked field by field and turned into its document.
+
+use serde_json::{Map, Number, Value};
+
+use crate::protocol::reply::{Code, Reply};
+
+/// The time to live of a service that does not say, in seconds.
+const TTL_SECONDS_DEFAULT: u64 = 30;
+/// The shortest time to live, in seconds: times are kept in milliseconds.
+const TTL_SECONDS_MIN: f64 = 0.001;
+/// The longest time to live: a hundred years. It keeps deadlines far from where they would overflow.
+const TTL_SECONDS_MAX: f64 = 100.0 * 365.0 * 86_400.0;
+/// Keys of a record that the registry writes. What a client sends for them is not kept, so that a client can send
+/// back a record that it was given.
+const OWN_KEYS: [&str; 3] = ["ttl", "last_heartbeat", "health"];
+
+/// A service that wants to be registered: all fields checked, lacking only an id if it brought none.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// The id that the client gave.
+    pub id: Option<String>,
+    /// The service's name.
+    pub name: String,
+    /// The type that a demand for uniqueness is about: `type`, or else `metadata.type`.
+    pub service_type: Option<String>,
+    /// All types that the service is discovered by: its tags, and `metadata.type`.
+    pub types: Vec<String>,
+    /// Time to live in milliseconds.
+    pub ttl_ms: u64,
+    /// The service asks to be the only one of its type.
+    pub singleton: bool,
+    /// The service does not mind others of its type, though the server demands unique types.
+    pub allow_duplicate_service_type: bool,
+    /// The record as it will be shown, without `last_heartbeat` and `health`. The id is still to be filled in.
+    fields: Map<String, Value>,
+}
+
+impl Registration {
+    /// Reads `service_info` and the `ttl` beside it, both JSON text.
+    ///
+    /// # Errors
+    /// The reply that refuses the registration, naming the field and what it should be.
+    pub fn read(service_info: &str, ttl: Option<&str>) -> Result<Self, Reply> {
+        let info = match serde_json::from_str(service_info) {
+            Ok(Value::Object(info)) => info,
+            Ok(_) => return Err(invalid_value("service_info", "an object", service_info)),
+            Err(error) => {
+                let error = format!("Invalid value for service_info: {error}");
+                return Err(Reply::failure(Code::InvalidRequest, &error));
+            }
+        };
+        for field in ["name", "host", "port"] {
+            if !info.contains_key(field) {
+                let error = format!("Missing required field in service_info: {field}");
+                return Err(Reply::failure(Code::InvalidRequest, &error));
+            }
+        }
+        Registration::from_fields(Info(info), ttl)
+    }
+
+    fn from_fields(mut info: Info, ttl: Option<&str>) -> Result<Self, Reply> {
+        let id = info.optional_text("id")?;
+        let name = info.text("name")?;
+        let host = info.text("host")?;
+        let port = info.port()?;
+        let own_type = info.optional_text("type")?;
+        let mut tags = info.tags()?;
+        let mut metadata = info.metadata()?;
+        let singleton = info.flag("singleton")?;
+        let allow_duplicate_service_type = info.flag("allow_duplicate_service_type")?;
+        let (ttl, ttl_ms) = read_ttl(ttl)?;
+        if singleton && allow_duplicate_service_type {
+            return Err(Reply::failure(Code::InvalidServiceTypePolicy, "invalid_service_type_policy")
+                .text("message", "singleton and allow_duplicate_service_type cannot both be true."));
+        }
+
+        if let Some(own_type) = &own_type {
+            if !tags.contains(own_type) {
+                tags.push(own_type.clone());
+            }
+            metadata.insert("type".to_string(), Value::from(own_type.as_str()));
+        }
+        let metadata_type = metadata.get("type").and_then(Value::as_str).filter(|text| !text.is_empty());
+        let service_type = own_type.or_else(|| metadata_type.map(String::from));
+        let mut types: Vec<String> = Vec::with_capacity(tags.len() + 1);
+        for tag in tags.iter().map(String::as_str).chain(metadata_type) {
+            if !types.iter().any(|known| known == tag) {
+                types.push(tag.to_string());
+            }
+        }
+
+        let mut fields = Map::new();
+        fields.insert("id".to_string(), Value::Null);
+        fields.insert("name".to_string(), Value::from(name.as_str()));
+        fields.insert("host".to_string(), Value::from(host));
+        fields.insert("port".to_string(), Value::from(port));
+        fields.insert("type".to_string(), service_type.as_deref().map_or(Value::Null, Value::from));
+        fields.insert("tags".to_string(), Value::from(tags));
+        fields.insert("metadata".to_string(), Value::Object(metadata));
+        fields.insert("ttl".to_string(), Value::Number(ttl));
+        for (key, value) in info.0 {
+            if !OWN_KEYS.contains(&key.as_str()) {
+                fields.entry(key).or_insert(value);
+            }
+        }
+        Ok(Registration { id, name, service_type, types, ttl_ms, singleton, allow_duplicate_service_type, fields })
+    }
+
+    /// The service's document with this id: JSON text.
+    pub fn into_document(mut self, id: &str) -> String {
+        self.fields.insert("id".to_string(), Value::from(id));
+        Value::Object(self.fields).to_string()
+    }
+}
+
+/// The fields of `service_info`, taken out one by one; what stays behind is the client's own.
+struct Info(Map<String, Value>);
+
+impl Info {
+    /// A value, or `None` if it is absent or null. What is left keeps its order, which is the client's.
+    fn take(&mut self, field: &str) -> Option<Value> {
+        self.0.shift_remove(field).filter(|value| !value.is_null())
+    }
+
+    fn text(&mut self, field: &'static str) -> Result<String, Reply> {
+        match self.take(field) {
+            Some(Value::String(text)) if !text.is_empty() => Ok(text),
+            other => Err(refuse(field, "a non-empty string", &other.unwrap_or_default())),
+        }
+    }
+
+    /// A text; absent, null and empty are the same.
+    fn optional_text(&mut self, field: &'static str) -> Result<Option<String>, Reply> {
+        match self.take(field) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
+            Some(other) => Err(refuse(field, "a string", &other)),
+        }
+    }
+
+    fn port(&mut self) -> Result<u16, Reply> {
+        let value = self.take("port").unwrap_or_default();
+        match value.as_u64().and_then(|port| u16::try_from(port).ok()) {
+            Some(port) if port > 0 => Ok(port),
+            _ => Err(refuse("port", "an integer from 1 to 65535", &value)),
+        }
+    }
+
+    fn tags(&mut self) -> Result<Vec<String>, Reply> {
+        let Some(value) = self.take("tags") else { return Ok(Vec::new()) };
+        let texts = |tags: &Vec<Value>| tags.iter().map(|tag| tag.as_str().map(String::from)).collect();
+        value.as_array().and_then(texts).ok_or_else(|| refuse("tags", "a list of strings", &value))
+    }
+
+    fn metadata(&mut self) -> Result<Map<String, Value>, Reply> {
+        match self.take("metadata") {
+            None => Ok(Map::new()),
+            Some(Value::Object(metadata)) => Ok(metadata),
+            Some(other) => Err(refuse("metadata", "an object", &other)),
+        }
+    }
+
+    /// A flag stays among the client's own fields: it is part of the record.
+    fn flag(&self, field: &'static str) -> Result<bool, Reply> {
+        match self.0.get(field) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(refuse(field, "true or false", other)),
+        }
+    }
+}
+
+/// The ttl as it will be shown, and in milliseconds.
+fn read_ttl(json: Option<&str>) -> Result<(Number, u64), Reply> {
+    let Some(json) = json.filter(|json| *json != "null") else {
+        return Ok((Number::from(TTL_SECONDS_DEFAULT), TTL_SECONDS_DEFAULT * 1000));
+    };
+    let refusal = || invalid_value("ttl", "a positive number of seconds, at most 3153600000 (100 years)", json);
+    let number: Number = serde_json::from_str(json).map_err(|_| refusal())?;
+    match number.as_f64() {
+        Some(seconds) if (TTL_SECONDS_MIN..=TTL_SECONDS_MAX).contains(&seconds) => {
+            Ok((number, (seconds * 1000.0).round() as u64))
+        }
+        _ => Err(refusal()),
+    }
+}
+
+fn refuse(field: &'static str, expected: &str, got: &Value) -> Reply {
+    invalid_value(&format!("service_info.{field}"), expected, &got.to_string())
+}
+
+/// The refusal of a field's value. `got` is JSON, shown cut if it is long.
+pub(crate) fn invalid_value(field: &str, expected: &str, got: &str) -> Reply {
+    const SHOWN_MAX: usize = 80;
+    let cut = got.char_indices().nth(SHOWN_MAX).map(|(position, _)| &got[..position]);
+    let got = cut.map_or(got.to_string(), |cut| format!("{cut}..."));
+    Reply::failure(Code::InvalidRequest, &format!("Invalid value for {field}: expected {expected}, got {got}"))
+        .text("field", field)
+}

@@ -1,0 +1,122 @@
+//! One live service: its document, which is fixed until it registers again, and what moves with each heartbeat.
+
+use std::sync::Arc;
+
+use registry_plugin_api::Record;
+use serde_json::Value;
+
+use crate::protocol::registration::Registration;
+use crate::protocol::reply::push_display;
+use crate::registry::Now;
+
+/// A service as the core holds it.
+#[derive(Clone, Debug)]
+pub struct Service {
+    id: Arc<str>,
+    /// The record as JSON, without `last_heartbeat` and `health`: what the store keeps, and what replies begin with.
+    document: Arc<str>,
+    types: Arc<[Arc<str>]>,
+    ttl_ms: u64,
+    /// The last heartbeat on the clock that deadlines go by.
+    heartbeat_ms: u64,
+    /// The last heartbeat on the wall clock, to be shown.
+    last_heartbeat_ms: u64,
+    /// The store's revision when it was last put.
+    pub(super) revision: u64,
+    /// Within its ttl. Kept by the collection that the service is in, which knows when the ttl ends.
+    pub(super) passing: bool,
+}
+
+impl Service {
+    /// A service that registers now.
+    pub(super) fn new(id: Arc<str>, registration: Registration, now: Now) -> Self {
+        let types = registration.types.iter().map(|name| Arc::from(name.as_str())).collect();
+        let ttl_ms = registration.ttl_ms;
+        let document = registration.into_document(&id).into();
+        let (heartbeat_ms, last_heartbeat_ms) = (now.uptime_ms, now.unix_ms);
+        Service { id, document, types, ttl_ms, heartbeat_ms, last_heartbeat_ms, revision: 0, passing: true }
+    }
+
+    /// A service that a store has kept. Its time to live begins anew: the store cannot know whether it has been heard
+    /// of since.
+    ///
+    /// # Errors
+    /// Why the record cannot be a service.
+    pub(super) fn from_record(record: Record, now: Now) -> Result<Self, String> {
+        let document: Value = serde_json::from_str(&record.document).map_err(|error| format!("no JSON: {error}"))?;
+        let Value::Object(mut document) = document else { return Err("the document is not a JSON object".into()) };
+        if document.get("id").and_then(Value::as_str) != Some(&record.id) {
+            return Err("the document has another id".into());
+        }
+        if let Some(absent) = ["name", "host", "port"].iter().find(|field| !document.contains_key(**field)) {
+            return Err(format!("the document has no {absent}"));
+        }
+        if record.ttl_ms == 0 {
+            return Err("the ttl is zero".into());
+        }
+        document.shift_remove("last_heartbeat");
+        document.shift_remove("health");
+        Ok(Service {
+            id: record.id.into(),
+            document: Value::Object(document).to_string().into(),
+            types: record.types.iter().map(|name| Arc::from(name.as_str())).collect(),
+            ttl_ms: record.ttl_ms,
+            heartbeat_ms: now.uptime_ms,
+            last_heartbeat_ms: record.last_heartbeat_ms,
+            revision: record.revision,
+            passing: true,
+        })
+    }
+
+    /// What the store keeps of it.
+    pub(super) fn to_record(&self) -> Record {
+        let mut record = Record::new(&*self.id, &*self.document);
+        record.types = self.types.iter().map(|name| name.to_string()).collect();
+        record.ttl_ms = self.ttl_ms;
+        record.last_heartbeat_ms = self.last_heartbeat_ms;
+        record
+    }
+
+    /// The id.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// The types that it is discovered by.
+    pub(super) fn types(&self) -> &Arc<[Arc<str>]> {
+        &self.types
+    }
+
+    /// The last moment at which it is passing, on the clock that deadlines go by.
+    pub(super) fn deadline_ms(&self) -> u64 {
+        self.heartbeat_ms.saturating_add(self.ttl_ms)
+    }
+
+    /// The last heartbeat on the wall clock, in milliseconds since the Unix epoch.
+    pub(super) fn last_heartbeat_ms(&self) -> u64 {
+        self.last_heartbeat_ms
+    }
+
+    /// It was heard of. `last_heartbeat_ms` is the wall clock's time of it.
+    pub(super) fn beat(&mut self, heartbeat_ms: u64, last_heartbeat_ms: u64) {
+        self.heartbeat_ms = heartbeat_ms;
+        self.last_heartbeat_ms = last_heartbeat_ms;
+    }
+
+    /// Keeps the later heartbeat of the two: `earlier` is what this service takes the place of.
+    pub(super) fn inherit_heartbeat(&mut self, earlier: &Service) {
+        if earlier.heartbeat_ms > self.heartbeat_ms {
+            self.beat(earlier.heartbeat_ms, earlier.last_heartbeat_ms);
+        }
+    }
+
+    /// Appends the record as clients see it: a JSON object.
+    pub fn render(&self, json: &mut String) {
+        json.push_str(&self.document[..self.document.len() - 1]);
+        json.push_str(",\"last_heartbeat\":");
+        push_display(json, self.last_heartbeat_ms / 1000);
+        json.push_str(",\"health\":\"");
+        json.push_str(if self.passing { "passing" } else { "critical" });
+        json.push_str("\"}");
+    }
+}

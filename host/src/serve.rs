@@ -1,0 +1,140 @@
+//! `registry serve`: from a configuration to a running server.
+//!
+//! Whatever can be wrong is found before anybody is served, in the order of what it costs to find: the plugin, the
+//! ports, the store.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::clock::Clock;
+use crate::config::{Config, Loaded};
+use crate::plugin::{self, Plugin};
+use crate::registry::{About, Policy, Registry};
+use crate::server::{Server, warn_of_unreadable};
+use crate::store::{Contents, Store};
+use crate::transport::Listeners;
+use crate::transport::zeromq::ZeroMq;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// Why it could not start, or what was lost when it stopped: one line.
+pub fn run(loaded: Loaded) -> Result<(), Failure> {
+    let Loaded { config, file, unused, .. } = loaded;
+    crate::log::start(&config.log)?;
+    let version = env!("CARGO_PKG_VERSION");
+    match &file {
+        Some(file) => tracing::info!("registry {version}, configured by {}", file.display()),
+        None => tracing::info!("registry {version}, configured by defaults: there is no registry.toml here"),
+    }
+    if !unused.is_empty() {
+        tracing::info!("not used with backend.plugin = {:?}: {}", config.backend.plugin, unused.join(", "));
+    }
+    let plugin = load_plugin(&config)?;
+    let backend = plugin.info().name.clone();
+    let watches = plugin.info().capabilities.has(registry_plugin_api::Capabilities::NONE.watches());
+    let balances = plugin.info().capabilities.has(registry_plugin_api::Capabilities::NONE.balances());
+    let listeners = Listeners::bind(&config.server)?;
+    let began = Instant::now();
+    let failed = |error| format!("the storage {backend} cannot be opened: {error}");
+    let options = config.backend.options.clone();
+    let (store, contents) = Store::open(plugin, options, config.backend.call_timeout()).map_err(failed)?;
+
+    let mut clock = Clock::start();
+    let policy = Policy {
+        enforce_unique_service_types: config.server.enforce_unique_service_types,
+        allow_terminate: config.server.allow_terminate,
+        reply_timeout_ms: millis(config.backend.reply_timeout()),
+        call_timeout_ms: millis(config.backend.call_timeout()),
+        cleanup_interval_ms: millis(config.server.cleanup_interval()),
+        pending_changes_max: config.server.pending_changes_max as usize,
+        balances,
+        watches,
+    };
+    let about = About {
+        req_port: listeners.requests.local_addr()?.port(),
+        pub_port: listeners.events.local_addr()?.port(),
+        heartbeat_port: listeners.heartbeats.local_addr()?.port(),
+        version: version.into(),
+        plugin: backend,
+    };
+    let endpoint = |port: u16| format!("tcp://{}:{port}", show_address(&config.server.bind));
+    let endpoints = [endpoint(about.req_port), endpoint(about.pub_port), endpoint(about.heartbeat_port)];
+    let Contents { epoch, revision, records } = contents;
+    let mut registry = Registry::new(policy, about, epoch, revision, rand::make_rng());
+    let (now, _) = clock.read();
+    for record in records {
+        if let Err(unreadable) = registry.load(record, now) {
+            warn_of_unreadable(&unreadable);
+        }
+    }
+    tracing::info!("{} services loaded in {} ms", registry.len(), began.elapsed().as_millis());
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let batch_max = config.server.receive_high_water_mark as usize;
+    runtime.block_on(async {
+        let stop = Stop::listen()?;
+        let transport = ZeroMq::serve(listeners, batch_max).await?;
+        let [requests, events, heartbeats] = endpoints;
+        tracing::info!("requests on {requests}, events on {events}, heartbeats on {heartbeats}");
+        Ok(Server::new(transport, store, registry, clock).run(stop.wait()).await?)
+    })
+}
+
+/// Finds and loads the configured plugin, and checks its options.
+pub(crate) fn load_plugin(config: &Config) -> Result<Plugin, Failure> {
+    let path = plugin::find(&config.backend.plugin, config.backend.plugin_dir.as_deref())?;
+    let plugin = Plugin::load(&path)?;
+    let info = plugin.info();
+    let (name, version, capabilities) = (&info.name, &info.version, info.capabilities.names());
+    tracing::info!("storage {name} {version} ({}), from {}", words(&capabilities), plugin.path().display());
+    plugin.check_options(&config.backend.options).map_err(|error| format!("[backend.options]: {error}"))?;
+    Ok(plugin)
+}
+
+fn words(capabilities: &[&str]) -> String {
+    if capabilities.is_empty() { "not durable".into() } else { capabilities.join(", ") }
+}
+
+fn show_address(bind: &str) -> String {
+    if bind.contains(':') { format!("[{bind}]") } else { bind.to_string() }
+}
+
+/// In milliseconds, and never none: the configuration allows no less.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// The signals that stop the server.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Stop { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for the first signal, and sees to it that a second one ends the process at once.
+    async fn wait(mut self) -> String {
+        let name = self.next().await;
+        tokio::spawn(async move {
+            let name = self.next().await;
+            tracing::warn!("{name} again: ending at once");
+            std::process::exit(1);
+        });
+        format!("{name} received")
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The seam between the registry and ZeroMQ: requests come in as batches of frames, replies and events go out.
+//!
+//! No type of a ZeroMQ library crosses it. Sending never waits: a client that does not read loses its replies, and
+//! nobody else notices.
+
+pub mod zeromq;
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+
+use bytes::Bytes;
+
+use crate::config::Server;
+use crate::protocol::request::Port;
+
+/// Where a request came from, and so where its reply goes.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The port it came in by.
+    pub port: Port,
+    /// The ZeroMQ routing identity of the peer. It says where to send, never who somebody is.
+    pub peer: Bytes,
+}
+
+/// A message as it came in, without the routing identity.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// The way back.
+    pub route: Route,
+    /// The frames.
+    pub frames: Vec<Bytes>,
+}
+
+/// What the server needs of ZeroMQ.
+pub trait Transport {
+    /// Waits until a message is there, and adds it and those that have come with it to the batch. Nothing is lost if
+    /// the future is dropped before it is ready.
+    fn receive(&mut self, batch: &mut Vec<Inbound>) -> impl Future<Output = ()>;
+
+    /// Sends a reply, or drops it if the peer is gone or does not read.
+    fn reply(&mut self, route: Route, frames: Vec<Bytes>);
+
+    /// Sends an event to whoever subscribes to its topic.
+    fn publish(&mut self, topic: &'static str, body: Bytes);
+
+    /// Stops listening and lets go what has been sent.
+    fn close(self) -> impl Future<Output = ()>;
+}
+
+/// The three ports, bound but not served yet: whoever connects waits in the kernel's queue. So a port in use is known
+/// before a store is opened, and nobody is answered before everything is loaded.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For requests.
+    pub requests: TcpListener,
+    /// For heartbeats.
+    pub heartbeats: TcpListener,
+    /// For events.
+    pub events: TcpListener,
+}
+
+/// A port cannot be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on tcp://{address} (server.{key}): {source}{}", hint(source))]
+pub struct BindError {
+    address: SocketAddr,
+    key: &'static str,
+    source: std::io::Error,
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; is another registry running?",
+        std::io::ErrorKind::AddrNotAvailable => "; server.bind is no address of this machine",
+        _ => "",
+    }
+}
+
+impl Listeners {
+    /// Binds the configured ports.
+    ///
+    /// # Errors
+    /// The first port that cannot be bound, with its key.
+    pub fn bind(server: &Server) -> Result<Self, BindError> {
+        let ip = server.listen_ip();
+        let bind = |port, key| {
+            let address = SocketAddr::new(ip, port);
+            TcpListener::bind(address).map_err(|source| BindError { address, key, source })
+        };
+        Ok(Listeners {
+            requests: bind(server.req_port, "req_port")?,
+            events: bind(server.pub_port, "pub_port")?,
+            heartbeats: bind(server.heartbeat_port, "heartbeat_port")?,
+        })
+    }
+}

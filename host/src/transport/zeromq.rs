@@ -1,0 +1,133 @@
+//! The transport on the `zeromq` crate.
+//!
+//! What has been learnt about that crate (0.7) shapes this file: it runs on a single-threaded runtime, since its
+//! ROUTER can lock up on several threads; each send is polled once and never awaited, since one peer that does not
+//! read would stop everybody; and messages are taken in batches, since one at a time halves the rate. The crate has
+//! no limits that one could set (a peer's queue holds 100,000 messages), and its parser trusts announced sizes, so
+//! the ports belong on a network whose peers are trusted.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use zeromq::{PubSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
+
+use crate::protocol::request::Port;
+use crate::transport::{Inbound, Listeners, Route, Transport};
+
+/// How long the crate's writers get for what has been sent when the server stops: it does not tell when they are
+/// done.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// ROUTER for requests, ROUTER for heartbeats, PUB for events.
+pub struct ZeroMq {
+    requests: Router,
+    heartbeats: Router,
+    events: PubSocket,
+    /// How many messages are taken off the sockets at once.
+    batch_max: usize,
+}
+
+struct Router {
+    port: Port,
+    sender: RouterSendHalf,
+    receiver: RouterRecvHalf,
+}
+
+impl ZeroMq {
+    /// Serves the listeners. Has to be called on a single-threaded runtime.
+    ///
+    /// # Errors
+    /// What the crate has against a listener.
+    pub async fn serve(listeners: Listeners, batch_max: usize) -> Result<Self, zeromq::ZmqError> {
+        let mut events = PubSocket::new();
+        events.bind_listener(listeners.events).await?;
+        Ok(ZeroMq {
+            requests: Router::serve(listeners.requests, Port::Requests).await?,
+            heartbeats: Router::serve(listeners.heartbeats, Port::Heartbeats).await?,
+            events,
+            batch_max,
+        })
+    }
+}
+
+impl Router {
+    async fn serve(listener: std::net::TcpListener, port: Port) -> Result<Self, zeromq::ZmqError> {
+        let mut socket = RouterSocket::new();
+        socket.bind_listener(listener).await?;
+        let (sender, receiver) = socket.split();
+        Ok(Router { port, sender, receiver })
+    }
+
+    async fn receive(&mut self) -> Option<Inbound> {
+        let message = match self.receiver.recv().await {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::debug!(port = ?self.port, %error, "a message could not be received");
+                return None;
+            }
+        };
+        let mut frames = message.into_vec();
+        let peer = frames.remove(0);
+        Some(Inbound { route: Route { port: self.port, peer }, frames })
+    }
+
+    /// Takes what is there without waiting.
+    fn take_ready(&mut self, batch: &mut Vec<Inbound>, batch_max: usize) {
+        while batch.len() < batch_max
+            && let Some(received) = self.receive().now_or_never()
+        {
+            batch.extend(received);
+        }
+    }
+}
+
+impl Transport for ZeroMq {
+    async fn receive(&mut self, batch: &mut Vec<Inbound>) {
+        loop {
+            // Heartbeats first: whoever sent one is alive, whatever is asked next.
+            self.heartbeats.take_ready(batch, self.batch_max);
+            self.requests.take_ready(batch, self.batch_max);
+            if !batch.is_empty() {
+                return;
+            }
+            let received = tokio::select! {
+                received = self.heartbeats.receive() => received,
+                received = self.requests.receive() => received,
+            };
+            batch.extend(received);
+        }
+    }
+
+    fn reply(&mut self, route: Route, frames: Vec<Bytes>) {
+        let router = match route.port {
+            Port::Requests => &mut self.requests,
+            Port::Heartbeats => &mut self.heartbeats,
+        };
+        // A reply has at least one frame, its body.
+        let Ok(mut message) = ZmqMessage::try_from(frames) else { return };
+        message.push_front(route.peer);
+        match router.sender.send(message).now_or_never() {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::debug!(%error, "a reply was dropped: the client is gone"),
+            None => tracing::warn!("a reply was dropped: the client does not read"),
+        }
+    }
+
+    fn publish(&mut self, topic: &'static str, body: Bytes) {
+        let mut message = ZmqMessage::from(Bytes::from_static(topic.as_bytes()));
+        message.push_back(body);
+        // PUB never waits: whoever cannot keep up misses events, and sees that by the revision.
+        if let Some(Err(error)) = self.events.send(message).now_or_never() {
+            tracing::warn!(%error, "an event could not be published");
+        }
+    }
+
+    async fn close(mut self) {
+        // Dropping a ROUTER lets its writers finish, but PUB hands out events in a task of its own.
+        self.events.unbind_all().await;
+        tokio::time::sleep(LINGER / 5).await;
+        drop(self);
+        tokio::time::sleep(LINGER).await;
+    }
+}

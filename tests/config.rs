@@ -1,0 +1,391 @@
+//! The configuration, as an operator meets it: the shipped file, the layers, and what is said about mistakes. The real
+//! program runs in an empty directory with an empty environment.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const SHIPPED: &str = include_str!("../registry.toml");
+
+/// A directory to run the program in.
+struct Place {
+    directory: TempDir,
+}
+
+impl Place {
+    fn empty() -> Self {
+        Place { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// A directory with this `registry.toml`.
+    fn with(file: &str) -> Self {
+        let place = Place::empty();
+        place.write("registry.toml", file);
+        place
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_registry"));
+        command.args(arguments).env_clear().envs(environment.iter().copied()).current_dir(self.directory.path());
+        command.output().unwrap()
+    }
+
+    /// What is in force, as `config show --json` says.
+    fn show(&self, sets: &[&str], environment: &[(&str, &str)]) -> Value {
+        let mut arguments = vec!["config", "show", "--json"];
+        sets.iter().for_each(|set| arguments.extend(["--set", set]));
+        let output = self.run(&arguments, environment);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The lines on standard error of a run that must fail with exit code 1.
+    fn refusal(&self, arguments: &[&str], environment: &[(&str, &str)]) -> String {
+        let output = self.run(arguments, environment);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+        text(&output.stderr)
+    }
+
+    /// What `config check` refuses about this `registry.toml`.
+    fn refusal_of(file: &str) -> String {
+        Place::with(file).refusal(&["config", "check"], &[])
+    }
+
+    /// What is refused about an environment variable.
+    fn refusal_of_variable(name: &str, value: &str) -> String {
+        Place::empty().refusal(&["config", "check"], &[(name, value)])
+    }
+
+    /// What is refused about a flag.
+    fn refusal_of_set(set: &str) -> String {
+        Place::empty().refusal(&["config", "check", "--set", set], &[])
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Where cargo puts the plugins that these tests are built with.
+fn plugin_dir() -> String {
+    let program = std::env::current_exe().unwrap();
+    format!("backend.plugin_dir={}", program.parent().unwrap().display())
+}
+
+fn check_with_plugins(place: &Place, sets: &[&str]) -> Output {
+    let directory = plugin_dir();
+    let mut arguments = vec!["config", "check", "--set", &directory];
+    sets.iter().for_each(|set| arguments.extend(["--set", set]));
+    place.run(&arguments, &[])
+}
+
+#[test]
+fn shipped_file_says_the_defaults() {
+    let shipped = Place::with(SHIPPED).show(&[], &[]);
+    assert_eq!(shipped["config"], Place::empty().show(&[], &[])["config"]);
+    assert_eq!(shipped["file"], "registry.toml");
+}
+
+#[test]
+fn shipped_file_has_every_key() {
+    let file: toml::Table = SHIPPED.parse().unwrap();
+    let defaults = Place::empty().show(&[], &[]);
+    for (section, values) in defaults["config"].as_object().unwrap() {
+        for key in values.as_object().unwrap().keys() {
+            let set = file[section].get(key).is_some();
+            // What has no default is there all the same, to be uncommented.
+            let commented = SHIPPED.lines().any(|line| line.starts_with(&format!("# {key} = ")));
+            assert!(set || commented, "{section}.{key} is not in registry.toml");
+        }
+    }
+}
+
+#[test]
+fn shipped_file_uncommented_is_accepted_by_the_plugin_too() {
+    let uncommented = SHIPPED.replace("# path = ", "path = ").replace("# plugin_dir = ", "plugin_dir = ");
+    assert_ne!(uncommented, SHIPPED);
+    let output = check_with_plugins(&Place::with(&uncommented), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).ends_with("registry.toml is fine\n"));
+}
+
+#[test]
+fn storage_is_swapped_by_one_line() {
+    let swapped = SHIPPED.replace("\nplugin = \"sqlite\"\n", "\nplugin = \"memory\"\n");
+    assert_eq!(swapped.lines().zip(SHIPPED.lines()).filter(|(a, b)| a != b).count(), 1);
+    let output = check_with_plugins(&Place::with(&swapped), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("plugin \"memory\" is "));
+}
+
+#[test]
+fn storage_is_swapped_by_one_line_with_options_in_a_table_of_the_plugins_name() {
+    let file = |plugin: &str| {
+        format!("[backend]\nplugin = {plugin:?}\n[backend.options.sqlite]\npath = \"/var/lib/services.db\"\n")
+    };
+    let sqlite = Place::with(&file("sqlite")).show(&[], &[]);
+    assert_eq!(sqlite["config"]["backend"]["options"], json!({ "path": "/var/lib/services.db" }));
+    let memory = Place::with(&file("memory")).show(&[], &[]);
+    assert_eq!(memory["config"]["backend"]["options"], json!({}));
+    assert_eq!(memory["unused"], json!(["backend.options.sqlite.path"]));
+    let by_path = Place::with(&file("/opt/libregistry_sqlite.so")).show(&[], &[]);
+    assert_eq!(by_path["config"]["backend"]["options"], json!({ "path": "/var/lib/services.db" }));
+
+    let output = check_with_plugins(&Place::with(&file("memory")), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("backend.options.sqlite.path has no effect"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn each_layer_goes_over_the_one_before() {
+    let place = Place::with("[server]\nreq_port = 1001\npub_port = 1002\nheartbeat_port = 1003\n");
+    let environment = [("REGISTRY_SERVER__PUB_PORT", "2002"), ("REGISTRY_SERVER__HEARTBEAT_PORT", "2003")];
+    let shown = place.show(&["server.heartbeat_port=3002", "server.heartbeat_port=3003"], &environment);
+    let server = &shown["config"]["server"];
+    assert_eq!([&server["req_port"], &server["pub_port"], &server["heartbeat_port"]], [1001, 2002, 3003]);
+    let origin = |key: &str| shown["origins"][key].as_str().unwrap().to_string();
+    assert_eq!(origin("server.bind"), "default");
+    assert_eq!(origin("server.req_port"), "registry.toml");
+    assert_eq!(origin("server.pub_port"), "REGISTRY_SERVER__PUB_PORT");
+    assert_eq!(origin("server.heartbeat_port"), "--set");
+}
+
+#[test]
+fn a_flag_for_an_option_wins_over_the_plugins_table_in_the_file() {
+    let place = Place::with("[backend.options]\npath = \"a\"\n[backend.options.sqlite]\npath = \"b\"\n");
+    let options = |sets: &[&str]| place.show(sets, &[])["config"]["backend"]["options"].clone();
+    assert_eq!(options(&[]), json!({ "path": "b" }));
+    assert_eq!(options(&["backend.options.path=c"]), json!({ "path": "c" }));
+}
+
+#[test]
+fn every_key_can_be_set_by_variable_and_by_flag() {
+    let cases = [
+        ("server.bind", "::", json!("::")),
+        ("server.req_port", "0", json!(0)),
+        ("server.pub_port", "0", json!(0)),
+        ("server.heartbeat_port", "0", json!(0)),
+        ("server.cleanup_interval", "2", json!(2.0)),
+        ("server.enforce_unique_service_types", "true", json!(true)),
+        ("server.allow_terminate", "true", json!(true)),
+        ("server.receive_high_water_mark", "1", json!(1)),
+        ("server.pending_changes_max", "7", json!(7)),
+        ("log.level", "warn,registry_sqlite=debug", json!("warn,registry_sqlite=debug")),
+        ("log.format", "json", json!("json")),
+        ("backend.plugin", "memory", json!("memory")),
+        ("backend.plugin_dir", "/opt/plugins", json!("/opt/plugins")),
+        ("backend.reply_timeout", "0.25", json!(0.25)),
+        ("backend.call_timeout", "60", json!(60.0)),
+    ];
+    let place = Place::empty();
+    let defaults = place.show(&[], &[])["config"].clone();
+    for (key, value, expected) in &cases {
+        let pointer = format!("/{}", key.replace('.', "/"));
+        assert_ne!(defaults.pointer(&pointer), Some(expected), "{key}");
+        let variable = format!("REGISTRY_{}", key.replace('.', "__").to_uppercase());
+        let by_variable = place.show(&[], &[(&variable, value)]);
+        assert_eq!(by_variable["config"].pointer(&pointer), Some(expected), "{variable}");
+        let by_flag = place.show(&[&format!("{key}={value}")], &[]);
+        assert_eq!(by_flag["config"].pointer(&pointer), Some(expected), "{key}");
+    }
+    let keys: usize = defaults.as_object().unwrap().values().map(|section| section.as_object().unwrap().len()).sum();
+    assert_eq!(keys, cases.len() + 1, "all but backend.options are in the list above");
+}
+
+#[test]
+fn an_option_is_a_number_if_it_looks_like_one_unless_it_is_quoted_or_text_in_the_file() {
+    let option = |place: &Place, sets: &[&str], environment: &[(&str, &str)]| {
+        place.show(sets, environment)["config"]["backend"]["options"]["x"].clone()
+    };
+    let empty = Place::empty();
+    assert_eq!(option(&empty, &["backend.options.x=123"], &[]), json!(123));
+    assert_eq!(option(&empty, &["backend.options.x=true"], &[]), json!(true));
+    assert_eq!(option(&empty, &["backend.options.x=\"123\""], &[]), json!("123"));
+    assert_eq!(option(&empty, &["backend.options.x=/var/lib/services.db"], &[]), json!("/var/lib/services.db"));
+    let text = Place::with("[backend.options]\nx = \"services.db\"\n");
+    assert_eq!(option(&text, &["backend.options.x=123"], &[]), json!("123"));
+    assert_eq!(option(&text, &[], &[("REGISTRY_BACKEND__OPTIONS__X", "2026")]), json!("2026"));
+}
+
+#[test]
+fn unknown_keys_are_refused_with_place_and_nearest_key() {
+    let cases = [
+        (
+            "[server]\nbind = \"*\"\nreqport = 1\n",
+            "unknown key server.reqport (registry.toml, line 3): did you mean server.req_port?",
+        ),
+        ("req_port = 1\n", "unknown key req_port (registry.toml, line 1): did you mean server.req_port?"),
+        ("[server]\nlevel = \"info\"\n", "unknown key server.level (registry.toml, line 2): did you mean log.level?"),
+        ("[metrics]\n", "unknown key metrics (registry.toml, line 1)"),
+        ("[log]\nlevel.all = \"info\"\n", "unknown key log.level.all (registry.toml, line 2)"),
+    ];
+    for (file, expected) in cases {
+        let refusal = Place::refusal_of(file);
+        assert!(refusal.starts_with(&format!("registry: {expected}")), "{file}\n{refusal}");
+        assert_eq!(refusal.lines().count(), 1, "{refusal}");
+    }
+    let refusal = Place::refusal_of_set("backend.plugn=memory");
+    assert_eq!(refusal, "registry: unknown key backend.plugn (--set): did you mean backend.plugin?\n");
+}
+
+#[test]
+fn unknown_variables_are_refused_and_those_of_kubernetes_are_not() {
+    let refusals = [
+        ("REGISTRY_SERVER__REQ_PROT", "did you mean REGISTRY_SERVER__REQ_PORT?"),
+        ("REGISTRY__SERVER__REQ_PORT", "did you mean REGISTRY_SERVER__REQ_PORT?"),
+        ("REGISTRY_SERVER_REQ_PORT", "has no effect: did you mean REGISTRY_SERVER__REQ_PORT?"),
+        ("REGISTRY_BACKEND_OPTIONS_PATH", "has no effect: did you mean REGISTRY_BACKEND__OPTIONS__PATH?"),
+        ("REGISTRY_BACKEND__OPTIONS_PATH", "did you mean REGISTRY_BACKEND__OPTIONS__PATH?"),
+        ("REGISTRY_Server__Bind", "did you mean REGISTRY_SERVER__BIND?"),
+    ];
+    for (name, expected) in refusals {
+        let refusal = Place::refusal_of_variable(name, "1");
+        assert!(refusal.contains(name) && refusal.trim_end().ends_with(expected), "{refusal}");
+    }
+    let kubernetes = [
+        ("REGISTRY_PORT", "tcp://10.0.0.1:5556"),
+        ("REGISTRY_PORT_5556_TCP_ADDR", "10.0.0.1"),
+        ("REGISTRY_SERVICE_HOST", "10.0.0.1"),
+        ("REGISTRY_SERVICE_PORT_REQ__MAIN", "5556"),
+        ("REGISTRY_CONNECT", "tcp://10.0.0.1:5556"),
+    ];
+    let place = Place::empty();
+    assert_eq!(place.show(&[], &kubernetes), place.show(&[], &[]));
+}
+
+#[test]
+fn wrong_values_are_refused_with_key_value_origin_and_what_was_expected() {
+    let cases = [
+        ("server.req_port = 65536", "expected a port"),
+        ("server.req_port = \"5556\"", "expected a port"),
+        ("server.req_port = true", "expected a port"),
+        ("server.bind = \"localhost\"", "expected an IP address"),
+        ("server.cleanup_interval = 0.0", "expected a number of seconds from 0.001 to 86400"),
+        ("server.cleanup_interval = nan", "expected a number of seconds"),
+        ("server.cleanup_interval = inf", "expected a number of seconds"),
+        ("server.cleanup_interval = 86401", "expected a number of seconds"),
+        ("backend.reply_timeout = -0.4", "expected a number of seconds from 0.001 to 60"),
+        ("server.receive_high_water_mark = 0", "expected a whole number from 1"),
+        ("server.pending_changes_max = 1.5", "expected a whole number from 1"),
+        ("server.allow_terminate = \"yes\"", "expected true or false"),
+        ("server.allow_terminate = 1", "expected true or false"),
+        ("log.level = \"inof\"", "expected a level"),
+        ("log.level = \"info,registry=loud\"", "expected a level"),
+        ("log.level = \"\"", "expected a level"),
+        ("log.format = \"yaml\"", "expected \"text\" or \"json\""),
+        ("backend.plugin = \"\"", "expected text that is not empty"),
+        ("backend.plugin = [\"sqlite\"]", "expected text"),
+        ("backend.options = 1", "expected a table"),
+        ("server = 1", "expected a table"),
+    ];
+    for (line, expected) in cases {
+        let refusal = Place::refusal_of(&format!("# one\n{line}\n"));
+        assert!(
+            refusal.starts_with(&format!("registry: {line} (registry.toml, line 2): {expected}")),
+            "{line}\n{refusal}"
+        );
+        assert_eq!(refusal.lines().count(), 1, "{refusal}");
+    }
+    let refusal = Place::refusal_of_variable("REGISTRY_SERVER__REQ_PORT", "http");
+    assert!(refusal.starts_with("registry: server.req_port = \"http\" (REGISTRY_SERVER__REQ_PORT): expected a port"));
+    let refusal = Place::refusal_of_set("server.req_port=");
+    assert!(refusal.starts_with("registry: server.req_port = \"\" (--set): expected a port"), "{refusal}");
+    let refusal = Place::refusal_of_set("server.req_port");
+    assert!(refusal.starts_with("registry: --set server.req_port: expected key=value"), "{refusal}");
+}
+
+#[test]
+fn ports_must_differ_unless_free_ones_are_taken() {
+    let refusal = Place::refusal_of("[server]\npub_port = 5556\n");
+    let expected = "server.req_port and server.pub_port are both 5556 (default; registry.toml, line 2)";
+    assert!(refusal.starts_with(&format!("registry: {expected}")), "{refusal}");
+    Place::empty().show(&["server.req_port=0", "server.pub_port=0", "server.heartbeat_port=0"], &[]);
+}
+
+#[test]
+fn broken_toml_is_refused_with_file_line_and_reason() {
+    for (file, expected) in [
+        ("[server]\nreq_port = \n", "registry.toml, line 2: "),
+        ("[server\nreq_port = 1\n", "registry.toml, line 1: unclosed table"),
+        ("[log]\n\n[log]\n", "registry.toml, line 3: duplicate key"),
+        ("[server]\nreq_port = 99999999999999999999\n", "registry.toml, line 2: "),
+    ] {
+        let refusal = Place::refusal_of(file);
+        assert!(refusal.starts_with(&format!("registry: {expected}")), "{refusal}");
+        assert_eq!(refusal.lines().count(), 1, "{refusal}");
+    }
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there() {
+    let refusal = Place::with(SHIPPED).refusal(&["config", "check", "--config", "other.toml"], &[]);
+    assert!(refusal.starts_with("registry: cannot read the configuration other.toml: "), "{refusal}");
+    let refusal = Place::empty().refusal(&["config", "check", "--config", "."], &[]);
+    assert!(refusal.starts_with("registry: cannot read the configuration .: "), "{refusal}");
+}
+
+#[test]
+fn a_file_that_is_named_stands_in_for_the_default_one() {
+    let place = Place::with("no toml at all");
+    let other = place.write("other.toml", "log.level = \"debug\"\n");
+    let output = place.run(&["config", "show", "--json", "-c", other.to_str().unwrap()], &[]);
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(shown["config"]["log"]["level"], "debug");
+    assert_eq!(Path::new(shown["origins"]["log.level"].as_str().unwrap()), other);
+}
+
+#[test]
+fn check_names_every_problem_in_a_line_of_its_own() {
+    let refusal = Place::refusal_of("[server]\nreq_port = -1\nbund = \"*\"\n[log]\nformat = \"xml\"\n");
+    assert_eq!(refusal.lines().count(), 3, "{refusal}");
+}
+
+#[test]
+fn what_is_shown_can_be_loaded_and_means_the_same() {
+    let file = "[server]\nbind = \"*\"\ncleanup_interval = 3\n[backend.options]\npath = \"a \\\"b\\\"\\n# c\"\n\
+                \"odd key\" = 1.5\nlist = [1, 2]\n";
+    let place = Place::with(file);
+    let output = place.run(&["config", "show", "-s", "log.level=debug"], &[("REGISTRY_SERVER__REQ_PORT", "7")]);
+    let shown = text(&output.stdout);
+    let line = |start: &str| shown.lines().find(|line| line.starts_with(start)).unwrap().to_string();
+    assert!(line("bind").ends_with("# registry.toml") && line("pub_port").ends_with("# default"), "{shown}");
+    assert!(line("req_port").ends_with("# REGISTRY_SERVER__REQ_PORT") && line("level").ends_with("# --set"), "{shown}");
+
+    let again = Place::with(&shown).show(&[], &[]);
+    let before = place.show(&["log.level=debug"], &[("REGISTRY_SERVER__REQ_PORT", "7")]);
+    assert_eq!(again["config"], before["config"]);
+}
+
+#[test]
+fn check_asks_the_plugin_about_its_options() {
+    let output = check_with_plugins(&Place::empty(), &["backend.options.pth=services.db"]);
+    assert_eq!(output.status.code(), Some(1));
+    let refusal = text(&output.stderr);
+    assert!(refusal.contains("\"sqlite\"") && refusal.contains("\"pth\"") && refusal.contains("path"), "{refusal}");
+    assert_eq!(refusal.lines().count(), 1, "{refusal}");
+}
+
+#[test]
+fn check_refuses_a_plugin_that_is_not_there() {
+    let output = check_with_plugins(&Place::empty(), &["backend.plugin=nowhere"]);
+    assert_eq!(output.status.code(), Some(1));
+    let refusal = text(&output.stderr);
+    assert!(refusal.starts_with("registry: no plugin \"nowhere\""), "{refusal}");
+}
+
+#[test]
+fn serve_refuses_a_wrong_configuration_in_one_line() {
+    for arguments in [&["--set", "server.req_port=x"][..], &["serve", "--set", "server.req_port=x"]] {
+        let refusal = Place::empty().refusal(arguments, &[]);
+        assert!(refusal.starts_with("registry: server.req_port = \"x\" (--set): expected a port"), "{refusal}");
+        assert_eq!(refusal.lines().count(), 1, "{refusal}");
+    }
+}
