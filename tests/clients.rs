@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use harness::{Host, PATIENCE};
+use harness::{Host, PATIENCE, python, workspace};
 use tempfile::TempDir;
 
 /// How long a script may be silent. Its own watchdog ends it sooner.
@@ -58,29 +58,6 @@ fn cgse_clients_are_served_from_memory_outlast_restarts_and_terminate_the_host()
     let mut stage = Stage::start("memory", "allow_terminate = true\n");
     run_script(&python, "cgse_client.py", &["--control", "--terminate"], &mut stage);
     stage.ends_by_itself();
-}
-
-fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the host is a directory of the workspace")
-}
-
-/// The Python of the environment with the clients. Without it the test cannot run, which is a failure in CI only.
-fn python() -> Option<PathBuf> {
-    let environment = match std::env::var_os("REGISTRY_PYTHON_ENV") {
-        Some(directory) => PathBuf::from(directory),
-        None => workspace().join("target/python"),
-    };
-    let python = environment.join("bin/python");
-    if environment.join(".clients").is_file() && python.is_file() {
-        return Some(python);
-    }
-    let missing = format!("no Python clients in {}: make them with scripts/python-clients", environment.display());
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{missing}");
-    let test = std::thread::current().name().unwrap_or("clients").to_string();
-    // Not by eprintln: that is shown for failing tests only. In one piece, because the tests run side by side.
-    let line = format!("NOT RUN: {test}: {missing}\n");
-    std::io::stderr().write_all(line.as_bytes()).expect("stderr takes a line");
-    None
 }
 
 /// The host under test, which a script may stop and start again: same directory, same ports.

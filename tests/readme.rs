@@ -6,11 +6,7 @@ mod harness;
 use std::path::Path;
 use std::process::Command;
 
-use harness::{Host, plugin_dir, registry};
-
-fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the host is a directory of the workspace")
-}
+use harness::{Host, plugin_dir, python, registry, workspace};
 
 fn readme() -> String {
     std::fs::read_to_string(workspace().join("README.md")).expect("there is a README")
@@ -63,6 +59,22 @@ fn every_piece_of_toml_is_a_configuration() {
         let output = registry(directory.path()).args(["config", "check"]).output().unwrap();
         assert!(output.status.success(), "{piece}{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn the_client_in_python_finds_what_it_registers() {
+    let Some(python) = python() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let host = Host::start(directory.path(), "[backend]\nplugin = \"memory\"\n");
+    let blocks = blocks("python");
+    assert_eq!(blocks.len(), 1);
+    let lines = blocks[0].lines().filter(|line| !line.is_empty()).count();
+    assert!(lines <= 10, "a client in ten lines has {lines}");
+    let script = blocks[0].replace("127.0.0.1:5556", &format!("127.0.0.1:{}", host.requests));
+    assert_ne!(script, blocks[0]);
+    let output = Command::new(python).args(["-c", &script]).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(printed.contains("'name': 'Camera 1'"), "{printed}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

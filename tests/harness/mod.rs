@@ -5,7 +5,7 @@
 
 pub mod zmtp;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -22,6 +22,30 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub fn plugin_dir() -> PathBuf {
     let test = std::env::current_exe().expect("a test has an executable");
     test.parent().expect("an executable is in a directory").to_path_buf()
+}
+
+/// The root of the project.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the host is a directory of the workspace")
+}
+
+/// The Python of the environment with the clients. Without it the test cannot run, which is a failure in CI only.
+pub fn python() -> Option<PathBuf> {
+    let environment = match std::env::var_os("REGISTRY_PYTHON_ENV") {
+        Some(directory) => PathBuf::from(directory),
+        None => workspace().join("target/python"),
+    };
+    let python = environment.join("bin/python");
+    if environment.join(".clients").is_file() && python.is_file() {
+        return Some(python);
+    }
+    let missing = format!("no Python clients in {}: make them with scripts/python-clients", environment.display());
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{missing}");
+    let test = std::thread::current().name().unwrap_or("clients").to_string();
+    // Not by eprintln: that is shown for failing tests only. In one piece, because the tests run side by side.
+    let line = format!("NOT RUN: {test}: {missing}\n");
+    std::io::stderr().write_all(line.as_bytes()).expect("stderr takes a line");
+    None
 }
 
 /// The program under test, with no setting of this machine's, run in `directory`.
@@ -117,8 +141,9 @@ impl Host {
 
     /// Sends a signal by name: `TERM`, `INT`, `STOP`, `CONT`.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status();
-        assert!(status.expect("kill can be run").success());
+        // The shell's own `kill`: small systems have no other.
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.pid())]).status();
+        assert!(status.expect("there is a shell").success());
     }
 
     /// Kills the host, as a power cut would.

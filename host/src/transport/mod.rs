@@ -61,11 +61,11 @@ pub struct Listeners {
 
 /// A port cannot be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on tcp://{address} (server.{key}): {source}{}", hint(source))]
+#[error("cannot listen on tcp://{address} (server.{key}): {error}{}", hint(error))]
 pub struct BindError {
     address: SocketAddr,
     key: &'static str,
-    source: std::io::Error,
+    error: std::io::Error,
 }
 
 fn hint(error: &std::io::Error) -> &'static str {
@@ -85,7 +85,7 @@ impl Listeners {
         let ip = server.listen_ip();
         let bind = |port, key| {
             let address = SocketAddr::new(ip, port);
-            TcpListener::bind(address).map_err(|source| BindError { address, key, source })
+            TcpListener::bind(address).map_err(|error| BindError { address, key, error })
         };
         Ok(Listeners {
             requests: bind(server.req_port, "req_port")?,

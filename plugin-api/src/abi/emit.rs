@@ -6,12 +6,15 @@
 //! [`DESCRIPTIONS_MAX`] for each plugin: whatever comes after is logged under the plugin's own name.
 
 use std::collections::HashMap;
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
 use tracing_core::callsite::{Callsite, Identifier};
 use tracing_core::field::{DisplayValue, FieldSet, Value, display};
 use tracing_core::metadata::Kind;
 use tracing_core::{Event, Interest, Level, LevelFilter, Metadata, dispatcher};
+
+use super::budget::{Budget, MESSAGES_PER_SECOND_MAX, Verdict};
 
 /// How many descriptions of events are kept for one plugin.
 pub const DESCRIPTIONS_MAX: usize = 1000;
@@ -29,6 +32,7 @@ struct Source {
     /// By target. What is known of a target is a short list.
     descriptions: RwLock<HashMap<String, Vec<&'static Description>>>,
     fallback: [&'static Description; LEVELS.len()],
+    budget: Mutex<Budget>,
 }
 
 /// What all events from one place have in common.
@@ -77,7 +81,8 @@ pub fn source(plugin: &str) -> SourceId {
     let index = sources.iter().position(|source| source.name == plugin).unwrap_or_else(|| {
         let fallback = LEVELS.map(|level| Description::leak(level, plugin, &[]));
         let descriptions = RwLock::default();
-        sources.push(Box::leak(Box::new(Source { name: plugin.to_string(), descriptions, fallback })));
+        let budget = Mutex::default();
+        sources.push(Box::leak(Box::new(Source { name: plugin.to_string(), descriptions, fallback, budget })));
         sources.len() - 1
     });
     SourceId(index as u64)
@@ -106,6 +111,13 @@ impl Source {
         let description = Description::leak(level, target, fields);
         known.entry(target.to_string()).or_default().push(description);
         Some(description)
+    }
+
+    /// What the plugin's budget has to say to one more message.
+    fn judge(&self) -> Verdict {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let now = START.get_or_init(Instant::now).elapsed();
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner).spend(now)
     }
 
     fn fallback(&self, level: Level) -> &'static Description {
@@ -144,6 +156,14 @@ pub fn enabled(id: SourceId, level_code: u32, target: &str) -> bool {
 pub fn emit(id: SourceId, level_code: u32, target: &str, message: &str, fields: &[(&str, &str)]) {
     let level = level(level_code);
     let Some(source) = find_source(id) else { return };
+    match source.judge() {
+        Verdict::Log => {}
+        Verdict::LogAfter(left_out) => {
+            let message = format!("{left_out} messages were left out: more than {MESSAGES_PER_SECOND_MAX} in a second");
+            dispatch(source.fallback(Level::WARN), &message, &[]);
+        }
+        Verdict::LeaveOut => return,
+    }
     let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
     match source.describe(level, target, &names) {
         Some(description) => dispatch(description, message, fields),

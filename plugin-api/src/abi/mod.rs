@@ -14,6 +14,7 @@
 //!
 //! No Rust enum crosses by value: a `u32` code does, and each side has an answer to a code that it does not know.
 
+pub mod budget;
 pub mod emit;
 pub mod glue;
 pub mod guard;
