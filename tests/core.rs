@@ -501,6 +501,25 @@ fn heartbeats_that_could_not_be_written_are_written_later() {
 }
 
 #[test]
+fn a_failing_store_is_not_asked_without_pause_however_many_heartbeats_wait() {
+    let mut world = World::with(Policy { pending_changes_max: 10_000, ..policy() });
+    for number in 0..3000 {
+        world.ask("client", register(&format!("s{number}"), "web"));
+    }
+    world.store();
+    for number in 0..3000 {
+        world.ask("client", renew(&format!("s{number}")));
+    }
+    world.pass(1000);
+    world.group();
+    world.outcome(Err(failed()));
+    assert_eq!(world.registry.next_group(world.now), None);
+    assert!(world.registry.wake_at_ms() > world.now.uptime_ms);
+    world.pass(1000);
+    assert_eq!(world.store().len(), 3000);
+}
+
+#[test]
 fn a_record_that_the_store_has_lost_is_stored_again() {
     let mut world = World::new();
     world.register("x", "web");

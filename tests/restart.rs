@@ -70,11 +70,12 @@ fn whoever_does_not_come_back_after_a_restart_expires_after_one_ttl() {
 }
 
 #[test]
-fn a_host_that_was_suspended_for_longer_than_a_ttl_expires_nobody_who_beats() {
+fn a_host_that_was_suspended_for_longer_than_a_ttl_expires_nobody_for_that() {
     let directory = fresh();
     let host = Host::start(directory.path(), SQLITE);
     let mut client = host.client();
     client.call(register("x", "web", 1.5));
+    client.call(register("quiet", "mail", 1.5));
     let mut heartbeats = host.heartbeat_client();
     host.signal("STOP");
     // Heartbeats go on, and wait in the network.
@@ -83,6 +84,8 @@ fn a_host_that_was_suspended_for_longer_than_a_ttl_expires_nobody_who_beats() {
         std::thread::sleep(Duration::from_millis(500));
     }
     host.signal("CONT");
+    // The time that the host was away does not count for anybody.
+    assert_eq!(client.call(json!({"action": "discover", "service_type": "mail"}))["success"], true);
     for _ in 0..6 {
         let reply: Value = serde_json::from_slice(&heartbeats.receive()[0]).unwrap();
         assert_eq!(reply["success"], true, "{reply}");

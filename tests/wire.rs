@@ -224,6 +224,9 @@ fn a_record_shows_what_the_client_said_and_what_the_registry_knows() {
     assert_eq!((uuid.len(), &uuid[14..15]), (36, "4"), "a random UUID: {uuid}");
     client.send(&[b"REQ", json!({"action": "get", "service_id": id}).to_string().as_bytes()]);
     let text = String::from_utf8(client.receive()[1].clone()).unwrap();
+    for own in ["\"ttl\":", "\"health\":", "\"last_heartbeat\":"] {
+        assert_eq!(text.matches(own).count(), 1, "{own} stands once in {text}");
+    }
     let mut service = parsed(text.as_bytes())["service"].clone();
     let heartbeat = service["last_heartbeat"].as_u64().expect("whole seconds");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();

@@ -226,9 +226,10 @@ impl<T: Transport> Server<T> {
             }
         }
         for event in self.out.events.drain(..) {
+            // Who comes and goes is the services' business; who vanishes is the operator's.
             match event.kind {
-                EventKind::Expire => tracing::info!(event = %event.json, "a service expired"),
-                kind => tracing::debug!(event = %event.json, "{}", kind.as_str()),
+                EventKind::Expire => tracing::info!("{} expired: no heartbeat within its ttl", event.service_id),
+                kind => tracing::debug!("{} {}", kind.as_str(), event.service_id),
             }
             self.transport.publish(event.kind.as_str(), Bytes::from(event.json));
         }

@@ -1,5 +1,7 @@
 //! Events: what subscribers are told of each change.
 
+use std::sync::Arc;
+
 use crate::protocol::reply::{push_display, push_text};
 use crate::registry::Service;
 
@@ -30,6 +32,8 @@ impl EventKind {
 pub struct Event {
     /// What happened: the topic.
     pub kind: EventKind,
+    /// To which service.
+    pub service_id: Arc<str>,
     /// The body: a JSON object.
     pub json: String,
 }
@@ -51,6 +55,6 @@ impl Event {
         json.push_str(",\"epoch\":");
         push_text(&mut json, epoch);
         json.push('}');
-        Event { kind, json }
+        Event { kind, service_id: service.id().clone(), json }
     }
 }

@@ -81,7 +81,8 @@ impl<C> Registry<C> {
                     if let Some(other) = self.services.passing_of_type(name).find(|other| *other.id() != id) {
                         return Err(duplicate(name, other.id()));
                     }
-                    let stale = self.services.critical_of_type(name).filter(|other| *other.id() != id);
+                    let stale = self.services.critical_of_type(name);
+                    let stale = stale.filter(|other| *other.id() != id && !self.pending.is_id_claimed(other.id()));
                     for expired in stale.map(expiry).collect::<Vec<_>>() {
                         self.pending.queue(expired);
                     }

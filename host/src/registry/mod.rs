@@ -4,8 +4,8 @@
 //! no file here, so every rule is tested without waiting, and every storage backend gives users the same rules.
 //!
 //! Reads and heartbeats are answered at once, from memory. A change is *admitted*, sent to the store in a group with
-//! others, and takes effect when the store has said yes: only then is it visible, answered and announced. See
-//! [`changes`](self) for that part, and `services.rs` for how services are found and expire.
+//! others, and takes effect when the store has said yes: only then is it visible, answered and announced. That is
+//! `changes.rs`; `services.rs` is how services are found and expire.
 
 mod changes;
 mod pending;

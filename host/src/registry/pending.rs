@@ -251,7 +251,7 @@ impl<C> Pending<C> {
     /// Notes a heartbeat to be written.
     pub(super) fn heartbeat(&mut self, id: Arc<str>, now: Now) {
         if self.heartbeats.is_empty() {
-            self.heartbeats_due_ms = self.heartbeats_due_ms.max(now.uptime_ms + HEARTBEAT_WRITE_INTERVAL_MS);
+            self.heartbeats_due_ms = now.uptime_ms + HEARTBEAT_WRITE_INTERVAL_MS;
         }
         self.heartbeats.insert(id);
     }
@@ -262,11 +262,7 @@ impl<C> Pending<C> {
             return Vec::new();
         }
         let count = self.heartbeats.len().min(most);
-        let taken = self.heartbeats.drain(..count).collect();
-        if self.heartbeats.is_empty() {
-            self.heartbeats_due_ms = now.uptime_ms + HEARTBEAT_WRITE_INTERVAL_MS;
-        }
-        taken
+        self.heartbeats.drain(..count).collect()
     }
 
     /// Makes all heartbeats due.
