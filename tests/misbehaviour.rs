@@ -10,8 +10,16 @@ use serde_json::{Value, json};
 
 /// A host on `moody` with these lines in its `[backend.options]`, and a service called `steady`.
 fn host(options: &str) -> (tempfile::TempDir, Host) {
+    host_that_waits(0.4, options)
+}
+
+/// The same, with another `reply_timeout` in seconds.
+fn host_that_waits(reply_timeout: f64, options: &str) -> (tempfile::TempDir, Host) {
     let directory = tempfile::tempdir().unwrap();
-    let config = format!("[backend]\nplugin = \"moody\"\ncall_timeout = 0.7\n[backend.options]\n{options}");
+    let config = format!(
+        "[backend]\nplugin = \"moody\"\nreply_timeout = {reply_timeout:?}\ncall_timeout = 0.7\n\
+         [backend.options]\n{options}"
+    );
     let host = Host::start(directory.path(), &config);
     assert_eq!(host.client().call(register("steady", "web", 60.0))["success"], true);
     (directory, host)
@@ -38,8 +46,8 @@ fn reads_and_renewals_go_on(client: &mut Client) {
     ] {
         assert_eq!(client.call(request.clone())["success"], true, "{request}");
     }
-    // Far below what any of the misdeeds takes, far above what five answers do.
-    assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
+    // Below what waiting for a misdeed takes, far above what five answers do.
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -81,7 +89,7 @@ fn a_plugin_that_blocks_stalls_changes_and_nothing_else() {
     let start = Instant::now();
     let reply = client.call(register("moody-block", "bad", 60.0));
     assert_eq!(reply["code"], "backend_unavailable");
-    assert!(start.elapsed() < Duration::from_millis(500), "old clients wait 0.5 s, not {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(1400), "the client waits for the block: {:?}", start.elapsed());
     reads_and_renewals_go_on(&mut client);
     assert_eq!(client.call(register("waits", "web", 60.0))["code"], "backend_unavailable");
     eventually(&mut client, health(), |reply| state(reply) == "stalled");
@@ -116,12 +124,13 @@ fn an_outage_is_told_and_ends() {
 
 #[test]
 fn a_flood_of_messages_is_cut_off() {
-    let (_directory, host) = host("");
+    let (_directory, host) = host_that_waits(15.0, "");
     let mut client = host.client();
-    eventually(&mut client, register("moody-flood", "web", 60.0), |reply| reply["success"] == true);
+    assert_eq!(client.call(register("moody-flood", "web", 60.0))["success"], true);
     reads_and_renewals_go_on(&mut client);
+    // The next second's first message tells how many were left out.
     std::thread::sleep(Duration::from_millis(1100));
-    eventually(&mut client, register("moody-flood", "web", 60.0), |reply| reply["success"] == true);
+    assert_eq!(client.call(register("moody-flood", "web", 60.0))["success"], true);
     let line = host.wait_for_log("messages were left out: more than 1000 in a second");
     assert!(line.contains("registry_moody"), "{line}");
     let drips = host.log().matches("drip").count();

@@ -82,6 +82,10 @@ impl Host {
         }
         std::fs::write(directory.join("registry.toml"), config).expect("the directory can be written");
         let mut command = registry(directory);
+        if !config.contains("reply_timeout") {
+            // A busy machine may take its time with the disk: only tests of the timeout are about it.
+            command.env("REGISTRY_BACKEND__REPLY_TIMEOUT", "15");
+        }
         command.arg("serve").args(&settings).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program can be started");
         let log = Log::follow(child.stderr.take().expect("stderr is piped"));
