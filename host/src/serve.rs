@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::clock::Clock;
 use crate::config::{Config, Loaded};
 use crate::plugin::{self, Plugin};
-use crate::registry::{About, Policy, Registry};
+use crate::registry::{About, Now, Policy, Registry};
 use crate::server::{Server, warn_of_unreadable};
 use crate::store::{Contents, Store};
 use crate::transport::Listeners;
@@ -44,7 +44,6 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
     let options = config.backend.options.clone();
     let (store, contents) = Store::open(plugin, options, config.backend.call_timeout()).map_err(failed)?;
 
-    let mut clock = Clock::start();
     let policy = Policy {
         enforce_unique_service_types: config.server.enforce_unique_service_types,
         allow_terminate: config.server.allow_terminate,
@@ -66,14 +65,15 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
     let endpoints = [endpoint(about.req_port), endpoint(about.pub_port), endpoint(about.heartbeat_port)];
     let Contents { epoch, revision, records } = contents;
     let mut registry = Registry::new(policy, about, epoch, revision, rand::make_rng());
-    let (now, _) = clock.read();
     for record in records {
-        if let Err(unreadable) = registry.load(record, now) {
+        if let Err(unreadable) = registry.load(record, Now::default()) {
             warn_of_unreadable(&unreadable);
         }
     }
     tracing::info!("{} services loaded in {} ms", registry.len(), began.elapsed().as_millis());
 
+    // Time begins when everything is loaded.
+    let clock = Clock::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let batch_max = config.server.receive_high_water_mark as usize;
     runtime.block_on(async {

@@ -55,7 +55,7 @@ enum Woken {
 }
 
 impl<T: Transport> Server<T> {
-    /// A server that is ready to run. `clock` is the one that the registry was loaded by.
+    /// A server that is ready to run. What the registry has loaded was heard of at the clock's zero.
     pub fn new(transport: T, store: Store, registry: Registry<Caller>, clock: Clock) -> Self {
         Server { transport, store, registry, clock, out: Output::default(), storage_fails: false }
     }

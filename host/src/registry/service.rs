@@ -1,13 +1,18 @@
 //! One live service: its document, which is fixed until it registers again, and what moves with each heartbeat.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use registry_plugin_api::Record;
-use serde_json::Value;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::protocol::registration::Registration;
 use crate::protocol::reply::push_display;
 use crate::registry::Now;
+
+/// What is shown of a service besides its document.
+const MOVING: [&str; 2] = ["last_heartbeat", "health"];
 
 /// A service as the core holds it.
 #[derive(Clone, Debug)]
@@ -43,22 +48,25 @@ impl Service {
     /// # Errors
     /// Why the record cannot be a service.
     pub(super) fn from_record(record: Record, now: Now) -> Result<Self, String> {
-        let document: Value = serde_json::from_str(&record.document).map_err(|error| format!("no JSON: {error}"))?;
-        let Value::Object(mut document) = document else { return Err("the document is not a JSON object".into()) };
-        if document.get("id").and_then(Value::as_str) != Some(&record.id) {
-            return Err("the document has another id".into());
+        let fields: BTreeMap<String, &RawValue> = serde_json::from_str(&record.document)
+            .map_err(|error| format!("its document is no JSON object: {error}"))?;
+        let id = fields.get("id").and_then(|id| serde_json::from_str::<String>(id.get()).ok());
+        if id.as_ref() != Some(&record.id) {
+            return Err("its document has another id".into());
         }
-        if let Some(absent) = ["name", "host", "port"].iter().find(|field| !document.contains_key(**field)) {
-            return Err(format!("the document has no {absent}"));
+        if let Some(absent) = ["name", "host", "port"].iter().find(|field| !fields.contains_key(**field)) {
+            return Err(format!("its document has no {absent}"));
         }
         if record.ttl_ms == 0 {
-            return Err("the ttl is zero".into());
+            return Err("its ttl is zero".into());
         }
-        document.shift_remove("last_heartbeat");
-        document.shift_remove("health");
+        let document = match MOVING.iter().any(|field| fields.contains_key(*field)) {
+            true => without_moving(&record.document)?,
+            false => record.document.trim().into(),
+        };
         Ok(Service {
             id: record.id.into(),
-            document: Value::Object(document).to_string().into(),
+            document,
             types: record.types.iter().map(|name| Arc::from(name.as_str())).collect(),
             ttl_ms: record.ttl_ms,
             heartbeat_ms: now.uptime_ms,
@@ -119,4 +127,11 @@ impl Service {
         json.push_str(if self.passing { "passing" } else { "critical" });
         json.push_str("\"}");
     }
+}
+
+/// A document that somebody has stored as it was shown.
+fn without_moving(document: &str) -> Result<Arc<str>, String> {
+    let mut fields: Map<String, Value> = serde_json::from_str(document).map_err(|error| error.to_string())?;
+    fields.retain(|field, _| !MOVING.contains(&field.as_str()));
+    Ok(Value::Object(fields).to_string().into())
 }
