@@ -25,6 +25,7 @@ fn blocks(language: &str) -> Vec<String> {
 fn every_command_is_run_here_or_by_ci() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::copy(workspace().join("registry.toml"), directory.path().join("registry.toml")).unwrap();
+    std::os::unix::fs::symlink(workspace().join("plugin-api"), directory.path().join("plugin-api")).unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let host = Host::start(elsewhere.path(), "[backend]\nplugin = \"memory\"\n");
     let read = |path: &str| std::fs::read_to_string(workspace().join(path)).expect("it is there");

@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod conformance;
 mod log;
 pub mod migrate;
 pub mod plugin;

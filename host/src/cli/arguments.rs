@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::EXIT_CODES;
 use super::endpoint::Endpoint;
+use super::plugin::PluginCommand;
 
 const ABOUT: &str = "A service registry for ZeroMQ microservices. Without a command it serves.";
 const EXAMPLES: &str = "\
@@ -73,6 +74,9 @@ pub(super) enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make, show, list and check storage plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Copy all services from one store to another, while no registry runs on either
     #[command(after_help = format!("\
 Both are configuration files: their [backend] says which store is meant.
@@ -241,14 +245,14 @@ impl EventType {
 /// Longer than anybody waits; a `Duration` panics on much larger numbers.
 const SECONDS_MAX: f64 = 31_536_000.0;
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(number) if number > 0.0 && number <= SECONDS_MAX => Ok(Duration::from_secs_f64(number)),
         _ => Err("expected a number of seconds greater than 0, at most a year".to_string()),
     }
 }
 
-fn key_and_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn key_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
         _ => Err("expected KEY=VALUE".to_string()),

@@ -9,6 +9,10 @@ mod config;
 mod endpoint;
 mod lookup;
 mod output;
+mod plugin;
+mod plugin_check;
+mod plugin_inspect;
+mod plugin_new;
 mod register;
 mod status;
 mod table;
@@ -49,6 +53,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Config(ConfigCommand::Check(from)) => config::check(&from),
         Command::Config(ConfigCommand::Show { from, json }) => config::show(&from, json),
+        Command::Plugin(command) => plugin::run(&command),
         Command::Migrate { from, to, merge } => {
             let copied = crate::migrate::run(&from, &to, merge).map_err(failed)?;
             output::line(&format!("{copied} services copied"))
@@ -78,8 +83,12 @@ fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     result
 }
 
-/// An error with its causes, in one line. A cause that the error's own text already ends in is not repeated.
 fn failed(error: Box<dyn Error + Send + Sync>) -> Failure {
+    Failure::Failed(failure_line(&*error))
+}
+
+/// An error with its causes, in one line. A cause that the error's own text already ends in is not repeated.
+fn failure_line(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -89,7 +98,7 @@ fn failed(error: Box<dyn Error + Send + Sync>) -> Failure {
         }
         cause = error.source();
     }
-    Failure::Failed(line)
+    line
 }
 
 impl From<crate::config::ConfigError> for Failure {

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+use std::fs;
 use std::path::{self, Path, PathBuf};
 
 /// Why there is no file for a name. One line.
@@ -46,22 +47,48 @@ fn find_from(name_or_path: &str, plugin_dir: Option<&Path>, program_dir: Option<
         return Err(FindError::Name { name });
     }
     let file = format!("{DLL_PREFIX}registry_{}{DLL_SUFFIX}", name.replace('-', "_"));
-    let searched: Vec<PathBuf> = match (plugin_dir, program_dir) {
+    let searched = directories(plugin_dir, program_dir);
+    let found = searched.iter().map(|directory| directory.join(&file)).find(|candidate| candidate.is_file());
+    found.ok_or(FindError::NotFound { name, file, searched })
+}
+
+/// Where names are searched, in this order.
+fn directories(plugin_dir: Option<&Path>, program_dir: Option<&Path>) -> Vec<PathBuf> {
+    match (plugin_dir, program_dir) {
         (Some(directory), _) => vec![directory.to_path_buf()],
         (None, Some(program)) => {
             let installed = program.parent().map(|prefix| prefix.join("lib").join("registry"));
             [program.to_path_buf(), program.join("plugins")].into_iter().chain(installed).collect()
         }
         (None, None) => Vec::new(),
+    }
+}
+
+/// All files that look like plugins (`libregistry_*.so`) in the directories that [`find`] searches, in the order of
+/// the search, and by name within a directory. Of two with the same name, `find` takes the first. What cannot be
+/// listed is passed over, as a search would pass over it.
+pub fn find_all(plugin_dir: Option<&Path>) -> Vec<PathBuf> {
+    find_all_from(plugin_dir, env::current_exe().ok().as_deref().and_then(Path::parent))
+}
+
+fn find_all_from(plugin_dir: Option<&Path>, program_dir: Option<&Path>) -> Vec<PathBuf> {
+    let prefix = format!("{DLL_PREFIX}registry_");
+    let looks_like_one = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&prefix) && name.ends_with(DLL_SUFFIX) && path.is_file()
     };
-    let found = searched.iter().map(|directory| directory.join(&file)).find(|candidate| candidate.is_file());
-    found.ok_or(FindError::NotFound { name, file, searched })
+    let files_in = |directory: PathBuf| {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(looks_like_one).collect();
+        files.sort();
+        files
+    };
+    directories(plugin_dir, program_dir).into_iter().flat_map(files_in).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn library(directory: &Path, name: &str) -> PathBuf {
         fs::create_dir_all(directory).unwrap();
@@ -95,6 +122,20 @@ mod tests {
         let other = prefix.path().join("other");
         let error = find_from("store", Some(&other), Some(&bin)).unwrap_err().to_string();
         assert!(error.contains("other") && !error.contains("bin"), "{error}");
+    }
+
+    #[test]
+    fn all_are_found_in_the_order_of_the_search() {
+        let prefix = tempfile::tempdir().unwrap();
+        let bin = prefix.path().join("bin");
+        let in_lib = library(&prefix.path().join("lib/registry"), "a");
+        let beside = [library(&bin, "b"), library(&bin, "c")];
+        fs::write(bin.join("libother.so"), "").unwrap();
+        fs::write(bin.join(format!("{DLL_PREFIX}registry_d.rlib")), "").unwrap();
+        fs::create_dir(bin.join(format!("{DLL_PREFIX}registry_e{DLL_SUFFIX}"))).unwrap();
+        assert_eq!(find_all_from(None, Some(&bin)), [beside[0].clone(), beside[1].clone(), in_lib]);
+        assert_eq!(find_all_from(Some(&bin), None), beside);
+        assert_eq!(find_all_from(Some(Path::new("/opt/none")), None), [""; 0].map(PathBuf::from));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 pub use backend::OpenBackend;
 pub use error::LoadError;
-pub use find::{FindError, find};
+pub use find::{FindError, find, find_all};
 
 /// What a plugin says of itself.
 #[derive(Clone, Debug)]

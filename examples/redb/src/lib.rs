@@ -1,0 +1,258 @@
+//! A durable store in a redb database: one file, and one transaction for each group of changes.
+//!
+//! Three tables. What a heartbeat changes is in one of its own, so that a renewal does not write the document again.
+//! redb syncs each transaction when it is committed, locks the file for as long as it is open, and checks what it
+//! reads.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Database, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, Table,
+    TableDefinition, TableHandle,
+};
+use registry_plugin_api::{
+    Backend, Capabilities, Change, Cursor, Error, Host, OptionSpec, Options, Outcome, Page, Record, Result,
+    export_backend, new_epoch,
+};
+
+/// By id: the document, the types, the ttl and the revision.
+const SERVICES: TableDefinition<&str, (&str, Vec<&str>, u64, u64)> = TableDefinition::new("services");
+/// By id: when the service was last heard of.
+const HEARTBEATS: TableDefinition<&str, u64> = TableDefinition::new("heartbeats");
+/// One row: the epoch and the revision. Its name tells our databases from others.
+const HISTORY: TableDefinition<&str, (&str, u64)> = TableDefinition::new("registry_redb 1");
+const HISTORY_ROW: &str = "history";
+
+const PAGE_RECORDS: usize = 1000;
+
+/// What a redb file begins with.
+const MAGIC: &[u8] = b"redb\x1A\n\xA9\r\n";
+
+/// The backend: an open database.
+pub struct Redb {
+    path: PathBuf,
+    database: Database,
+}
+
+export_backend!(Redb);
+
+impl Backend for Redb {
+    const CAPABILITIES: Capabilities = Capabilities::NONE.durable();
+
+    const OPTIONS: &'static [OptionSpec] = &[OptionSpec::text(
+        "path",
+        Some("service_registry.redb"),
+        "the database file, relative to the directory the host runs in",
+    )];
+
+    async fn open(options: Options, _host: Host) -> Result<Self> {
+        let path = PathBuf::from(options.text("path"));
+        if path.file_name().is_none() {
+            return Err(Error::invalid_option(format!("option \"path\" is {path:?}, expected a file")));
+        }
+        check_file(&path)?;
+        let database = Database::create(&path).map_err(|error| failed("open", &path, error))?;
+        let store = Redb { path, database };
+        store.make_tables()?;
+        Ok(store)
+    }
+
+    async fn load(&self, after: Cursor) -> Result<Page> {
+        self.read_page(after.as_str()).map_err(|error| failed("read", &self.path, *error))
+    }
+
+    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
+        self.write_group(&changes).map_err(|error| failed("write", &self.path, *error))
+    }
+}
+
+/// redb's errors are large, and an error is rare.
+type Redbs<T> = std::result::Result<T, Box<redb::Error>>;
+
+/// For `map_err`: redb has an error type for each step, and one that all become.
+fn boxed(error: impl Into<redb::Error>) -> Box<redb::Error> {
+    Box::new(error.into())
+}
+
+impl Redb {
+    /// In a new database; in one of ours it does nothing.
+    fn make_tables(&self) -> Result<()> {
+        let make = || -> Redbs<()> {
+            let transaction = self.database.begin_write().map_err(boxed)?;
+            {
+                let mut history = transaction.open_table(HISTORY).map_err(boxed)?;
+                if history.get(HISTORY_ROW).map_err(boxed)?.is_some() {
+                    return Ok(());
+                }
+                history.insert(HISTORY_ROW, (new_epoch().as_str(), 0)).map_err(boxed)?;
+                transaction.open_table(SERVICES).map_err(boxed)?;
+                transaction.open_table(HEARTBEATS).map_err(boxed)?;
+            }
+            transaction.commit().map_err(boxed)
+        };
+        make().map_err(|error| failed("write", &self.path, *error))?;
+        sync_directory(&self.path).map_err(|error| failed("write", &self.path, error))
+    }
+
+    /// All changes in one transaction, which is given up where anything fails.
+    fn write_group(&self, changes: &[Change]) -> Redbs<Vec<Outcome>> {
+        let mut transaction = self.database.begin_write().map_err(boxed)?;
+        transaction.set_durability(Durability::Immediate).map_err(boxed)?;
+        let mut outcomes = Vec::with_capacity(changes.len());
+        {
+            let mut history = transaction.open_table(HISTORY).map_err(boxed)?;
+            let (epoch, before) = history_of(&history)?;
+            let mut tables = Tables {
+                services: transaction.open_table(SERVICES).map_err(boxed)?,
+                heartbeats: transaction.open_table(HEARTBEATS).map_err(boxed)?,
+                revision: before,
+            };
+            for change in changes {
+                outcomes.push(tables.apply(change)?);
+            }
+            if tables.revision != before {
+                history.insert(HISTORY_ROW, (epoch.as_str(), tables.revision)).map_err(boxed)?;
+            }
+        }
+        transaction.commit().map_err(boxed)?;
+        Ok(outcomes)
+    }
+
+    fn read_page(&self, after: &str) -> Redbs<Page> {
+        let transaction = self.database.begin_read().map_err(boxed)?;
+        let (epoch, revision) = history_of(&transaction.open_table(HISTORY).map_err(boxed)?)?;
+        let page = Page::new(epoch, revision);
+        let services = transaction.open_table(SERVICES).map_err(boxed)?;
+        let heartbeats = transaction.open_table(HEARTBEATS).map_err(boxed)?;
+        // No id is empty, so that the empty cursor is before all of them.
+        let mut rows = services.range::<&str>((Excluded(after), Unbounded)).map_err(boxed)?;
+        let mut records = Vec::new();
+        for row in rows.by_ref().take(PAGE_RECORDS) {
+            let (id, fields) = row.map_err(boxed)?;
+            let (document, types, ttl_ms, revision) = fields.value();
+            let mut record = Record::new(id.value(), document);
+            record.types = types.into_iter().map(String::from).collect();
+            (record.ttl_ms, record.revision) = (ttl_ms, revision);
+            let heartbeat = heartbeats.get(id.value()).map_err(boxed)?;
+            record.last_heartbeat_ms = heartbeat.map_or(0, |heartbeat| heartbeat.value());
+            records.push(record);
+        }
+        let next = records.last().filter(|_| rows.next().is_some()).map(|last| Cursor::after(&last.id));
+        let page = page.with_records(records);
+        Ok(match next {
+            Some(next) => page.with_next(next),
+            None => page,
+        })
+    }
+}
+
+/// The tables of a transaction.
+struct Tables<'transaction> {
+    services: Table<'transaction, &'static str, (&'static str, Vec<&'static str>, u64, u64)>,
+    heartbeats: Table<'transaction, &'static str, u64>,
+    revision: u64,
+}
+
+impl Tables<'_> {
+    fn apply(&mut self, change: &Change) -> Redbs<Outcome> {
+        match change {
+            // Nobody else writes to this store, so the host's own look at `unique` was enough.
+            Change::Put { record, unique: _ } => {
+                let types = record.types.iter().map(String::as_str).collect();
+                let fields = (record.document.as_str(), types, record.ttl_ms, self.revision + 1);
+                // The first thing to be written, so that nothing has been if it is refused.
+                match self.services.insert(record.id.as_str(), fields) {
+                    Err(StorageError::ValueTooLarge(bytes)) => {
+                        let refusal = format!("the service has {bytes} bytes, which is more than redb takes");
+                        return Ok(Outcome::Refused(Error::unavailable(refusal)));
+                    }
+                    other => drop(other.map_err(boxed)?),
+                }
+                self.heartbeats.insert(record.id.as_str(), record.last_heartbeat_ms).map_err(boxed)?;
+                self.revision += 1;
+            }
+            Change::Remove { id, reason: _ } => {
+                if self.services.remove(id.as_str()).map_err(boxed)?.is_none() {
+                    return Ok(Outcome::Missing);
+                }
+                self.heartbeats.remove(id.as_str()).map_err(boxed)?;
+                self.revision += 1;
+            }
+            Change::Renew { id, last_heartbeat_ms } => {
+                if self.services.get(id.as_str()).map_err(boxed)?.is_none() {
+                    return Ok(Outcome::Missing);
+                }
+                self.heartbeats.insert(id.as_str(), *last_heartbeat_ms).map_err(boxed)?;
+            }
+        }
+        Ok(Outcome::Done { revision: self.revision })
+    }
+}
+
+fn history_of(table: &impl ReadableTable<&'static str, (&'static str, u64)>) -> Redbs<(String, u64)> {
+    let row = table.get(HISTORY_ROW).map_err(boxed)?;
+    let row =
+        row.ok_or_else(|| boxed(StorageError::Corrupted("the epoch and the revision are missing".to_string())))?;
+    let (epoch, revision) = row.value();
+    Ok((epoch.to_string(), revision))
+}
+
+/// Refuses a file that is not ours without opening it for writing, because redb writes to what it opens.
+fn check_file(path: &Path) -> Result<()> {
+    let unreadable = |error| failed("read", path, redb::Error::Io(error));
+    let foreign = || {
+        let path = path.display();
+        Error::corrupt(format!("{path} is not a database of registry_redb: name another file, or move this one away"))
+    };
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() == 0 => return Ok(()),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unreadable(error)),
+    }
+    let mut start = Vec::new();
+    let length = MAGIC.len() as u64;
+    File::open(path).and_then(|file| file.take(length).read_to_end(&mut start)).map_err(unreadable)?;
+    if start != MAGIC {
+        return Err(foreign());
+    }
+    let is_ours = |transaction: ReadTransaction| -> Redbs<bool> {
+        Ok(transaction.list_tables().map_err(boxed)?.any(|table| table.name() == HISTORY.name()))
+    };
+    match ReadOnlyDatabase::open(path) {
+        Ok(database) => {
+            let found = database.begin_read().map_err(boxed).and_then(is_ours);
+            if found.map_err(|error| failed("read", path, *error))? { Ok(()) } else { Err(foreign()) }
+        }
+        // It was not closed, and only opening it for writing makes it whole again.
+        Err(redb::DatabaseError::RepairAborted) => Ok(()),
+        Err(error) => Err(failed("open", path, error)),
+    }
+}
+
+/// A new file has a name only once its directory has been synced.
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn failed(action: &str, path: &Path, error: impl Into<redb::Error>) -> Error {
+    let path = path.display();
+    match error.into() {
+        redb::Error::DatabaseAlreadyOpen => {
+            Error::unavailable(format!("{path} is in use by another host: stop that one first"))
+        }
+        redb::Error::Io(error) => Error::unavailable(format!("cannot {action} {path}: {error}")),
+        redb::Error::PreviousIo => Error::unavailable(format!(
+            "cannot {action} {path}: an earlier write failed, and redb goes on only after it is opened again: restart \
+             the registry"
+        )),
+        redb::Error::Corrupted(reason) => {
+            Error::corrupt(format!("{path} is damaged ({reason}): restore it from a backup, or move it away"))
+        }
+        error => Error::internal(format!("cannot {action} {path}: {error}")),
+    }
+}

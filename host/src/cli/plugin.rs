@@ -1,0 +1,60 @@
+//! `plugin`: what is there for those who write storage plugins, and for those who choose one.
+
+use clap::Subcommand;
+
+use super::EXIT_CODES;
+use super::arguments::Configuration;
+use super::output::Failure;
+use super::plugin_check::{self, CheckChild, CheckPlugin};
+use super::plugin_inspect;
+use super::plugin_new::{self, NewPlugin};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PluginCommand {
+    /// Write the crate of a new storage plugin, which works as it is
+    #[command(after_help = format!("\
+Example:
+  registry plugin new my_store --api path/to/plugin-api
+  cd registry_my_store && cargo test
+
+{EXIT_CODES}"))]
+    New(NewPlugin),
+    /// Show what a plugin says of itself: version, promises, options
+    #[command(after_help = EXIT_CODES)]
+    Inspect {
+        /// The plugin's file, or its name as in backend.plugin
+        #[arg(value_name = "FILE|NAME")]
+        name_or_path: String,
+        #[command(flatten)]
+        from: Configuration,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the plugins that can be named in backend.plugin, and say why others cannot be loaded
+    #[command(after_help = EXIT_CODES)]
+    List {
+        #[command(flatten)]
+        from: Configuration,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try whether a plugin does what the contract of plugin-api says
+    #[command(after_help = plugin_check::help())]
+    Check(CheckPlugin),
+    /// What `check` runs, and kills
+    #[command(hide = true)]
+    CheckChild(CheckChild),
+}
+
+/// Runs the command.
+pub(super) fn run(command: &PluginCommand) -> Result<(), Failure> {
+    match command {
+        PluginCommand::New(wanted) => plugin_new::new(wanted),
+        PluginCommand::Inspect { name_or_path, from, json } => plugin_inspect::inspect(name_or_path, from, *json),
+        PluginCommand::List { from, json } => plugin_inspect::list(from, *json),
+        PluginCommand::Check(wanted) => plugin_check::check(wanted),
+        PluginCommand::CheckChild(wanted) => plugin_check::work_as_child(wanted),
+    }
+}

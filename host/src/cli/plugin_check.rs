@@ -1,0 +1,194 @@
+//! `plugin check`: the conformance kit on the command line.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory};
+use registry_plugin_api::OptionSpec;
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::EXIT_CODES;
+use super::arguments::{Arguments, key_and_value, seconds};
+use super::output::{self, Failure, printable};
+use crate::conformance::{self, ChildTask, Settings};
+use crate::plugin::{self, Plugin};
+
+/// What to check, and how much of it.
+#[derive(Args, Clone, Debug)]
+pub(super) struct CheckPlugin {
+    /// The plugin's file, or its name as in backend.plugin
+    #[arg(value_name = "FILE|NAME")]
+    name_or_path: PathBuf,
+    /// An option of the plugin, as in [backend.options]; {dir} in it is a new directory for each store; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    options: Vec<(String, String)>,
+    /// What the random histories are made from: the same seed makes the same ones [default: another each time]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// How many random histories are played
+    #[arg(long, value_name = "NUMBER", default_value_t = conformance::DEFAULT_HISTORIES)]
+    histories: usize,
+    /// How many steps a random history has
+    #[arg(long, value_name = "NUMBER", default_value_t = conformance::DEFAULT_STEPS)]
+    steps: usize,
+    /// How many records the largest store has
+    #[arg(long, value_name = "NUMBER", default_value_t = conformance::DEFAULT_RECORDS)]
+    records: usize,
+    /// How often a process that writes to a durable store is killed
+    #[arg(long, value_name = "NUMBER", default_value_t = conformance::DEFAULT_KILLS)]
+    kills: usize,
+    /// How long a call may take
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, allow_negative_numbers = true)]
+    timeout: Duration,
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a process does that is going to be killed.
+#[derive(Args, Clone, Debug)]
+pub(super) struct CheckChild {
+    file: PathBuf,
+    /// All options as a JSON object
+    #[arg(long, value_parser = json_object)]
+    options: Value,
+    #[arg(long)]
+    seed: u64,
+    #[arg(long)]
+    number: u64,
+    #[arg(long)]
+    groups: usize,
+    #[arg(long)]
+    group_end: u64,
+}
+
+/// What `--help` says after the options.
+pub(super) fn help() -> String {
+    format!(
+        "\
+Every rule of the contract that can be tried has its line: ok, FAILED, not claimed, or undecided (another rule failed \
+first), and what was tried. Below are the rules that failed: what the contract says, what was expected, what \
+happened, and the shortest history that was found to show it.
+
+Each store is a new one. Where it is to be is said by an option with {{dir}} in it, which is replaced by a new \
+directory. Without one, a durable plugin that has a text option \"path\" gets path={{dir}}/store. For a store that is \
+no file, {{dir}} is a text that is different each time: prefix={{dir}}. All directories are removed in the end.
+
+Examples:
+  registry plugin check ./target/debug/libregistry_mine.so
+  registry plugin check mine --options url=http://localhost:2379 --options prefix={{dir}}
+  registry plugin check mine --seed 7 --histories 1000
+
+{EXIT_CODES}"
+    )
+}
+
+/// Checks the plugin, and prints the result.
+pub(super) fn check(wanted: &CheckPlugin) -> Result<(), Failure> {
+    let plugin = load(&wanted.name_or_path)?;
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::Failed(format!("cannot find this program's own file: {error}")))?;
+    let directory = directory_of_stores()?;
+    let settings = Settings {
+        options: options(&plugin.info().options, &wanted.options),
+        seed: wanted.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
+        histories: wanted.histories,
+        steps: wanted.steps,
+        records: wanted.records,
+        kills: wanted.kills,
+        timeout: wanted.timeout,
+        program,
+        directory: directory.path().to_path_buf(),
+    };
+    let report = match conformance::run(plugin, &settings) {
+        Ok(report) => report,
+        Err(error) => {
+            drop(directory);
+            wrong_usage(&error)
+        }
+    };
+    drop(directory);
+    match wanted.json {
+        true => output::json(&report.to_json())?,
+        false => output::line(&report.to_string().lines().map(printable).collect::<Vec<_>>().join("\n"))?,
+    }
+    match report.failed().count() {
+        0 => Ok(()),
+        failed => Err(Failure::Failed(format!("{} breaks {failed} of the contract's rules", report.info.package))),
+    }
+}
+
+/// A directory that is gone when this program ends, also if it is interrupted.
+fn directory_of_stores() -> Result<TempDir, Failure> {
+    let cannot = |what: &str, error: std::io::Error| Failure::Failed(format!("cannot {what}: {error}"));
+    let directory = tempfile::Builder::new().prefix("registry-check-").tempdir();
+    let directory = directory.map_err(|error| cannot("make a directory for the stores", error))?;
+    let path = directory.path().to_path_buf();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    let runtime = runtime.map_err(|error| cannot("listen for signals", error))?;
+    let signals = {
+        let _context = runtime.enter();
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal)
+    };
+    let [mut interrupt, mut terminate, mut hangup] = signals;
+    let wait = async move {
+        let signals = [&mut interrupt, &mut terminate, &mut hangup].map(|signal| {
+            Box::pin(async move {
+                match signal {
+                    Ok(signal) => drop(signal.recv().await),
+                    Err(_) => std::future::pending().await,
+                }
+            })
+        });
+        futures_util::future::select_all(signals).await;
+    };
+    // The check goes on meanwhile, and may make a file once more.
+    std::thread::spawn(move || {
+        runtime.block_on(wait);
+        let _ = (0..3).map(|_| std::fs::remove_dir_all(&path)).find(Result::is_ok);
+        std::process::exit(1);
+    });
+    Ok(directory)
+}
+
+/// Does what the process does that is going to be killed.
+pub(super) fn work_as_child(wanted: &CheckChild) -> Result<(), Failure> {
+    let CheckChild { options, seed, number, groups, group_end, .. } = wanted.clone();
+    let options = options.as_object().cloned().unwrap_or_default();
+    conformance::work_as_child(&load(&wanted.file)?, &ChildTask { options, seed, number, groups, group_end });
+    Ok(())
+}
+
+fn load(name_or_path: &Path) -> Result<Plugin, Failure> {
+    let path = match name_or_path.to_str() {
+        // A file is meant, wherever it is, if there is one.
+        Some(name) if !name_or_path.is_file() => {
+            plugin::find(name, None).map_err(|error| super::failed(error.into()))?
+        }
+        _ => name_or_path.to_path_buf(),
+    };
+    Plugin::load(path).map_err(|error| super::failed(error.into()))
+}
+
+/// The options with values of the declared types. What cannot be such a value stays text, and is refused as that.
+fn options(declared: &[OptionSpec], given: &[(String, String)]) -> Map<String, Value> {
+    let value = |name: &str, text: &str| {
+        let kind = declared.iter().find(|option| option.name() == name).map_or("text", OptionSpec::kind);
+        let parsed = if kind == "text" { None } else { serde_json::from_str(text).ok() };
+        parsed.unwrap_or_else(|| Value::from(text))
+    };
+    given.iter().map(|(name, text)| (name.clone(), value(name, text))).collect()
+}
+
+fn json_object(text: &str) -> Result<Value, String> {
+    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if value.is_object() { Ok(value) } else { Err("expected a JSON object".to_string()) }
+}
+
+/// Ends the program as after any other mistake on its command line.
+fn wrong_usage(error: &str) -> ! {
+    Arguments::command().error(ErrorKind::ValueValidation, error).exit()
+}

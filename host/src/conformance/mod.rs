@@ -1,0 +1,249 @@
+//! The conformance kit: tells the author of a storage plugin whether it does what the contract says, and no more than
+//! the contract says.
+//!
+//! The plugin is loaded as the host loads it, and its calls are made from one thread, as the host makes them. Random
+//! histories of commits, loads and restarts are compared with a [model](self) of the contract after each step; what
+//! random histories seldom meet (odd text, many records, a dropped call, a kill in mid-commit, a second opener) is
+//! tried on purpose. Each [`Rule`] is one line of the [`Report`]. A history that breaks a rule is made as short as it
+//! gets, and its seed repeats it.
+
+mod basics;
+mod history;
+mod kill;
+mod lane;
+mod model;
+mod random;
+mod report;
+mod rules;
+mod shared;
+mod site;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use crate::plugin::Plugin;
+
+pub use history::{Step, generate};
+pub use kill::{ChildTask, work_as_child};
+pub use report::{Failure, Line, Report, Verdict};
+pub use rules::Rule;
+
+use lane::Mismatch;
+use site::Site;
+
+/// How many random histories are enough as a rule.
+pub const DEFAULT_HISTORIES: usize = 20;
+/// How many steps a random history has as a rule.
+pub const DEFAULT_STEPS: usize = 30;
+/// How many records the largest store has as a rule.
+pub const DEFAULT_RECORDS: usize = 100_000;
+/// How often a process is killed as a rule.
+pub const DEFAULT_KILLS: usize = 20;
+
+/// How long a call that is over its time is watched before its thread is given up as blocked.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// After so many checks that were held up by a call that does not return, the others are not made: they would be, too.
+const HELD_UP_MAX: usize = 2;
+
+/// What to check, and how much of it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The store's options. `{dir}` in a text is a fresh directory for each store.
+    pub options: Map<String, Value>,
+    /// What the random histories are made from.
+    pub seed: u64,
+    /// How many random histories are played.
+    pub histories: usize,
+    /// How many steps each has.
+    pub steps: usize,
+    /// How many records the largest store has.
+    pub records: usize,
+    /// How often a process that commits is killed.
+    pub kills: usize,
+    /// How long a call may take.
+    pub timeout: Duration,
+    /// The program `registry`, which is run as the process that is killed.
+    pub program: PathBuf,
+    /// An empty directory for the stores. Whoever made it removes it.
+    pub directory: PathBuf,
+}
+
+/// A rule that was seen broken.
+#[derive(Clone, Debug)]
+struct Finding {
+    rule: Rule,
+    expected: String,
+    got: String,
+    /// What was tried when it was seen.
+    during: &'static str,
+    /// What was done, step by step. Empty if `during` says it.
+    history: Vec<String>,
+}
+
+impl From<Mismatch> for Finding {
+    fn from(mismatch: Mismatch) -> Self {
+        Finding { rule: mismatch.rule, expected: mismatch.expected, got: mismatch.got, during: "", history: Vec::new() }
+    }
+}
+
+/// What a check has seen.
+#[derive(Default)]
+struct Seen {
+    tried: Vec<(Rule, String)>,
+    broken: Vec<Finding>,
+}
+
+/// One check: the rule that it is about, what it does, and how it is made.
+type Check = (Rule, &'static str, fn(&Site, &Settings) -> Seen);
+
+/// Makes a check of one rule from what it returns.
+macro_rules! check {
+    ($rule:expr, $during:literal, $check:path) => {
+        ($rule, $during, |site, settings| match $check(site, settings) {
+            Ok(tried) => Seen { tried: vec![($rule, tried)], broken: Vec::new() },
+            Err(finding) => Seen { tried: Vec::new(), broken: vec![finding] },
+        })
+    };
+}
+
+/// In the order in which they are made. The first is whether a store can be opened at all.
+const CHECKS: [Check; 14] = [
+    check!(Rule::Options, "opening a new store with right and with wrong options", basics::options),
+    check!(Rule::Runtime, "one call of each kind", basics::runtime),
+    (Rule::Contents, "a random history on a new store", histories),
+    check!(Rule::Pages, "filling a new store and loading it", basics::pages),
+    check!(Rule::Epoch, "opening two new stores", basics::epoch),
+    check!(Rule::Text, "storing, renewing and removing odd and long records", basics::text),
+    check!(Rule::Close, "closing a store and opening it again, several times", basics::close),
+    check!(Rule::Exclusive, "opening a store that is open", shared::exclusive),
+    check!(Rule::Cancellation, "dropping commits that wait", basics::cancellation),
+    check!(Rule::Kill, "killing a process that commits", kill::kill),
+    check!(Rule::Shared, "committing by turns through two openers", shared::shared),
+    check!(Rule::Unique, "putting two records of a type with `unique`", shared::unique),
+    check!(Rule::Watch, "watching a store that is written to", shared::watch),
+    check!(Rule::Discover, "discovering services of a type", shared::discover),
+];
+
+/// Whether the check of a rule says anything after these were broken, or would only find the same fault again under
+/// another name.
+fn is_worthwhile(rule: Rule, broken: &BTreeMap<Rule, Finding>) -> bool {
+    let founded_on: &[Rule] = match rule {
+        // The histories, which tell these rules apart.
+        Rule::Contents | Rule::Epoch | Rule::Close | Rule::Exclusive | Rule::Discover => &[],
+        Rule::Text | Rule::Kill => &[Rule::Outcomes, Rule::Revisions, Rule::Contents, Rule::Reopen],
+        Rule::Unique => &[Rule::Outcomes, Rule::Revisions, Rule::Contents, Rule::Shared],
+        _ => &[Rule::Outcomes, Rule::Revisions, Rule::Contents],
+    };
+    ![Rule::Options, Rule::Runtime].iter().chain(founded_on).any(|rule| broken.contains_key(rule))
+}
+
+/// The random histories: several rules at once.
+fn histories(site: &Site, settings: &Settings) -> Seen {
+    let (totals, broken) = history::check(site, settings.seed, settings.histories, settings.steps);
+    let history::Totals { histories, commits, changes, reopened } = totals;
+    let tried = vec![
+        (Rule::Outcomes, format!("{changes} changes in {commits} groups")),
+        (Rule::Revisions, format!("{changes} changes in {commits} groups")),
+        (Rule::Contents, format!("{histories} histories of {} steps, compared after each", settings.steps)),
+        (Rule::Epoch, format!("{histories} stores")),
+        (Rule::Reopen, format!("{reopened} times")),
+    ];
+    let finding = |(steps, mismatch): (Vec<Step>, Mismatch)| Finding {
+        history: steps.iter().map(ToString::to_string).collect(),
+        ..mismatch.into()
+    };
+    Seen { tried, broken: broken.into_iter().map(finding).collect() }
+}
+
+/// Checks a plugin.
+///
+/// # Errors
+/// One line, if the options are not ones that the plugin takes, or do not say where a new store is to be.
+pub fn run(plugin: Plugin, settings: &Settings) -> Result<Report, String> {
+    let began = Instant::now();
+    let info = plugin.info().clone();
+    let path = plugin.path().to_path_buf();
+    let site = Arc::new(Site::new(plugin, settings)?);
+    let mut tried: BTreeMap<Rule, Vec<String>> = BTreeMap::new();
+    let mut broken: BTreeMap<Rule, Finding> = BTreeMap::new();
+    let mut held_up = 0;
+    for (rule, during, check) in CHECKS {
+        if !rule.is_claimed(info.capabilities) || !is_worthwhile(rule, &broken) {
+            continue;
+        }
+        let check_began = Instant::now();
+        let seen = watch_over(&site, settings, rule, check);
+        let was_held_up = !seen.broken.is_empty() && check_began.elapsed() >= settings.timeout;
+        held_up += usize::from(was_held_up);
+        seen.tried.into_iter().for_each(|(rule, text)| tried.entry(rule).or_default().push(text));
+        for finding in seen.broken {
+            let known =
+                broken.get(&finding.rule).is_some_and(|known| !known.history.is_empty() || finding.history.is_empty());
+            if !known {
+                broken.insert(finding.rule, Finding { during, ..finding });
+            }
+        }
+        if held_up >= HELD_UP_MAX {
+            break;
+        }
+    }
+    let lines = Rule::ALL.map(|rule| {
+        let tried = tried.remove(&rule).unwrap_or_default().join("; ");
+        let verdict = match broken.remove(&rule) {
+            _ if !rule.is_claimed(info.capabilities) => Verdict::NotClaimed,
+            Some(Finding { expected, got, during, history, .. }) => {
+                Verdict::Failed(Failure { expected, got, during, history })
+            }
+            None if tried.is_empty() => Verdict::Undecided,
+            None => Verdict::Holds,
+        };
+        Line { rule, verdict, tried }
+    });
+    Ok(Report { info, path, settings: settings.clone(), lines: lines.into(), took: began.elapsed() })
+}
+
+/// Makes a check on a thread of its own, which is given up if a call blocks it.
+fn watch_over(site: &Arc<Site>, settings: &Settings, rule: Rule, check: fn(&Site, &Settings) -> Seen) -> Seen {
+    let (sender, seen) = channel();
+    let under_way = site.under_way();
+    let (site, its_settings) = (Arc::clone(site), settings.clone());
+    let work = move || drop(sender.send(check(&site, &its_settings)));
+    let started = thread::Builder::new().name("store".to_string()).spawn(work);
+    let failed = |rule: Rule, expected: &str, got: String| Seen {
+        tried: Vec::new(),
+        broken: vec![Mismatch::new(rule, expected, got).into()],
+    };
+    match started {
+        Ok(_) => wait(&seen, settings.timeout + GRACE, || under_way.get()).unwrap_or_else(|call| {
+            let rule = if matches!(call, "close" | "drop") { Rule::Close } else { rule };
+            let limit = settings.timeout.as_secs_f64();
+            failed(rule, &format!("`{call}` to return"), format!("it has blocked its thread for more than {limit} s"))
+        }),
+        Err(error) => failed(rule, "a thread to make calls from", error.to_string()),
+    }
+}
+
+/// Waits for the check's end. The error is the call that blocks it.
+fn wait(
+    seen: &Receiver<Seen>,
+    limit: Duration,
+    under_way: impl Fn() -> Option<(&'static str, Duration)>,
+) -> Result<Seen, &'static str> {
+    loop {
+        match seen.recv_timeout(Duration::from_millis(100)) {
+            Ok(seen) => return Ok(seen),
+            Err(RecvTimeoutError::Disconnected) => return Err("check"),
+            Err(RecvTimeoutError::Timeout) => match under_way() {
+                Some((call, since)) if since > limit => return Err(call),
+                _ => {}
+            },
+        }
+    }
+}
