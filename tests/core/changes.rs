@@ -1,0 +1,218 @@
+//! How a change takes effect: admitted, sent in groups, made visible when the store has said yes, and taken back when
+//! it comes too late.
+
+use super::*;
+
+#[test]
+fn a_registration_shows_when_the_store_has_said_yes_and_not_before() {
+    let mut world = World::new();
+    world.ask("a", register("x", "web"));
+    let group = world.group();
+    assert_eq!(world.reply("a"), None);
+    assert_eq!(world.health("x"), None);
+    assert!(world.events.is_empty());
+    world.accept(&group);
+    assert_eq!(world.reply("a").unwrap()["service_id"], "x");
+    assert_eq!(world.health("x").as_deref(), Some("passing"));
+    assert_eq!(world.take_events(), [event("register", "x", 1)]);
+}
+
+#[test]
+fn a_refusal_of_the_store_changes_nothing() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.take_events();
+    world.ask("a", register("y", "web"));
+    world.ask("b", deregister("x"));
+    world.group();
+    world.outcome(Err(failed()));
+    for (caller, error) in
+        [("a", "Failed to register service"), ("b", "Service not found or could not be deregistered")]
+    {
+        let reply = world.reply(caller).unwrap();
+        assert_eq!((&reply["error"], &reply["code"]), (&json!(error), &json!("backend_unavailable")));
+    }
+    assert_eq!(world.health("x").as_deref(), Some("passing"));
+    assert_eq!(world.health("y"), None);
+    assert!(world.events.is_empty());
+}
+
+#[test]
+fn after_a_failed_group_the_store_is_made_to_hold_what_the_core_holds() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.ask("a", register("y", "web"));
+    world.ask("b", deregister("x"));
+    world.group();
+    world.outcome(Err(failed()));
+    assert_eq!(world.registry.next_group(world.now), None, "a failing store is given time");
+    world.pass(200);
+    let restored = world.store();
+    assert_eq!(restored.len(), 2);
+    assert!(matches!(&restored[0], Change::Remove { id, .. } if id == "y"), "{restored:?}");
+    assert!(matches!(&restored[1], Change::Put { record, .. } if record.id == "x"), "{restored:?}");
+}
+
+#[test]
+fn whoever_waits_too_long_is_told_and_a_change_that_lands_later_is_taken_back() {
+    let mut world = World::new();
+    world.ask("a", register("x", "web"));
+    let group = world.group();
+    world.pass(399);
+    assert_eq!(world.reply("a"), None);
+    world.pass(1);
+    assert_eq!(world.reply("a").unwrap()["code"], "backend_unavailable");
+    world.accept(&group);
+    assert_eq!(world.reply("a"), None, "a request is answered once");
+    assert_eq!(world.health("x"), None);
+    assert!(world.events.is_empty());
+    assert!(matches!(&world.group()[..], [Change::Remove { id, .. }] if id == "x"));
+}
+
+#[test]
+fn an_update_that_lands_too_late_is_taken_back_to_the_old_record() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.ask("a", register("x", "mail"));
+    let group = world.group();
+    world.pass(400);
+    world.accept(&group);
+    let restored = world.store();
+    assert!(matches!(&restored[..], [Change::Put { record, .. }] if record.types == ["web"]), "{restored:?}");
+    assert_eq!(world.discover("web").as_deref(), Some("x"));
+}
+
+#[test]
+fn reads_and_renewals_are_answered_while_the_store_hangs() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.ask("a", register("y", "web"));
+    world.group();
+    world.pass(10_000);
+    for request in [
+        renew("x"),
+        json!({"action": "get", "service_id": "x"}),
+        json!({"action": "discover", "service_type": "web"}),
+        json!({"action": "list"}),
+        json!({"action": "info"}),
+        json!({"action": "health"}),
+        deregister("unknown"),
+    ] {
+        world.ask("b", request.clone());
+        assert!(world.reply("b").is_some(), "{request} waits for the store");
+    }
+}
+
+#[test]
+fn health_is_the_hosts_and_tells_the_state_of_the_storage_beside() {
+    let mut world = World::new();
+    let state = |world: &mut World| {
+        let health = world.call(json!({"action": "health"}));
+        assert_eq!((&health["success"], &health["status"]), (&json!(true), &json!("ok")));
+        assert_eq!(world.call(json!({"action": "info"}))["backend"], health["backend"]);
+        (health["backend"]["state"].as_str().unwrap().to_string(), health["backend"]["error"].clone())
+    };
+    let state_of = |name: &str| (name.to_string(), Value::Null);
+    assert_eq!(state(&mut world), state_of("ok"));
+    world.ask("a", register("x", "web"));
+    world.group();
+    world.pass(5_000);
+    assert_eq!(state(&mut world), state_of("ok"));
+    world.pass(1);
+    assert_eq!(state(&mut world), state_of("stalled"));
+    world.outcome(Err(failed()));
+    assert_eq!(state(&mut world), ("failing".to_string(), json!("the disk is full")));
+    world.pass(1000);
+    world.store();
+    assert_eq!(state(&mut world), state_of("ok"));
+}
+
+#[test]
+fn changes_of_one_id_are_made_in_order_and_never_in_one_group() {
+    let mut world = World::new();
+    world.ask("a", register("x", "web"));
+    world.ask("b", deregister("x"));
+    world.ask("c", register("x", "mail"));
+    let sizes: Vec<usize> = (0..3)
+        .map(|_| {
+            let group = world.group();
+            world.accept(&group);
+            group.len()
+        })
+        .collect();
+    assert_eq!(sizes, [1, 1, 1]);
+    for caller in ["a", "b", "c"] {
+        assert_eq!(world.reply(caller).unwrap()["success"], true);
+    }
+    let expected = [event("register", "x", 1), event("deregister", "x", 2), event("register", "x", 3)];
+    assert_eq!(world.take_events(), expected);
+    assert_eq!(world.discover("mail").as_deref(), Some("x"));
+}
+
+#[test]
+fn changes_of_different_ids_go_in_one_group() {
+    let mut world = World::new();
+    for id in ["a", "b", "c"] {
+        world.ask("client", register(id, "web"));
+    }
+    assert_eq!(world.group().len(), 3);
+}
+
+#[test]
+fn the_next_group_gathers_while_one_is_under_way() {
+    let mut world = World::new();
+    world.ask("a", register("a", "web"));
+    let first = world.group();
+    world.ask("b", register("b", "web"));
+    world.ask("c", register("c", "web"));
+    assert_eq!(world.registry.next_group(world.now), None);
+    world.accept(&first);
+    assert_eq!(world.group().len(), 2);
+}
+
+#[test]
+fn a_record_that_the_store_has_lost_is_stored_again() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.call(renew("x"));
+    world.pass(1000);
+    world.group();
+    world.outcome(Ok(vec![Outcome::Missing]));
+    assert!(matches!(&world.store()[..], [Change::Put { record, .. }] if record.id == "x"));
+}
+
+#[test]
+fn a_registration_is_overtaken_by_nobody_but_may_be_refused_when_too_many_wait() {
+    let mut world = World::with(Policy { pending_changes_max: 2, ..policy() });
+    world.ask("a", register("x", "web"));
+    world.group();
+    world.ask("b", register("y", "web"));
+    world.ask("c", register("z", "web"));
+    assert_eq!(world.reply("c").unwrap()["code"], "overloaded");
+    world.pass(400);
+    world.ask("d", register("z", "web"));
+    assert_eq!(world.reply("d"), None, "whoever has given up waits no longer");
+}
+
+#[test]
+fn terminate_is_the_operators_to_allow() {
+    let mut world = World::new();
+    assert_eq!(world.call(json!({"action": "terminate"}))["code"], "forbidden");
+    assert!(!world.out.terminate);
+    let mut world = World::with(Policy { allow_terminate: true, ..policy() });
+    assert_eq!(world.call(json!({"action": "terminate"}))["status"], "terminating");
+    assert!(world.out.terminate);
+}
+
+#[test]
+fn nothing_is_left_to_do_once_everything_is_stored() {
+    let mut world = World::new();
+    world.register("x", "web");
+    assert!(world.registry.is_idle());
+    world.call(renew("x"));
+    assert!(!world.registry.is_idle());
+    world.registry.hurry();
+    world.store();
+    assert!(world.registry.is_idle());
+    assert!(world.registry.wake_at_ms() >= world.now.uptime_ms);
+}

@@ -1,0 +1,163 @@
+//! What time brings: ttl, heartbeats, clean-up, clocks that jump.
+
+use super::*;
+
+#[test]
+fn a_service_is_critical_after_its_ttl_and_gone_after_the_clean_up() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.take_events();
+    world.pass(30_000);
+    assert_eq!(world.health("x").as_deref(), Some("passing"));
+    assert_eq!(world.discover("web").as_deref(), Some("x"));
+    world.pass(1);
+    assert_eq!(world.health("x").as_deref(), Some("critical"));
+    assert_eq!(world.discover("web"), None);
+    assert!(world.events.is_empty());
+    world.clean_up();
+    assert_eq!(world.health("x"), None);
+    let expired = world.events[0].clone();
+    assert_eq!(expired["data"]["service_info"]["health"], "critical");
+    assert_eq!(world.take_events(), [event("expire", "x", 2)]);
+}
+
+#[test]
+fn a_critical_service_comes_back_with_a_heartbeat() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.pass(35_000);
+    assert_eq!(world.call(renew("x"))["message"], "Service renewed successfully");
+    assert_eq!(world.discover("web").as_deref(), Some("x"));
+    world.clean_up();
+    assert_eq!(world.health("x").as_deref(), Some("passing"));
+    world.pass(30_001);
+    assert_eq!(world.discover("web"), None);
+}
+
+#[test]
+fn heartbeats_keep_a_service_for_as_long_as_they_come() {
+    let mut world = World::new();
+    world.register("x", "web");
+    for _ in 0..100 {
+        world.pass(10_000);
+        world.call(renew("x"));
+        world.clean_up();
+    }
+    assert_eq!(world.discover("web").as_deref(), Some("x"));
+}
+
+#[test]
+fn a_service_that_beats_while_it_is_being_removed_stays_and_is_stored_again() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.take_events();
+    world.pass(31_000);
+    world.registry.clean_up(world.now);
+    let removal = world.group();
+    assert!(matches!(&removal[..], [Change::Remove { reason: RemoveReason::Expired, .. }]));
+    world.call(renew("x"));
+    world.accept(&removal);
+    assert_eq!(world.health("x").as_deref(), Some("passing"));
+    assert!(world.events.is_empty());
+    let restored = world.store();
+    assert!(matches!(&restored[..], [Change::Put { record, .. }, ..] if record.id == "x"), "{restored:?}");
+}
+
+#[test]
+fn a_heartbeat_before_the_removal_is_sent_prevents_it() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.ask("a", register("y", "web"));
+    let busy = world.group();
+    world.pass(31_000);
+    world.registry.clean_up(world.now);
+    world.call(renew("x"));
+    world.accept(&busy);
+    assert!(world.store().iter().all(|change| !matches!(change, Change::Remove { id, .. } if id == "x")));
+    assert_eq!(world.health("x").as_deref(), Some("passing"));
+}
+
+#[test]
+fn heartbeats_reach_the_store_together_about_once_a_second() {
+    let mut world = World::new();
+    for id in ["x", "y"] {
+        world.register(id, "web");
+    }
+    for _ in 0..9 {
+        world.pass(100);
+        world.call(renew("x"));
+        world.call(renew("y"));
+        assert_eq!(world.store(), []);
+    }
+    world.pass(200);
+    let written = world.store();
+    assert_eq!(written.len(), 2);
+    let last = world.now.unix_ms - 200;
+    assert!(
+        written
+            .iter()
+            .all(|change| matches!(change, Change::Renew { last_heartbeat_ms, .. } if *last_heartbeat_ms == last))
+    );
+    assert!(world.take_events().iter().all(|(kind, ..)| kind == "register"));
+}
+
+#[test]
+fn heartbeats_that_could_not_be_written_are_written_later() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.call(renew("x"));
+    world.pass(1000);
+    world.group();
+    world.outcome(Err(failed()));
+    world.pass(1000);
+    assert!(matches!(&world.store()[..], [Change::Renew { id, .. }] if id == "x"));
+}
+
+#[test]
+fn a_failing_store_is_not_asked_without_pause_however_many_heartbeats_wait() {
+    let mut world = World::with(Policy { pending_changes_max: 10_000, ..policy() });
+    for number in 0..3000 {
+        world.ask("client", register(&format!("s{number}"), "web"));
+    }
+    world.store();
+    for number in 0..3000 {
+        world.ask("client", renew(&format!("s{number}")));
+    }
+    world.pass(1000);
+    world.group();
+    world.outcome(Err(failed()));
+    assert_eq!(world.registry.next_group(world.now), None);
+    assert!(world.registry.wake_at_ms() > world.now.uptime_ms);
+    world.pass(1000);
+    assert_eq!(world.store().len(), 3000);
+}
+
+#[test]
+fn wall_time_that_jumps_is_shown_and_changes_nothing() {
+    for jump_ms in [3_600_000_i64, -3_600_000] {
+        let mut world = World::new();
+        world.register("x", "web");
+        world.now.unix_ms = world.now.unix_ms.saturating_add_signed(jump_ms);
+        world.pass(30_000);
+        assert_eq!(world.health("x").as_deref(), Some("passing"));
+        world.call(renew("x"));
+        let shown = world.call(json!({"action": "get", "service_id": "x"}));
+        assert_eq!(shown["service"]["last_heartbeat"], json!(world.now.unix_ms / 1000));
+        world.pass(30_001);
+        assert_eq!(world.health("x").as_deref(), Some("critical"));
+    }
+}
+
+#[test]
+fn a_renewal_while_an_update_is_under_way_counts() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.pass(20_000);
+    world.ask("a", register("x", "web"));
+    let group = world.group();
+    world.pass(300);
+    world.call(renew("x"));
+    world.accept(&group);
+    world.pass(30_000);
+    assert_eq!(world.health("x").as_deref(), Some("passing"));
+}
