@@ -1,6 +1,11 @@
 //! `plugin`: what is there for those who write storage plugins, and for those who choose one.
 
+use std::path::Path;
+
 use clap::Subcommand;
+
+use crate::config;
+use crate::plugin::{self, Plugin};
 
 use super::EXIT_CODES;
 use super::arguments::Configuration;
@@ -57,4 +62,17 @@ pub(super) fn run(command: &PluginCommand) -> Result<(), Failure> {
         PluginCommand::Check(wanted) => plugin_check::check(wanted),
         PluginCommand::CheckChild(wanted) => plugin_check::work_as_child(wanted),
     }
+}
+
+/// Loads the plugin that is meant by a file, or by a name as `backend.plugin` has it.
+pub(super) fn load(name_or_path: &str, from: &Configuration) -> Result<Plugin, Failure> {
+    // A path needs no configuration, and is not to fail of one.
+    let path = match name_or_path.contains(std::path::is_separator) || Path::new(name_or_path).is_file() {
+        true => name_or_path.into(),
+        false => {
+            let plugin_dir = config::load(from.config.as_deref(), &from.set)?.config.backend.plugin_dir;
+            plugin::find(name_or_path, plugin_dir.as_deref()).map_err(|error| super::failed(error.into()))?
+        }
+    };
+    Plugin::load(path).map_err(|error| super::failed(error.into()))
 }

@@ -1,6 +1,6 @@
 //! `plugin check`: the conformance kit on the command line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -11,17 +11,19 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::EXIT_CODES;
-use super::arguments::{Arguments, key_and_value, seconds};
+use super::arguments::{Arguments, Configuration, key_and_value, seconds};
 use super::output::{self, Failure, printable};
 use crate::conformance::{self, ChildTask, Settings};
-use crate::plugin::{self, Plugin};
+use crate::plugin::Plugin;
 
 /// What to check, and how much of it.
 #[derive(Args, Clone, Debug)]
 pub(super) struct CheckPlugin {
     /// The plugin's file, or its name as in backend.plugin
     #[arg(value_name = "FILE|NAME")]
-    name_or_path: PathBuf,
+    name_or_path: String,
+    #[command(flatten)]
+    from: Configuration,
     /// An option of the plugin, as in [backend.options]; {dir} in it is a new directory for each store; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     options: Vec<(String, String)>,
@@ -88,7 +90,7 @@ Examples:
 
 /// Checks the plugin, and prints the result.
 pub(super) fn check(wanted: &CheckPlugin) -> Result<(), Failure> {
-    let plugin = load(&wanted.name_or_path)?;
+    let plugin = super::plugin::load(&wanted.name_or_path, &wanted.from)?;
     let program = std::env::current_exe()
         .map_err(|error| Failure::Failed(format!("cannot find this program's own file: {error}")))?;
     let directory = directory_of_stores()?;
@@ -158,19 +160,9 @@ fn directory_of_stores() -> Result<TempDir, Failure> {
 pub(super) fn work_as_child(wanted: &CheckChild) -> Result<(), Failure> {
     let CheckChild { options, seed, number, groups, group_end, .. } = wanted.clone();
     let options = options.as_object().cloned().unwrap_or_default();
-    conformance::work_as_child(&load(&wanted.file)?, &ChildTask { options, seed, number, groups, group_end });
+    let plugin = Plugin::load(&wanted.file).map_err(|error| super::failed(error.into()))?;
+    conformance::work_as_child(&plugin, &ChildTask { options, seed, number, groups, group_end });
     Ok(())
-}
-
-fn load(name_or_path: &Path) -> Result<Plugin, Failure> {
-    let path = match name_or_path.to_str() {
-        // A file is meant, wherever it is, if there is one.
-        Some(name) if !name_or_path.is_file() => {
-            plugin::find(name, None).map_err(|error| super::failed(error.into()))?
-        }
-        _ => name_or_path.to_path_buf(),
-    };
-    Plugin::load(path).map_err(|error| super::failed(error.into()))
 }
 
 /// The options with values of the declared types. What cannot be such a value stays text, and is refused as that.

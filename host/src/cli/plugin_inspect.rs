@@ -19,13 +19,7 @@ use super::output::{self, Failure, printable};
 
 /// Shows all that one plugin says of itself.
 pub(super) fn inspect(name_or_path: &str, from: &Configuration, as_json: bool) -> Result<(), Failure> {
-    // A path needs no configuration, and is not to fail of one.
-    let plugin_dir = match name_or_path.contains(std::path::is_separator) {
-        true => None,
-        false => config::load(from.config.as_deref(), &from.set)?.config.backend.plugin_dir,
-    };
-    let path = plugin::find(name_or_path, plugin_dir.as_deref()).map_err(|error| super::failed(error.into()))?;
-    let plugin = Plugin::load(&path).map_err(|error| super::failed(error.into()))?;
+    let plugin = super::plugin::load(name_or_path, from)?;
     match as_json {
         true => output::json(&describe(&plugin)),
         false => output::line(&text(&plugin)),
