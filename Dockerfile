@@ -22,8 +22,10 @@ RUN groupadd --system --gid 10001 registry \
 COPY --from=build /out/ /usr/local/
 COPY registry.toml /etc/registry/registry.toml
 
-# Inside a container loopback is of no use to anybody else.
-ENV REGISTRY_SERVER__BIND=*
+# Inside a container loopback is of no use to anybody else. Whoever can reach the container's network, or the ports that
+# are published from it, can register, deregister and read.
+ENV REGISTRY_SERVER__BIND=* \
+    REGISTRY_SERVER__TRUSTED_NETWORK=true
 USER 10001:10001
 # Where the default configuration puts the services: path = "service_registry.db".
 WORKDIR /var/lib/registry

@@ -169,7 +169,9 @@ fn a_flag_for_an_option_wins_over_the_plugins_table_in_the_file() {
 #[test]
 fn every_key_can_be_set_by_variable_and_by_flag() {
     let cases = [
-        ("server.bind", "::", json!("::")),
+        ("server.bind", "::1", json!("::1")),
+        ("server.trusted_network", "true", json!(true)),
+        ("server.transport", "zeromq", json!("zeromq")),
         ("server.req_port", "0", json!(0)),
         ("server.pub_port", "0", json!(0)),
         ("server.heartbeat_port", "0", json!(0)),
@@ -178,6 +180,18 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         ("server.allow_terminate", "true", json!(true)),
         ("server.receive_high_water_mark", "1", json!(1)),
         ("server.pending_changes_max", "7", json!(7)),
+        ("limits.message_bytes", "2048", json!(2048)),
+        ("limits.message_frames", "3", json!(3)),
+        ("limits.json_depth", "9", json!(9)),
+        ("limits.connections", "70", json!(70)),
+        ("limits.connections_per_address", "7", json!(7)),
+        ("limits.handshake_timeout", "0.5", json!(0.5)),
+        ("limits.heartbeat_interval", "0.5", json!(0.5)),
+        ("limits.heartbeat_timeout", "60", json!(60.0)),
+        ("limits.reply_queue_bytes", "5000", json!(5000)),
+        ("limits.event_queue_bytes", "5000", json!(5000)),
+        ("limits.subscriptions", "1", json!(1)),
+        ("limits.requests_per_second", "100", json!(100)),
         ("log.level", "warn,registry_sqlite=debug", json!("warn,registry_sqlite=debug")),
         ("log.format", "json", json!("json")),
         ("backend.plugin", "memory", json!("memory")),
@@ -350,7 +364,7 @@ fn check_names_every_problem_in_a_line_of_its_own() {
 
 #[test]
 fn what_is_shown_can_be_loaded_and_means_the_same() {
-    let file = "[server]\nbind = \"*\"\ncleanup_interval = 3\n[backend.options]\npath = \"a \\\"b\\\"\\n# c\"\n\
+    let file = "[server]\nbind = \"*\"\ntrusted_network = true\ncleanup_interval = 3\n[backend.options]\npath = \"a \\\"b\\\"\\n# c\"\n\
                 \"odd key\" = 1.5\nlist = [1, 2]\n";
     let place = Place::with(file);
     let output = place.run(&["config", "show", "-s", "log.level=debug"], &[("REGISTRY_SERVER__REQ_PORT", "7")]);
@@ -362,6 +376,37 @@ fn what_is_shown_can_be_loaded_and_means_the_same() {
     let again = Place::with(&shown).show(&[], &[]);
     let before = place.show(&["log.level=debug"], &[("REGISTRY_SERVER__REQ_PORT", "7")]);
     assert_eq!(again["config"], before["config"]);
+}
+
+#[test]
+fn only_a_loopback_address_is_bound_without_saying_that_the_network_is_trusted() {
+    for address in ["*", "::", "0.0.0.0", "192.168.1.5", "fe80::1"] {
+        let refusal = Place::refusal_of(&format!("[server]\nbind = \"{address}\"\n"));
+        let expected = format!("registry: server.bind is \"{address}\" (registry.toml, line 2), where everybody");
+        assert!(refusal.starts_with(&expected), "{refusal}");
+        assert!(refusal.contains("\"127.0.0.1\"") && refusal.contains("server.trusted_network = true"), "{refusal}");
+        let trusted = format!("[server]\nbind = \"{address}\"\ntrusted_network = true\n");
+        assert_eq!(Place::with(&trusted).show(&[], &[])["config"]["server"]["bind"], address);
+    }
+    for address in ["127.0.0.1", "127.9.9.9", "::1"] {
+        let file = format!("[server]\nbind = \"{address}\"\n");
+        assert_eq!(Place::with(&file).show(&[], &[])["config"]["server"]["bind"], address);
+    }
+}
+
+#[test]
+fn the_zeromq_transport_binds_loopback_addresses_only_whatever_is_trusted() {
+    let file = "[server]\nbind = \"*\"\ntrusted_network = true\ntransport = \"zeromq\"\n";
+    let refusal = Place::refusal_of(file);
+    assert!(refusal.contains("server.transport = \"zeromq\" cannot bear clients"), "{refusal}");
+}
+
+#[test]
+fn a_peer_is_asked_before_it_is_given_up() {
+    let refusal = Place::refusal_of("[limits]\nheartbeat_timeout = 10\n");
+    let expected = "registry: limits.heartbeat_timeout is 10 (registry.toml, line 2): expected more than \
+                    limits.heartbeat_interval, which is 10.0 (default)";
+    assert_eq!(refusal.trim_end(), expected);
 }
 
 #[test]

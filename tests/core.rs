@@ -64,7 +64,7 @@ impl World {
     }
 
     fn ask(&mut self, caller: &'static str, request: Value) {
-        match parse(request.to_string().as_bytes(), Port::Requests).request {
+        match parse(request.to_string().as_bytes(), Port::Requests, 64).request {
             Ok(request) => self.registry.request(caller, request, self.now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::Clock;
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, Transport};
 use crate::plugin::{self, Plugin};
 use crate::registry::{About, Now, Policy, Registry};
 use crate::server::{Server, warn_of_unreadable};
 use crate::store::{Contents, Store};
 use crate::transport::Listeners;
 use crate::transport::zeromq::ZeroMq;
+use crate::transport::zmtp::Zmtp;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -63,6 +64,38 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
     };
     let endpoint = |port: u16| format!("tcp://{}:{port}", show_address(&config.server.bind));
     let endpoints = [endpoint(about.req_port), endpoint(about.pub_port), endpoint(about.heartbeat_port)];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let [requests, events, heartbeats] = endpoints;
+    let announce = || tracing::info!("requests on {requests}, events on {events}, heartbeats on {heartbeats}");
+    let json_depth_max = config.limits.json_depth as usize;
+    let serve = async {
+        let stop = Stop::listen()?.wait();
+        match config.server.transport {
+            Transport::Zmtp => {
+                let registry = load_registry(policy, about, contents, began);
+                // Time begins when everything is loaded.
+                let clock = Clock::start();
+                let transport = Zmtp::serve(listeners, config.limits.for_transport(&config.server))?;
+                announce();
+                Server::new(transport, store, registry, clock, json_depth_max).run(stop).await?;
+            }
+            Transport::ZeroMq => {
+                let registry = load_registry(policy, about, contents, began);
+                let clock = Clock::start();
+                let batch_max = config.server.receive_high_water_mark as usize;
+                let transport = ZeroMq::serve(listeners, batch_max).await?;
+                announce();
+                Server::new(transport, store, registry, clock, json_depth_max).run(stop).await?;
+            }
+        }
+        Ok(())
+    };
+    // One thread for all of it: connections need no locks among themselves.
+    tokio::task::LocalSet::new().block_on(&runtime, serve)
+}
+
+/// The core with what the store holds.
+fn load_registry<C>(policy: Policy, about: About, contents: Contents, began: Instant) -> Registry<C> {
     let Contents { epoch, revision, records } = contents;
     let mut registry = Registry::new(policy, about, epoch, revision, rand::make_rng());
     for record in records {
@@ -71,18 +104,7 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
         }
     }
     tracing::info!("{} services loaded in {} ms", registry.len(), began.elapsed().as_millis());
-
-    // Time begins when everything is loaded.
-    let clock = Clock::start();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let batch_max = config.server.receive_high_water_mark as usize;
-    runtime.block_on(async {
-        let stop = Stop::listen()?;
-        let transport = ZeroMq::serve(listeners, batch_max).await?;
-        let [requests, events, heartbeats] = endpoints;
-        tracing::info!("requests on {requests}, events on {events}, heartbeats on {heartbeats}");
-        Ok(Server::new(transport, store, registry, clock).run(stop.wait()).await?)
-    })
+    registry
 }
 
 /// Finds and loads the configured plugin, and checks its options.

@@ -14,12 +14,12 @@ use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request;
 use crate::registry::{Now, Output, Registry, Unreadable};
 use crate::store::{Answer, Contents, Store};
-use crate::transport::{Inbound, Route, Transport};
+use crate::transport::{Inbound, Transport};
 
 /// Whoever a reply goes to, and how.
 #[derive(Debug)]
-pub struct Caller {
-    route: Route,
+pub struct Caller<P> {
+    peer: P,
     layout: Layout,
     request_id: Option<Box<str>>,
 }
@@ -31,13 +31,14 @@ const FLUSH_MAX: Duration = Duration::from_secs(5);
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// The server at work.
-pub struct Server<T> {
+pub struct Server<T: Transport> {
     transport: T,
     store: Store,
-    registry: Registry<Caller>,
+    registry: Registry<Caller<T::Peer>>,
     clock: Clock,
-    out: Output<Caller>,
+    out: Output<Caller<T::Peer>>,
     storage_fails: bool,
+    json_depth_max: usize,
 }
 
 /// Tells operators of a record that the registry leaves out.
@@ -56,8 +57,14 @@ enum Woken {
 
 impl<T: Transport> Server<T> {
     /// A server that is ready to run. What the registry has loaded was heard of at the clock's zero.
-    pub fn new(transport: T, store: Store, registry: Registry<Caller>, clock: Clock) -> Self {
-        Server { transport, store, registry, clock, out: Output::default(), storage_fails: false }
+    pub fn new(
+        transport: T,
+        store: Store,
+        registry: Registry<Caller<T::Peer>>,
+        clock: Clock,
+        json_depth_max: usize,
+    ) -> Self {
+        Server { transport, store, registry, clock, out: Output::default(), storage_fails: false, json_depth_max }
     }
 
     /// Serves until `stop` is ready (it says why) or a client stops the server, and then stops in good order.
@@ -66,7 +73,7 @@ impl<T: Transport> Server<T> {
     /// What was lost when stopping, in one line.
     pub async fn run(mut self, stop: impl Future<Output = String>) -> Result<(), String> {
         tokio::pin!(stop);
-        let mut batch: Vec<Inbound> = Vec::new();
+        let mut batch: Vec<Inbound<T::Peer>> = Vec::new();
         let reason = loop {
             let pause = self.pause();
             let woken = tokio::select! {
@@ -149,19 +156,19 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    fn received(&mut self, inbound: Inbound, now: Now) {
-        let Inbound { route, frames } = inbound;
+    fn received(&mut self, inbound: Inbound<T::Peer>, now: Now) {
+        let Inbound { port, peer, frames } = inbound;
         let (layout, body) = match frames::open(&frames) {
             Ok(opened) => opened,
             Err((layout, problem)) => {
                 tracing::debug!(%problem, "a message in no known layout");
                 let error = Reply::failure(Code::InvalidRequest, "Invalid message frames").text("message", &problem);
-                self.out.replies.push((Caller { route, layout, request_id: None }, error));
+                self.out.replies.push((Caller { peer, layout, request_id: None }, error));
                 return;
             }
         };
-        let request::Parsed { request, request_id } = request::parse(body, route.port);
-        let caller = Caller { route, layout, request_id };
+        let request::Parsed { request, request_id } = request::parse(body, port, self.json_depth_max);
+        let caller = Caller { peer, layout, request_id };
         match request {
             Ok(request) => self.registry.request(caller, request, now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
@@ -219,10 +226,10 @@ impl<T: Transport> Server<T> {
             self.store.discover(ticket, query);
         }
         for (caller, reply) in self.out.replies.drain(..) {
-            let Caller { route, layout, request_id } = caller;
+            let Caller { peer, layout, request_id } = caller;
             if layout.is_answered() {
                 let body = reply.finish(request_id.as_deref());
-                self.transport.reply(route, layout.reply(Bytes::from(body)));
+                self.transport.reply(peer, layout.reply(Bytes::from(body)));
             }
         }
         for event in self.out.events.drain(..) {
@@ -233,6 +240,7 @@ impl<T: Transport> Server<T> {
             }
             self.transport.publish(event.kind.as_str(), Bytes::from(event.json));
         }
+        self.transport.flush();
     }
 
     fn read_clock(&mut self) -> Now {

@@ -1,11 +1,21 @@
 //! What no key can be asked alone.
 
+use std::net::IpAddr;
+
+use toml::Value;
+
 use super::layer::{Entry, Layer};
 use super::schema;
 
-/// Says what is wrong between keys: ports that are the same.
+/// Says what is wrong between keys.
 pub(super) fn across_keys(layers: &[Layer]) -> Result<(), Vec<String>> {
     let in_force = |key: &str| layers.iter().flat_map(|layer| &layer.entries).rfind(|entry| entry.key() == key);
+    let problems = [ports(in_force), heartbeats(in_force), openness(in_force)].concat();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Two ports that are the same.
+fn ports<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
     let ports: Vec<&Entry> = schema::PORTS.iter().filter_map(|key| in_force(key)).collect();
     let mut problems = Vec::new();
     for (index, first) in ports.iter().enumerate() {
@@ -22,5 +32,42 @@ pub(super) fn across_keys(layers: &[Layer]) -> Result<(), Vec<String>> {
             }
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    problems
+}
+
+/// A peer that is given up before it was asked.
+fn heartbeats<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
+    let [interval, timeout] = ["limits.heartbeat_interval", "limits.heartbeat_timeout"].map(in_force);
+    let seconds = |entry: &Entry| entry.value.as_float().or(entry.value.as_integer().map(|whole| whole as f64));
+    match (interval, timeout) {
+        (Some(interval), Some(timeout)) if seconds(timeout) <= seconds(interval) => vec![format!(
+            "limits.heartbeat_timeout is {} ({}): expected more than limits.heartbeat_interval, which is {} ({})",
+            timeout.value, timeout.origin, interval.value, interval.origin
+        )],
+        _ => Vec::new(),
+    }
+}
+
+/// A registry that is open to a network without anybody's having said so.
+fn openness<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
+    let Some(bind) = in_force("server.bind") else { return Vec::new() };
+    let address = bind.value.as_str().and_then(|address| address.parse::<IpAddr>().ok());
+    if address.is_some_and(|address| address.is_loopback()) {
+        return Vec::new();
+    }
+    let is = |key: &str, value: Value| in_force(key).is_some_and(|entry| entry.value == value);
+    let Entry { value, origin, .. } = bind;
+    if is("server.transport", "zeromq".into()) {
+        return vec![format!(
+            "server.bind is {value} ({origin}), but server.transport = \"zeromq\" cannot bear clients that are hostile \
+             or slow: expected a loopback address such as \"127.0.0.1\", or server.transport = \"zmtp\""
+        )];
+    }
+    if is("server.trusted_network", true.into()) {
+        return Vec::new();
+    }
+    vec![format!(
+        "server.bind is {value} ({origin}), where everybody who reaches it could register, deregister and read: expected \
+         a loopback address such as \"127.0.0.1\", or server.trusted_network = true to let them"
+    )]
 }

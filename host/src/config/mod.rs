@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod file;
 mod layer;
+mod limits;
 mod options;
 mod schema;
 mod show;
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 
 pub use error::ConfigError;
 use layer::Layer;
+pub use limits::Limits;
 
 /// The file that is read if it is there and no other is named.
 pub const DEFAULT_FILE: &str = "registry.toml";
@@ -34,6 +36,8 @@ pub const DEFAULT_FILE: &str = "registry.toml";
 pub struct Config {
     /// `[server]`: the sockets and the rules.
     pub server: Server,
+    /// `[limits]`: what clients may cost.
+    pub limits: Limits,
     /// `[log]`: what is logged, and how.
     pub log: Log,
     /// `[backend]`: where services are stored.
@@ -46,6 +50,10 @@ pub struct Config {
 pub struct Server {
     /// The address to listen on: an IP address, or `*` for all.
     pub bind: String,
+    /// Whether everybody who can reach `bind` may do everything.
+    pub trusted_network: bool,
+    /// What speaks ZeroMQ.
+    pub transport: Transport,
     /// The port for requests; 0 is a free one.
     pub req_port: u16,
     /// The port for events; 0 is a free one.
@@ -68,6 +76,8 @@ impl Default for Server {
     fn default() -> Self {
         Server {
             bind: "127.0.0.1".to_string(),
+            trusted_network: false,
+            transport: Transport::Zmtp,
             req_port: 5556,
             pub_port: 5557,
             heartbeat_port: 5558,
@@ -94,6 +104,16 @@ impl Server {
     pub fn cleanup_interval(&self) -> Duration {
         Duration::from_secs_f64(self.cleanup_interval)
     }
+}
+
+/// What speaks ZeroMQ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// The one made for facing clients.
+    Zmtp,
+    /// The `zeromq` crate.
+    ZeroMq,
 }
 
 /// `[log]`: what is logged, and how.

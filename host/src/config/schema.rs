@@ -10,6 +10,10 @@ pub(super) const OPTIONS: [&str; 2] = ["backend", "options"];
 
 /// The longest interval that can be meant: a day.
 const INTERVAL_SECONDS_MAX: f64 = 86_400.0;
+/// The longest that ZMTP can tell a peer, in tenths of a second as a 16-bit number.
+const HEARTBEAT_SECONDS_MAX: f64 = 6553.0;
+/// The largest size that can be meant: 1 GiB.
+const BYTES_MAX: u32 = 1 << 30;
 /// The longest that a client can be kept waiting.
 const REPLY_SECONDS_MAX: f64 = 60.0;
 /// Shorter than this nothing useful happens.
@@ -21,8 +25,9 @@ pub(super) enum Kind {
     /// An IP address, or `*`.
     Address,
     Port,
-    /// A whole number from 1.
+    /// A whole number.
     Count {
+        min: u32,
         max: u32,
     },
     Seconds {
@@ -38,16 +43,31 @@ pub(super) enum Kind {
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 15] = [
+pub(super) const KEYS: [(&str, Kind); 29] = [
     ("server.bind", Kind::Address),
+    ("server.trusted_network", Kind::Boolean),
+    ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
     ("server.req_port", Kind::Port),
     ("server.pub_port", Kind::Port),
     ("server.heartbeat_port", Kind::Port),
     ("server.cleanup_interval", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
     ("server.enforce_unique_service_types", Kind::Boolean),
     ("server.allow_terminate", Kind::Boolean),
-    ("server.receive_high_water_mark", Kind::Count { max: 1_000_000 }),
-    ("server.pending_changes_max", Kind::Count { max: 10_000_000 }),
+    ("server.receive_high_water_mark", Kind::Count { min: 1, max: 1_000_000 }),
+    ("server.pending_changes_max", Kind::Count { min: 1, max: 10_000_000 }),
+    ("limits.message_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
+    ("limits.message_frames", Kind::Count { min: 3, max: 1000 }),
+    // serde_json itself goes no deeper than 128.
+    ("limits.json_depth", Kind::Count { min: 4, max: 120 }),
+    ("limits.connections", Kind::Count { min: 3, max: 1_000_000 }),
+    ("limits.connections_per_address", Kind::Count { min: 3, max: 1_000_000 }),
+    ("limits.handshake_timeout", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
+    ("limits.heartbeat_interval", Kind::Seconds { max: HEARTBEAT_SECONDS_MAX }),
+    ("limits.heartbeat_timeout", Kind::Seconds { max: HEARTBEAT_SECONDS_MAX }),
+    ("limits.reply_queue_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
+    ("limits.event_queue_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
+    ("limits.subscriptions", Kind::Count { min: 1, max: 1_000_000 }),
+    ("limits.requests_per_second", Kind::Count { min: 0, max: 1_000_000 }),
     ("log.level", Kind::Filter),
     ("log.format", Kind::Word(&["text", "json"])),
     ("backend.plugin", Kind::Text),
@@ -98,7 +118,7 @@ impl Kind {
         match self {
             Kind::Address => "an IP address such as \"127.0.0.1\" or \"::1\", or \"*\" for all".to_string(),
             Kind::Port => "a port: a whole number from 0 to 65535, 0 for a free one".to_string(),
-            Kind::Count { max } => format!("a whole number from 1 to {max}"),
+            Kind::Count { min, max } => format!("a whole number from {min} to {max}"),
             Kind::Seconds { max } => format!("a number of seconds from {SECONDS_MIN} to {max}"),
             Kind::Boolean => "true or false".to_string(),
             Kind::Text => "text that is not empty".to_string(),
@@ -114,7 +134,7 @@ impl Kind {
         match (self, value) {
             (Kind::Address, Value::String(text)) => text == "*" || text.parse::<IpAddr>().is_ok(),
             (Kind::Port, Value::Integer(number)) => u16::try_from(*number).is_ok(),
-            (Kind::Count { max }, Value::Integer(number)) => (1..=i64::from(max)).contains(number),
+            (Kind::Count { min, max }, Value::Integer(number)) => (i64::from(min)..=i64::from(max)).contains(number),
             (Kind::Seconds { max }, Value::Float(number)) => (SECONDS_MIN..=max).contains(number),
             (Kind::Seconds { max }, Value::Integer(number)) => (SECONDS_MIN..=max).contains(&(*number as f64)),
             (Kind::Boolean, Value::Boolean(_)) => true,

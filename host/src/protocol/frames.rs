@@ -13,6 +13,8 @@
 
 use bytes::Bytes;
 
+use crate::transport::Frames;
+
 /// How the reply to a request is framed, and whether there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -32,8 +34,8 @@ impl Layout {
     }
 
     /// The frames of a reply with this body.
-    pub fn reply(self, body: Bytes) -> Vec<Bytes> {
-        let mut frames = Vec::with_capacity(3);
+    pub fn reply(self, body: Bytes) -> Frames {
+        let mut frames = Frames::new();
         if self.delimiter {
             frames.push(Bytes::new());
         }
@@ -91,12 +93,12 @@ fn show(frame: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn frames(parts: &[&'static str]) -> Vec<Bytes> {
+    fn frames(parts: &[&'static str]) -> Frames {
         parts.iter().map(|part| Bytes::from_static(part.as_bytes())).collect()
     }
 
     /// The reply's frames to a request, with `R` as its body, and the body that was found.
-    fn round(parts: &[&'static str]) -> (Vec<Bytes>, Option<Bytes>) {
+    fn round(parts: &[&'static str]) -> (Frames, Option<Bytes>) {
         let request = frames(parts);
         let (layout, body) = match open(&request) {
             Ok((layout, body)) => (layout, Some(body.clone())),

@@ -66,8 +66,8 @@ pub enum Port {
     Heartbeats,
 }
 
-/// Reads a request.
-pub fn parse(body: &[u8], port: Port) -> Parsed {
+/// Reads a request. Its objects and arrays may be nested `json_depth_max` deep at most, where they are kept.
+pub fn parse(body: &[u8], port: Port, json_depth_max: usize) -> Parsed {
     let fields = match read_fields(body) {
         Ok(fields) => fields,
         Err(error) => {
@@ -80,7 +80,7 @@ pub fn parse(body: &[u8], port: Port) -> Parsed {
         Err(refusal) => return Parsed { request: Err(refusal), request_id: None },
     };
     let request = match port {
-        Port::Requests => fields.request(),
+        Port::Requests => fields.request(json_depth_max),
         Port::Heartbeats => fields.service_id().map(|service_id| Request::Renew { service_id }),
     };
     Parsed { request, request_id }
@@ -140,7 +140,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Fields<'_> {
-    fn request(&self) -> Result<Request, Reply> {
+    fn request(&self, json_depth_max: usize) -> Result<Request, Reply> {
         let Some(action) = self.action.filter(|value| !is_empty(value)) else {
             return Err(missing("action"));
         };
@@ -151,6 +151,13 @@ impl Fields<'_> {
         Ok(match &*action {
             "register" => {
                 let service_info = self.service_info.ok_or_else(|| missing("service_info"))?;
+                // The request itself is one level.
+                let depth = 1 + depth(service_info.get());
+                if depth > json_depth_max {
+                    let problem = format!("nested {depth} deep, expected at most {json_depth_max}");
+                    let error = format!("Invalid value for service_info: {problem}");
+                    return Err(Reply::failure(Code::InvalidRequest, &error));
+                }
                 Request::Register(Box::new(Registration::read(service_info.get(), self.ttl.map(RawValue::get))?))
             }
             "deregister" => Request::Deregister { service_id: self.service_id()? },
@@ -195,6 +202,25 @@ fn optional(field: &'static str, value: Option<&RawValue>) -> Result<Option<Stri
     }
 }
 
+/// How deep objects and arrays are nested in a JSON text.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth -= 1,
+            _ => {}
+        }
+    }
+    deepest
+}
+
 fn missing(field: &str) -> Reply {
     Reply::failure(Code::InvalidRequest, &format!("Missing required field: {field}"))
 }
@@ -206,4 +232,36 @@ fn is_empty(value: &RawValue) -> bool {
 
 fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Key<'_>>(value.get()).ok().map(|Key(text)| text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_that_of_objects_and_arrays_not_of_text() {
+        for (json, expected) in [
+            ("1", 0),
+            ("\"[[[\"", 0),
+            ("[]", 1),
+            ("[[], {\"a\": [1]}]", 3),
+            (r#"["\"[[[[", "]"]"#, 1),
+            (r#"["\\", [[]]]"#, 3),
+        ] {
+            assert_eq!(depth(json), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_may_not_be_nested_too_deep() {
+        let register = |levels: usize| {
+            let metadata = format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+            let info = format!("{{\"name\":\"n\",\"host\":\"h\",\"port\":1,\"metadata\":{{\"m\":{metadata}}}}}");
+            let request = format!("{{\"action\":\"register\",\"service_info\":{info}}}");
+            parse(request.as_bytes(), Port::Requests, 10).request.map(|_| ()).map_err(|reply| reply.finish(None))
+        };
+        register(7).expect("ten levels are fine");
+        let refusal = register(8).unwrap_err();
+        assert!(refusal.contains("service_info: nested 11 deep, expected at most 10"), "{refusal}");
+    }
 }

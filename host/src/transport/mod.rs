@@ -4,44 +4,49 @@
 //! nobody else notices.
 
 pub mod zeromq;
+pub mod zmtp;
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::config::Server;
 use crate::protocol::request::Port;
 
-/// Where a request came from, and so where its reply goes.
+/// The frames of a message, without the routing identity. What clients send has three at most.
+pub type Frames = SmallVec<[Bytes; 3]>;
+
+/// A message as it came in.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub struct Inbound<P> {
     /// The port it came in by.
     pub port: Port,
-    /// The ZeroMQ routing identity of the peer. It says where to send, never who somebody is.
-    pub peer: Bytes,
-}
-
-/// A message as it came in, without the routing identity.
-#[derive(Clone, Debug)]
-pub struct Inbound {
-    /// The way back.
-    pub route: Route,
+    /// Where it came from, and so where its reply goes.
+    pub peer: P,
     /// The frames.
-    pub frames: Vec<Bytes>,
+    pub frames: Frames,
 }
 
 /// What the server needs of ZeroMQ.
 pub trait Transport {
-    /// Waits until a message is there, and adds it and those that have come with it to the batch. Nothing is lost if
-    /// the future is dropped before it is ready.
-    fn receive(&mut self, batch: &mut Vec<Inbound>) -> impl Future<Output = ()>;
+    /// The way back to a client. It says where to send, never who somebody is.
+    type Peer: Clone + Debug;
 
-    /// Sends a reply, or drops it if the peer is gone or does not read.
-    fn reply(&mut self, route: Route, frames: Vec<Bytes>);
+    /// Waits until messages are there, and adds them to the batch. Nothing is lost if the future is dropped before it
+    /// is ready.
+    fn receive(&mut self, batch: &mut Vec<Inbound<Self::Peer>>) -> impl Future<Output = ()>;
 
-    /// Sends an event to whoever subscribes to its topic.
+    /// Queues a reply, or drops it if the peer is gone or does not read.
+    fn reply(&mut self, peer: Self::Peer, frames: Frames);
+
+    /// Queues an event for whoever subscribes to its topic.
     fn publish(&mut self, topic: &'static str, body: Bytes);
+
+    /// Sends what is queued, without waiting for anybody.
+    fn flush(&mut self);
 
     /// Stops listening and lets go what has been sent.
     fn close(self) -> impl Future<Output = ()>;

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use zeromq::{PubSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
 use crate::protocol::request::Port;
-use crate::transport::{Inbound, Listeners, Route, Transport};
+use crate::transport::{Frames, Inbound, Listeners, Transport};
 
 /// How long the crate's writers get for what has been sent when the server stops: it does not tell when they are
 /// done.
@@ -26,6 +26,14 @@ pub struct ZeroMq {
     events: PubSocket,
     /// How many messages are taken off the sockets at once.
     batch_max: usize,
+}
+
+/// The way back to a client.
+#[derive(Clone, Debug)]
+pub struct Route {
+    port: Port,
+    /// The routing identity. The crate sends to whoever had it last.
+    identity: Bytes,
 }
 
 struct Router {
@@ -59,7 +67,7 @@ impl Router {
         Ok(Router { port, sender, receiver })
     }
 
-    async fn receive(&mut self) -> Option<Inbound> {
+    async fn receive(&mut self) -> Option<Inbound<Route>> {
         let message = match self.receiver.recv().await {
             Ok(message) => message,
             Err(error) => {
@@ -68,12 +76,12 @@ impl Router {
             }
         };
         let mut frames = message.into_vec();
-        let peer = frames.remove(0);
-        Some(Inbound { route: Route { port: self.port, peer }, frames })
+        let peer = Route { port: self.port, identity: frames.remove(0) };
+        Some(Inbound { port: self.port, peer, frames: frames.into() })
     }
 
     /// Takes what is there without waiting.
-    fn take_ready(&mut self, batch: &mut Vec<Inbound>, batch_max: usize) {
+    fn take_ready(&mut self, batch: &mut Vec<Inbound<Route>>, batch_max: usize) {
         while batch.len() < batch_max
             && let Some(received) = self.receive().now_or_never()
         {
@@ -83,7 +91,9 @@ impl Router {
 }
 
 impl Transport for ZeroMq {
-    async fn receive(&mut self, batch: &mut Vec<Inbound>) {
+    type Peer = Route;
+
+    async fn receive(&mut self, batch: &mut Vec<Inbound<Route>>) {
         loop {
             // Heartbeats first: whoever sent one is alive, whatever is asked next.
             self.heartbeats.take_ready(batch, self.batch_max);
@@ -99,14 +109,14 @@ impl Transport for ZeroMq {
         }
     }
 
-    fn reply(&mut self, route: Route, frames: Vec<Bytes>) {
+    fn reply(&mut self, route: Route, frames: Frames) {
         let router = match route.port {
             Port::Requests => &mut self.requests,
             Port::Heartbeats => &mut self.heartbeats,
         };
         // A reply has at least one frame, its body.
-        let Ok(mut message) = ZmqMessage::try_from(frames) else { return };
-        message.push_front(route.peer);
+        let Ok(mut message) = ZmqMessage::try_from(frames.into_vec()) else { return };
+        message.push_front(route.identity);
         match router.sender.send(message).now_or_never() {
             Some(Ok(())) => {}
             Some(Err(error)) => tracing::debug!(%error, "a reply was dropped: the client is gone"),
@@ -122,6 +132,9 @@ impl Transport for ZeroMq {
             tracing::warn!(%error, "an event could not be published");
         }
     }
+
+    /// Everything is with the crate's own tasks already.
+    fn flush(&mut self) {}
 
     async fn close(mut self) {
         // Dropping a ROUTER lets its writers finish, but PUB hands out events in a task of its own.

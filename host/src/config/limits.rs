@@ -1,0 +1,77 @@
+//! `[limits]`: what clients may cost.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Server;
+use crate::transport::zmtp;
+
+/// `[limits]`: what clients may cost.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// The largest message, in bytes.
+    pub message_bytes: u32,
+    /// The most frames of a message.
+    pub message_frames: u32,
+    /// How deep objects and arrays may be nested in a request.
+    pub json_depth: u32,
+    /// The most connections at the same time.
+    pub connections: u32,
+    /// The most of them from one address.
+    pub connections_per_address: u32,
+    /// Seconds that a peer may take to get ready.
+    pub handshake_timeout: f64,
+    /// Seconds of silence after which a peer is asked whether it is there.
+    pub heartbeat_interval: f64,
+    /// Seconds of silence after which a peer is taken for gone.
+    pub heartbeat_timeout: f64,
+    /// The most bytes of replies that wait for a client.
+    pub reply_queue_bytes: u32,
+    /// The most bytes of events that wait for a subscriber.
+    pub event_queue_bytes: u32,
+    /// The most subscriptions of a subscriber.
+    pub subscriptions: u32,
+    /// The most requests per second from one connection, on average; 0 for any number.
+    pub requests_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            message_bytes: 1 << 20,
+            message_frames: 64,
+            json_depth: 64,
+            connections: 10_000,
+            connections_per_address: 5000,
+            handshake_timeout: 5.0,
+            heartbeat_interval: 10.0,
+            heartbeat_timeout: 30.0,
+            reply_queue_bytes: 4 << 20,
+            event_queue_bytes: 4 << 20,
+            subscriptions: 1000,
+            requests_per_second: 0,
+        }
+    }
+}
+
+impl Limits {
+    /// The limits as the transport takes them.
+    pub fn for_transport(&self, server: &Server) -> zmtp::limits::Limits {
+        zmtp::limits::Limits {
+            message_bytes: self.message_bytes as usize,
+            message_frames: self.message_frames as usize,
+            handshake_timeout: Duration::from_secs_f64(self.handshake_timeout),
+            connections: self.connections as usize,
+            connections_per_address: self.connections_per_address as usize,
+            heartbeat_interval: Duration::from_secs_f64(self.heartbeat_interval),
+            heartbeat_timeout: Duration::from_secs_f64(self.heartbeat_timeout),
+            reply_queue_bytes: self.reply_queue_bytes as usize,
+            event_queue_bytes: self.event_queue_bytes as usize,
+            subscriptions: self.subscriptions as usize,
+            requests_per_second: self.requests_per_second,
+            batch: server.receive_high_water_mark as usize,
+        }
+    }
+}

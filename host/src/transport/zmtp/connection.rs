@@ -1,0 +1,482 @@
+//! One connection: its bytes are read into messages, and replies and events become bytes.
+//!
+//! Each connection has a task that reads. Writing is tried at once by whoever has something to write; only what the
+//! peer's network does not take is left to the task.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::protocol::request::Port;
+
+use super::assembly::Assembly;
+use super::codec::{self, Decoder, Frame, Kind};
+use super::command::{self, Command};
+use super::handshake::{Handshake, HandshakeError, Peer, Role};
+use super::hub::Hub;
+use super::limits::count;
+use super::stream::{Reader, Writer};
+use super::subscriber::{Event, Subscriber};
+
+/// How much is read at once at most.
+const READ_BYTES: usize = 64 * 1024;
+/// How much free space a buffer has at least before it is read into.
+const READ_BYTES_MIN: usize = 8 * 1024;
+/// How much is handed to the network at once, where it is made of many events, and what an idle connection may keep.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// Where a connection came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entrance {
+    /// A port for requests.
+    Requests(Port),
+    /// The port for events.
+    Events,
+}
+
+impl Entrance {
+    fn role(self) -> Role {
+        match self {
+            Entrance::Requests(_) => Role::Router,
+            Entrance::Events => Role::Publisher,
+        }
+    }
+}
+
+/// Why a connection is over.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum Cause {
+    #[error("the peer has left")]
+    Left,
+    #[error("the network failed: {0}")]
+    Network(#[from] io::Error),
+    #[error("the handshake failed: {0}")]
+    Handshake(#[from] HandshakeError),
+    #[error("the handshake took too long")]
+    SlowHandshake,
+    #[error("it had to make room before it was ready")]
+    Evicted,
+    #[error("the peer broke a rule: {0}")]
+    Offence(String),
+    #[error("the peer does not read its replies")]
+    Unread,
+    #[error("nothing was heard of the peer")]
+    Silent,
+}
+
+/// A peer that is connected.
+pub struct Connection {
+    /// Which one, in the order in which they came.
+    pub id: u64,
+    /// The peer's machine, if it is not this one.
+    pub address: Option<IpAddr>,
+    entrance: Entrance,
+    hub: Rc<Hub>,
+    /// Whether the hub has it on the list of those that have something to send.
+    pub is_listed: Cell<bool>,
+    state: RefCell<State>,
+}
+
+struct State {
+    /// Without it the connection is over.
+    writer: Option<Writer>,
+    /// Wakes the task.
+    waker: Option<Waker>,
+    phase: Phase,
+    input: Decoder,
+    /// What is on its way to the peer.
+    out: BytesMut,
+    /// Whether the network took no more when it was last tried.
+    blocked: bool,
+    began: Instant,
+    /// When something came from the peer.
+    heard: Instant,
+    /// Whether the peer was asked since then.
+    asked: bool,
+    /// The 1 of ZMTP 3.1.
+    minor_version: u8,
+    /// How long the peer takes the connection to live without its hearing, if it has said so.
+    peer_ttl: Option<Duration>,
+    /// Until when nothing is to be read, if the task has not taken note of it yet.
+    paused_until: Option<Instant>,
+}
+
+enum Phase {
+    Handshake(Handshake),
+    Router(Assembly),
+    Publisher(Subscriber),
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection {}", self.id)
+    }
+}
+
+impl Connection {
+    /// A connection that has just come in.
+    pub fn new(id: u64, address: Option<IpAddr>, entrance: Entrance, writer: Writer, hub: Rc<Hub>) -> Rc<Self> {
+        let now = Instant::now();
+        let mut out = BytesMut::new();
+        let handshake = Handshake::begin(entrance.role(), &mut out);
+        let state = RefCell::new(State {
+            writer: Some(writer),
+            waker: None,
+            phase: Phase::Handshake(handshake),
+            input: Decoder::default(),
+            out,
+            blocked: false,
+            began: now,
+            heard: now,
+            asked: false,
+            minor_version: 0,
+            peer_ttl: None,
+            paused_until: None,
+        });
+        let connection = Rc::new(Connection { id, address, entrance, hub, is_listed: Cell::new(false), state });
+        connection.flush();
+        connection
+    }
+
+    /// Reads what comes, and writes what could not be written at once, until the connection is over.
+    pub async fn drive(self: Rc<Self>, mut reader: Reader) {
+        let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
+        std::future::poll_fn(|context| self.poll(&mut reader, pause.as_mut(), context)).await;
+    }
+
+    /// Ready when the connection is over.
+    fn poll(
+        self: &Rc<Self>,
+        reader: &mut Reader,
+        mut pause: Pin<&mut tokio::time::Sleep>,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        loop {
+            {
+                let state = &mut *self.state.borrow_mut();
+                let Some(writer) = &state.writer else { return Poll::Ready(()) };
+                if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                    state.waker = Some(context.waker().clone());
+                }
+                if state.blocked && writer.poll_ready(context).is_ready() {
+                    state.blocked = false;
+                }
+                if let Some(until) = state.paused_until.take() {
+                    pause.as_mut().reset(until.into());
+                }
+            }
+            if !self.is_blocked() {
+                self.flush();
+                if self.is_blocked() {
+                    continue;
+                }
+            }
+            // What a peer may not send yet waits in the network.
+            if self.hub.limits.requests_per_second > 0 {
+                ready!(pause.as_mut().poll(context));
+            }
+            ready!(self.hub.poll_room(context));
+            let read = {
+                let buffer = &mut *self.hub.buffer.borrow_mut();
+                if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
+                    buffer.reserve(READ_BYTES);
+                }
+                let read = ready!(reader.poll_read(context, buffer));
+                read.map(|length| (length, buffer.split()))
+            };
+            match read {
+                Ok((0, _)) => self.close(Cause::Left),
+                Ok((_, bytes)) => self.received(bytes),
+                Err(error) => self.close(Cause::Network(error)),
+            }
+        }
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.state.borrow().blocked
+    }
+
+    fn received(self: &Rc<Self>, bytes: BytesMut) {
+        if self.hub.is_closing() {
+            return;
+        }
+        let result = self.take(bytes);
+        // What is answered right here: the handshake, PING, and why the connection ends.
+        self.flush();
+        if let Err(cause) = result {
+            self.close(cause);
+        }
+    }
+
+    /// Takes all that is complete.
+    fn take(self: &Rc<Self>, bytes: BytesMut) -> Result<(), Cause> {
+        let state = &mut *self.state.borrow_mut();
+        state.heard = Instant::now();
+        state.asked = false;
+        state.input.feed(bytes);
+        if let Phase::Handshake(handshake) = &mut state.phase {
+            let peer = handshake.advance(&mut state.input, &mut state.out)?;
+            let Some(peer) = peer else {
+                state.input.settle();
+                return Ok(());
+            };
+            self.ready(state, peer);
+        }
+        let limits = &self.hub.limits;
+        let mut requests = 0;
+        while let Some(frame) = state.input.next_frame(limits.message_bytes).map_err(offence)? {
+            requests += self.frame(state, frame)?;
+        }
+        state.input.settle();
+        if limits.requests_per_second > 0 && requests > 0 {
+            // Those that came together are paid for together.
+            let cost = Duration::from_secs(1) * requests / limits.requests_per_second;
+            state.paused_until = Some(state.heard + cost);
+        }
+        Ok(())
+    }
+
+    fn ready(&self, state: &mut State, peer: Peer) {
+        self.hub.is_ready(self);
+        state.minor_version = peer.minor_version;
+        state.phase = match self.entrance.role() {
+            Role::Router => Phase::Router(Assembly::default()),
+            Role::Publisher => Phase::Publisher(Subscriber::default()),
+        };
+        tracing::trace!(connection = self.id, identity = ?peer.metadata.identity, "a peer is ready");
+    }
+
+    /// Does what a frame asks for. How many requests that were.
+    fn frame(self: &Rc<Self>, state: &mut State, frame: Frame) -> Result<u32, Cause> {
+        let limits = &self.hub.limits;
+        let more = match frame.kind {
+            Kind::Command => return self.command(state, &frame.body).map(|()| 0),
+            Kind::Message { more } => more,
+        };
+        match &mut state.phase {
+            Phase::Router(assembly) => {
+                let whole = assembly.add(frame.body, more, limits.message_frames, limits.message_bytes);
+                let Some(frames) = whole.map_err(offence)? else { return Ok(0) };
+                let Entrance::Requests(port) = self.entrance else { return Ok(0) };
+                self.hub.arrived(port, self.clone(), frames);
+                Ok(1)
+            }
+            Phase::Publisher(_) => {
+                // Before ZMTP 3.1 subscriptions came as messages. Others mean nothing here.
+                match *frame.body {
+                    [1, ref topic @ ..] if !more => self.subscribe(state, topic)?,
+                    [0, ref topic @ ..] if !more => self.cancel(state, topic),
+                    _ => {}
+                }
+                Ok(0)
+            }
+            Phase::Handshake(_) => Ok(0),
+        }
+    }
+
+    fn command(&self, state: &mut State, body: &Bytes) -> Result<(), Cause> {
+        match command::read(body).map_err(offence)? {
+            Command::Subscribe(topic) => self.subscribe(state, &topic)?,
+            Command::Cancel(topic) => self.cancel(state, &topic),
+            Command::Ping { ttl_tenths, context } => {
+                state.peer_ttl = (ttl_tenths > 0).then(|| Duration::from_millis(u64::from(ttl_tenths) * 100));
+                self.put_command(state, "PONG", &context)?;
+            }
+            Command::Error(reason) => return Err(Cause::Offence(format!("it sent an error: {reason}"))),
+            Command::Pong | Command::Unknown => {}
+        }
+        Ok(())
+    }
+
+    fn subscribe(&self, state: &mut State, topic: &[u8]) -> Result<(), Cause> {
+        if let Phase::Publisher(subscriber) = &mut state.phase {
+            subscriber.subscribe(topic, self.hub.limits.subscriptions).map_err(offence)?;
+            self.hub.forget_audiences();
+        }
+        Ok(())
+    }
+
+    fn cancel(&self, state: &mut State, topic: &[u8]) {
+        if let Phase::Publisher(subscriber) = &mut state.phase {
+            subscriber.cancel(topic);
+            self.hub.forget_audiences();
+        }
+    }
+
+    /// Whether the peer has subscribed to this topic.
+    pub fn wants(&self, topic: &[u8]) -> bool {
+        matches!(&self.state.borrow().phase, Phase::Publisher(subscriber) if subscriber.wants(topic))
+    }
+
+    /// Queues a reply, which [`flush`](Connection::flush) sends.
+    pub fn reply(&self, frames: &[Bytes]) {
+        let state = &mut *self.state.borrow_mut();
+        if state.writer.is_none() {
+            return;
+        }
+        let bytes: usize = frames.iter().map(|frame| codec::frame_bytes(frame.len())).sum();
+        if let Err(cause) = self.admit(state, bytes) {
+            return self.end(state, cause);
+        }
+        let Some((last, first)) = frames.split_last() else { return };
+        state.out.reserve(bytes);
+        first.iter().for_each(|frame| codec::put_frame(Kind::Message { more: true }, frame, &mut state.out));
+        codec::put_frame(Kind::Message { more: false }, last, &mut state.out);
+    }
+
+    /// Queues an event, which [`flush`](Connection::flush) sends.
+    pub fn publish(&self, event: Rc<Event>) {
+        let state = &mut *self.state.borrow_mut();
+        if let Phase::Publisher(subscriber) = &mut state.phase {
+            let dropped = subscriber.queue(event, self.hub.limits.event_queue_bytes);
+            count(&self.hub.counters.missed_events, dropped as u64);
+        }
+    }
+
+    fn put_command(&self, state: &mut State, name: &str, data: &[u8]) -> Result<(), Cause> {
+        let body = command::body(name, data);
+        self.admit(state, codec::frame_bytes(body.len()))?;
+        codec::put_frame(Kind::Command, &body, &mut state.out);
+        Ok(())
+    }
+
+    /// One answer fits always, however long it is, if the peer has taken all before it.
+    fn admit(&self, state: &State, bytes: usize) -> Result<(), Cause> {
+        let waiting = state.out.len();
+        if waiting > 0 && waiting + bytes > self.hub.limits.reply_queue_bytes { Err(Cause::Unread) } else { Ok(()) }
+    }
+
+    /// Writes as much as the network takes. The task sees to the rest.
+    pub fn flush(&self) {
+        let state = &mut *self.state.borrow_mut();
+        if let Err(error) = write(state) {
+            self.end(state, Cause::Network(error));
+        }
+    }
+
+    /// Does what time brings: a peer that is late or silent is dropped, one that has become silent is asked.
+    pub fn check(&self, now: Instant) {
+        let limits = &self.hub.limits;
+        let state = &mut *self.state.borrow_mut();
+        if let Phase::Handshake(_) = state.phase {
+            if now.duration_since(state.began) >= limits.handshake_timeout {
+                self.end(state, Cause::SlowHandshake);
+            }
+            return;
+        }
+        let silence = now.duration_since(state.heard);
+        let knows_ping = state.minor_version >= 1;
+        let is_gone = knows_ping && silence >= limits.heartbeat_timeout;
+        if is_gone || state.peer_ttl.is_some_and(|ttl| silence >= ttl) {
+            self.end(state, Cause::Silent);
+        } else if knows_ping && !state.asked && silence >= limits.heartbeat_interval {
+            state.asked = true;
+            let ttl_tenths = u16::try_from(limits.heartbeat_timeout.as_millis() / 100).unwrap_or(u16::MAX);
+            let sent = self.put_command(state, "PING", &ttl_tenths.to_be_bytes());
+            if let Err(cause) = sent.and_then(|()| Ok(write(state)?)) {
+                self.end(state, cause);
+            }
+        }
+    }
+
+    /// Whether the network has all that the peer is to get.
+    pub fn is_flushed(&self) -> bool {
+        let state = self.state.borrow();
+        state.writer.is_none() || (state.out.is_empty() && !has_events(&state))
+    }
+
+    /// Tells the peer that nothing more comes.
+    pub fn finish(&self) {
+        if let Some(writer) = &self.state.borrow().writer {
+            writer.shut_down();
+        }
+    }
+
+    /// Ends the connection.
+    pub fn close(&self, cause: Cause) {
+        self.end(&mut self.state.borrow_mut(), cause);
+    }
+
+    fn end(&self, state: &mut State, cause: Cause) {
+        if state.writer.take().is_none() {
+            return;
+        }
+        let counters = &self.hub.counters;
+        match cause {
+            Cause::Handshake(_) | Cause::SlowHandshake | Cause::Evicted => count(&counters.failed_handshakes, 1),
+            Cause::Offence(_) => count(&counters.offenders, 1),
+            Cause::Unread => count(&counters.unread, 1),
+            Cause::Silent => count(&counters.silent, 1),
+            Cause::Left | Cause::Network(_) => {}
+        }
+        tracing::debug!(connection = self.id, address = ?self.address, "a connection is over: {cause}");
+        state.input = Decoder::default();
+        state.out = BytesMut::new();
+        if let Phase::Publisher(subscriber) = &mut state.phase {
+            *subscriber = Subscriber::default();
+            self.hub.forget_audiences();
+        }
+        self.hub.remove(self);
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+fn offence(error: impl fmt::Display) -> Cause {
+    Cause::Offence(error.to_string())
+}
+
+fn has_events(state: &State) -> bool {
+    matches!(&state.phase, Phase::Publisher(subscriber) if !subscriber.is_empty())
+}
+
+/// Writes until there is nothing to write or the network takes no more; then the task is woken to wait for it.
+fn write(state: &mut State) -> io::Result<()> {
+    let Some(writer) = &state.writer else { return Ok(()) };
+    if state.blocked {
+        return Ok(());
+    }
+    loop {
+        if state.out.is_empty()
+            && let Phase::Publisher(subscriber) = &mut state.phase
+        {
+            while state.out.len() < WRITE_BYTES
+                && let Some(event) = subscriber.take_oldest()
+            {
+                state.out.extend_from_slice(&event.frames);
+            }
+        }
+        if state.out.is_empty() {
+            break;
+        }
+        match writer.try_write(&state.out) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(length) => state.out.advance(length),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                state.blocked = true;
+                if let Some(waker) = &state.waker {
+                    waker.wake_by_ref();
+                }
+                break;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if state.out.is_empty() {
+        state.out.clear();
+        if state.out.capacity() > WRITE_BYTES {
+            state.out = BytesMut::new();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! What all connections share: the limits, the messages that wait for the server, and who is connected.
+//!
+//! Everything runs on one thread, so nothing here needs a lock; no method calls one that borrows the same.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::protocol::request::Port;
+use crate::transport::{Frames, Inbound};
+
+use super::connection::{Cause, Connection, Entrance};
+use super::limits::{Counters, Limits, count};
+use super::stream::{Reader, Writer};
+use super::subscriber::Event;
+
+/// What all connections share.
+pub struct Hub {
+    /// What clients may cost.
+    pub limits: Limits,
+    /// What was done about those that wanted more.
+    pub counters: Counters,
+    /// What connections read into. What they keep of it is theirs; so a connection that is idle needs no buffer.
+    pub buffer: RefCell<BytesMut>,
+    heartbeats: RefCell<Vec<Inbound<Rc<Connection>>>>,
+    requests: RefCell<Vec<Inbound<Rc<Connection>>>>,
+    /// Wakes the server when a message is there.
+    server: RefCell<Option<Waker>>,
+    /// Wakes the connections that wait until there is room for messages.
+    waiting: RefCell<Vec<Waker>>,
+    people: RefCell<People>,
+    /// Those with something to send.
+    unsent: RefCell<Vec<Rc<Connection>>>,
+    /// Who wants which topic: worked out when a topic is published, and forgotten when anything changes.
+    audiences: RefCell<HashMap<Bytes, Vec<Rc<Connection>>>>,
+    closing: Cell<bool>,
+}
+
+/// Who is connected.
+#[derive(Default)]
+struct People {
+    next_id: u64,
+    connections: BTreeMap<u64, Rc<Connection>>,
+    /// Those that are not ready, the oldest first.
+    unready: BTreeSet<u64>,
+    per_address: HashMap<IpAddr, usize>,
+}
+
+impl Hub {
+    /// A hub without connections.
+    pub fn new(limits: Limits) -> Rc<Self> {
+        Rc::new(Hub {
+            limits,
+            counters: Counters::default(),
+            buffer: RefCell::default(),
+            heartbeats: RefCell::default(),
+            requests: RefCell::default(),
+            server: RefCell::default(),
+            waiting: RefCell::default(),
+            people: RefCell::default(),
+            unsent: RefCell::default(),
+            audiences: RefCell::default(),
+            closing: Cell::new(false),
+        })
+    }
+
+    /// Takes in a connection if there is room for it. At the limit, the oldest one that is not ready has to go: so
+    /// peers that connect and say nothing cannot keep others out.
+    pub fn admit(self: &Rc<Self>, address: Option<IpAddr>, entrance: Entrance, reader: Reader, writer: Writer) {
+        let limits = &self.limits;
+        let from_there = address.and_then(|address| self.people.borrow().per_address.get(&address).copied());
+        let is_full = || self.people.borrow().connections.len() >= limits.connections;
+        if from_there.is_some_and(|count| count >= limits.connections_per_address) || self.closing.get() {
+            return count(&self.counters.refused, 1);
+        }
+        if is_full() {
+            let oldest = {
+                let people = self.people.borrow();
+                people.unready.first().and_then(|id| people.connections.get(id).cloned())
+            };
+            oldest.inspect(|oldest| oldest.close(Cause::Evicted));
+            if is_full() {
+                return count(&self.counters.refused, 1);
+            }
+        }
+        let id = {
+            let mut people = self.people.borrow_mut();
+            people.next_id += 1;
+            people.next_id
+        };
+        let connection = Connection::new(id, address, entrance, writer, self.clone());
+        {
+            let mut people = self.people.borrow_mut();
+            people.connections.insert(id, connection.clone());
+            people.unready.insert(id);
+            address.into_iter().for_each(|address| *people.per_address.entry(address).or_default() += 1);
+        }
+        tokio::task::spawn_local(connection.drive(reader));
+    }
+
+    /// A connection's handshake is done.
+    pub fn is_ready(&self, connection: &Connection) {
+        self.people.borrow_mut().unready.remove(&connection.id);
+    }
+
+    /// A connection is over.
+    pub fn remove(&self, connection: &Connection) {
+        let people = &mut *self.people.borrow_mut();
+        people.unready.remove(&connection.id);
+        if people.connections.remove(&connection.id).is_none() {
+            return;
+        }
+        if let Some(address) = connection.address
+            && let Some(count) = people.per_address.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                people.per_address.remove(&address);
+            }
+        }
+    }
+
+    /// Everybody who is connected.
+    pub fn connections(&self) -> Vec<Rc<Connection>> {
+        self.people.borrow().connections.values().cloned().collect()
+    }
+
+    /// How many are connected.
+    pub fn connection_count(&self) -> usize {
+        self.people.borrow().connections.len()
+    }
+
+    /// A message is there for the server.
+    pub fn arrived(&self, port: Port, peer: Rc<Connection>, frames: Frames) {
+        let messages = match port {
+            Port::Requests => &self.requests,
+            Port::Heartbeats => &self.heartbeats,
+        };
+        messages.borrow_mut().push(Inbound { port, peer, frames });
+        if let Some(server) = self.server.borrow_mut().take() {
+            server.wake();
+        }
+    }
+
+    /// Ready when a connection may read: what waits is bounded, and the rest waits in the network.
+    pub fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.requests.borrow().len() + self.heartbeats.borrow().len() < self.limits.batch {
+            return Poll::Ready(());
+        }
+        self.waiting.borrow_mut().push(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Ready when messages were added to the batch. Heartbeats come first: whoever sent one is alive, whatever is
+    /// asked next.
+    pub fn poll_messages(&self, batch: &mut Vec<Inbound<Rc<Connection>>>, context: &mut Context<'_>) -> Poll<()> {
+        batch.append(&mut self.heartbeats.borrow_mut());
+        batch.append(&mut self.requests.borrow_mut());
+        if batch.is_empty() {
+            *self.server.borrow_mut() = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+        Poll::Ready(())
+    }
+
+    /// Queues a reply.
+    pub fn reply(&self, peer: Rc<Connection>, frames: &[Bytes]) {
+        peer.reply(frames);
+        self.list(peer);
+    }
+
+    /// Queues an event for all who want it.
+    pub fn publish(&self, topic: &Bytes, body: Bytes) {
+        let mut audiences = self.audiences.borrow_mut();
+        let audience = audiences.entry(topic.clone()).or_insert_with(|| {
+            let mut all = self.connections();
+            all.retain(|connection| connection.wants(topic));
+            all
+        });
+        if audience.is_empty() {
+            return;
+        }
+        let event = Rc::new(Event::new(topic.clone(), body));
+        for connection in audience.iter() {
+            connection.publish(event.clone());
+            self.list(connection.clone());
+        }
+    }
+
+    fn list(&self, connection: Rc<Connection>) {
+        if !connection.is_listed.replace(true) {
+            self.unsent.borrow_mut().push(connection);
+        }
+    }
+
+    /// Sends what is queued, as far as the network takes it.
+    pub fn flush(&self) {
+        let mut unsent = std::mem::take(&mut *self.unsent.borrow_mut());
+        for connection in unsent.drain(..) {
+            connection.is_listed.set(false);
+            connection.flush();
+        }
+        // Its memory is used again.
+        *self.unsent.borrow_mut() = unsent;
+    }
+
+    /// Somebody wants other topics than before.
+    pub fn forget_audiences(&self) {
+        self.audiences.borrow_mut().clear();
+    }
+
+    /// Does what time brings to all connections.
+    pub fn check(&self) {
+        let now = Instant::now();
+        self.connections().iter().for_each(|connection| connection.check(now));
+    }
+
+    /// From now on nothing is read.
+    pub fn begin_closing(&self) {
+        self.closing.set(true);
+    }
+
+    /// Whether nothing is read any longer.
+    pub fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+}

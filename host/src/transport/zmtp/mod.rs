@@ -1,0 +1,134 @@
+//! The transport that faces clients: the server's side of ZMTP 3.1, ROUTER and PUB, within limits.
+//!
+//! Written for peers that are hostile, careless or merely slow. What a peer can cost is bounded before it is paid:
+//! see [`limits`]. Replies go back over the connection that their request came by, and nowhere else: what a peer calls
+//! itself (its routing identity) means nothing here, so that nobody gets another's replies by taking its name, and
+//! whoever connects anew has not to wait until the old connection is given up.
+//!
+//! | file | what it does | does I/O |
+//! |---|---|---|
+//! | [`codec`] | frames from bytes, and back | |
+//! | [`greeting`], [`command`] | what stands in them | |
+//! | [`handshake`] | from the first byte to a peer that is ready | |
+//! | [`assembly`] | messages from frames | |
+//! | [`subscriber`] | what a subscriber wants, and what waits for it | |
+//! | [`stream`] | TCP and Unix sockets as one | yes |
+//! | [`connection`] | one connection | yes |
+//! | [`hub`] | what the connections share | |
+//! | [`accept`] | lets connections in | yes |
+
+pub mod accept;
+pub mod assembly;
+pub mod codec;
+pub mod command;
+pub mod connection;
+pub mod greeting;
+pub mod handshake;
+pub mod hub;
+pub mod limits;
+pub mod stream;
+pub mod subscriber;
+
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use crate::protocol::request::Port;
+use crate::transport::{Frames, Inbound, Listeners, Transport};
+
+use connection::{Connection, Entrance};
+use hub::Hub;
+use limits::Limits;
+use stream::Listener;
+
+/// How long peers get, when the server stops, to take what is sent to them.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
+/// How long they get to leave by themselves afterwards. What is unread when a connection is cut is lost to both sides.
+const LEAVE_MAX: Duration = Duration::from_millis(250);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+/// How often the connections are looked at for those that are late or silent, at most and at least.
+const CHECK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// ROUTER for requests, ROUTER for heartbeats, PUB for events.
+pub struct Zmtp {
+    hub: Rc<Hub>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Zmtp {
+    /// Serves the listeners. Has to be called within a [`LocalSet`](tokio::task::LocalSet).
+    ///
+    /// # Errors
+    /// If a listener cannot be used.
+    pub fn serve(listeners: Listeners, limits: Limits) -> io::Result<Self> {
+        let hub = Hub::new(limits);
+        let entrances = [
+            (listeners.requests, Entrance::Requests(Port::Requests)),
+            (listeners.heartbeats, Entrance::Requests(Port::Heartbeats)),
+            (listeners.events, Entrance::Events),
+        ];
+        let mut tasks = Vec::new();
+        for (listener, entrance) in entrances {
+            listener.set_nonblocking(true)?;
+            let listener = Listener::Tcp(tokio::net::TcpListener::from_std(listener)?);
+            tasks.push(tokio::task::spawn_local(accept::accept(listener, entrance, hub.clone())));
+        }
+        tasks.push(tokio::task::spawn_local(watch(hub.clone())));
+        Ok(Zmtp { hub, tasks })
+    }
+}
+
+/// Looks after the connections, and tells operators what was done about those that went too far.
+async fn watch(hub: Rc<Hub>) {
+    let limits = &hub.limits;
+    let shortest = limits.handshake_timeout.min(limits.heartbeat_interval).min(limits.heartbeat_timeout);
+    let mut ticks = tokio::time::interval((shortest / 4).clamp(CHECK.0, CHECK.1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut report = limits::Report::default();
+    loop {
+        ticks.tick().await;
+        hub.check();
+        if let Some(line) = report.line(&hub.counters, Instant::now()) {
+            tracing::warn!("{line}");
+        }
+    }
+}
+
+impl Transport for Zmtp {
+    type Peer = Rc<Connection>;
+
+    async fn receive(&mut self, batch: &mut Vec<Inbound<Self::Peer>>) {
+        std::future::poll_fn(|context| self.hub.poll_messages(batch, context)).await;
+    }
+
+    fn reply(&mut self, peer: Self::Peer, frames: Frames) {
+        self.hub.reply(peer, &frames);
+    }
+
+    fn publish(&mut self, topic: &'static str, body: Bytes) {
+        self.hub.publish(&Bytes::from_static(topic.as_bytes()), body);
+    }
+
+    fn flush(&mut self) {
+        self.hub.flush();
+    }
+
+    async fn close(mut self) {
+        self.tasks.drain(..).for_each(|task| task.abort());
+        self.hub.begin_closing();
+        self.hub.flush();
+        let deadline = Instant::now() + FLUSH_MAX;
+        while !self.hub.connections().iter().all(|connection| connection.is_flushed()) && Instant::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.hub.connections().iter().for_each(|connection| connection.finish());
+        let deadline = Instant::now() + LEAVE_MAX;
+        while self.hub.connection_count() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
