@@ -4,6 +4,7 @@
 //! nobody else notices.
 
 pub mod zeromq;
+pub mod zmtp;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};

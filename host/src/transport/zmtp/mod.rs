@@ -1,0 +1,3 @@
+//! ZMTP, the protocol of ZeroMQ's connections.
+
+pub mod curve;
