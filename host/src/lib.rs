@@ -15,6 +15,7 @@ pub mod migrate;
 pub mod plugin;
 pub mod protocol;
 pub mod registry;
+pub mod security;
 pub mod serve;
 pub mod server;
 pub mod store;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::EXIT_CODES;
 use super::endpoint::Endpoint;
+use super::keygen::NewKeys;
 use super::plugin::PluginCommand;
 
 const ABOUT: &str = "A service registry for ZeroMQ microservices. Without a command it serves.";
@@ -77,6 +78,9 @@ pub(super) enum Command {
     /// Make, show, list and check storage plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Make a key pair, for a registry or for a client
+    #[command(after_help = super::keygen::help())]
+    Keygen(NewKeys),
     /// Copy all services from one store to another, while no registry runs on either
     #[command(after_help = format!("\
 Both are configuration files: their [backend] says which store is meant.

@@ -7,6 +7,7 @@ mod arguments;
 mod client;
 mod config;
 mod endpoint;
+mod keygen;
 mod lookup;
 mod output;
 mod plugin;
@@ -54,6 +55,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Check(from)) => config::check(&from),
         Command::Config(ConfigCommand::Show { from, json }) => config::show(&from, json),
         Command::Plugin(command) => plugin::run(&command),
+        Command::Keygen(wanted) => keygen::keygen(&wanted),
         Command::Migrate { from, to, merge } => {
             let copied = crate::migrate::run(&from, &to, merge).map_err(failed)?;
             output::line(&format!("{copied} services copied"))

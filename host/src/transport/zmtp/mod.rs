@@ -10,6 +10,7 @@
 //! | [`codec`] | frames from bytes, and back | |
 //! | [`greeting`], [`command`] | what stands in them | |
 //! | [`handshake`] | from the first byte to a peer that is ready | |
+//! | [`curve`] | the handshake and the frames of encrypted connections | |
 //! | [`assembly`] | messages from frames | |
 //! | [`subscriber`] | what a subscriber wants, and what waits for it | |
 //! | [`stream`] | TCP and Unix sockets as one | yes |
@@ -22,6 +23,7 @@ pub mod assembly;
 pub mod codec;
 pub mod command;
 pub mod connection;
+pub mod curve;
 pub mod greeting;
 pub mod handshake;
 pub mod hub;
