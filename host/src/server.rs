@@ -157,7 +157,7 @@ impl<T: Transport> Server<T> {
     }
 
     fn received(&mut self, inbound: Inbound<T::Peer>, now: Now) {
-        let Inbound { port, peer, frames } = inbound;
+        let Inbound { port, peer, frames, .. } = inbound;
         let (layout, body) = match frames::open(&frames) {
             Ok(opened) => opened,
             Err((layout, problem)) => {

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use crate::config::Server;
 use crate::protocol::request::Port;
+use crate::security::key::PublicKey;
 
 /// The frames of a message, without the routing identity. What clients send has three at most.
 pub type Frames = SmallVec<[Bytes; 3]>;
@@ -26,6 +27,8 @@ pub struct Inbound<P> {
     pub port: Port,
     /// Where it came from, and so where its reply goes.
     pub peer: P,
+    /// Whose key the client has proved to hold; `None` without CURVE.
+    pub client: Option<PublicKey>,
     /// The frames.
     pub frames: Frames,
 }

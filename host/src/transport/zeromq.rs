@@ -77,7 +77,7 @@ impl Router {
         };
         let mut frames = message.into_vec();
         let peer = Route { port: self.port, identity: frames.remove(0) };
-        Some(Inbound { port: self.port, peer, frames: frames.into() })
+        Some(Inbound { port: self.port, peer, client: None, frames: frames.into() })
     }
 
     /// Takes what is there without waiting.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::protocol::request::Port;
+use crate::transport::Inbound;
 
 use super::assembly::Assembly;
 use super::codec::{self, Decoder, Frame, Kind};
@@ -266,7 +267,7 @@ impl Connection {
                 let whole = assembly.add(frame.body, more, limits.message_frames, limits.message_bytes);
                 let Some(frames) = whole.map_err(offence)? else { return Ok(0) };
                 let Entrance::Requests(port) = self.entrance else { return Ok(0) };
-                self.hub.arrived(port, self.clone(), frames);
+                self.hub.arrived(Inbound { port, peer: self.clone(), client: None, frames });
                 Ok(1)
             }
             Phase::Publisher(_) => {

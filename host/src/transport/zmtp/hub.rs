@@ -12,7 +12,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use crate::protocol::request::Port;
-use crate::transport::{Frames, Inbound};
+use crate::transport::Inbound;
 
 use super::connection::{Cause, Connection, Entrance};
 use super::limits::{Counters, Limits, count};
@@ -136,12 +136,12 @@ impl Hub {
     }
 
     /// A message is there for the server.
-    pub fn arrived(&self, port: Port, peer: Rc<Connection>, frames: Frames) {
-        let messages = match port {
+    pub fn arrived(&self, message: Inbound<Rc<Connection>>) {
+        let messages = match message.port {
             Port::Requests => &self.requests,
             Port::Heartbeats => &self.heartbeats,
         };
-        messages.borrow_mut().push(Inbound { port, peer, frames });
+        messages.borrow_mut().push(message);
         if let Some(server) = self.server.borrow_mut().take() {
             server.wake();
         }
