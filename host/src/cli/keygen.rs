@@ -32,8 +32,8 @@ pub(super) fn help() -> String {
 The files are such as CZMQ and pyzmq (zmq.auth) read and write.
 
 Examples:
-  registry keygen                                   for the registry: registry.key, registry.key_secret
-  registry keygen --out camera.key                  for a client
+  registry keygen                    for the registry
+  registry keygen --out camera.key   for a client
 
 {EXIT_CODES}"
     )

@@ -53,13 +53,13 @@ pub enum AuthorizedError {
 const EXPECTED: &str = "a directory with public certificates (*.key) of clients, or a file with some";
 
 /// What tells one state of a file from another: also if it is as long as before, or was put there with an old time.
+/// `changed` is the time that nobody can set.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Stamp {
     path: PathBuf,
     inode: u64,
     length: u64,
     changed: (i64, i64),
-    modified: (i64, i64),
 }
 
 impl Authorized {
@@ -143,7 +143,6 @@ fn stamp(path: &Path, metadata: &Metadata) -> Result<Stamp, AuthorizedError> {
         inode: metadata.ino(),
         length: metadata.len(),
         changed: (metadata.ctime(), metadata.ctime_nsec()),
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
     })
 }
 
