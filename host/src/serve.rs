@@ -17,6 +17,7 @@ use crate::store::{Contents, Store};
 use crate::transport::Listeners;
 use crate::transport::zeromq::ZeroMq;
 use crate::transport::zmtp::Zmtp;
+use crate::transport::zmtp::security::Security;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -75,7 +76,7 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
                 let registry = load_registry(policy, about, contents, began);
                 // Time begins when everything is loaded.
                 let clock = Clock::start();
-                let transport = Zmtp::serve(listeners, config.limits.for_transport(&config.server))?;
+                let transport = Zmtp::serve(listeners, config.limits.for_transport(&config.server), Security::Null)?;
                 announce();
                 Server::new(transport, store, registry, clock, json_depth_max).run(stop).await?;
             }

@@ -15,16 +15,19 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::protocol::request::Port;
+use crate::security::key::PublicKey;
 use crate::transport::Inbound;
 
 use super::assembly::Assembly;
-use super::codec::{self, Decoder, Frame, Kind};
+use super::cause::Cause;
+use super::codec::{Frame, Kind};
 use super::command::{self, Command};
-use super::handshake::{Handshake, HandshakeError, Peer, Role};
+use super::handshake::{Handshake, Peer, Role};
 use super::hub::Hub;
 use super::limits::count;
 use super::stream::{Reader, Writer};
 use super::subscriber::{Event, Subscriber};
+use super::wire::Wire;
 
 /// How much is read at once at most.
 const READ_BYTES: usize = 64 * 1024;
@@ -51,28 +54,6 @@ impl Entrance {
     }
 }
 
-/// Why a connection is over.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // the messages say it
-pub enum Cause {
-    #[error("the peer has left")]
-    Left,
-    #[error("the network failed: {0}")]
-    Network(#[from] io::Error),
-    #[error("the handshake failed: {0}")]
-    Handshake(#[from] HandshakeError),
-    #[error("the handshake took too long")]
-    SlowHandshake,
-    #[error("it had to make room before it was ready")]
-    Evicted,
-    #[error("the peer broke a rule: {0}")]
-    Offence(String),
-    #[error("the peer does not read its replies")]
-    Unread,
-    #[error("nothing was heard of the peer")]
-    Silent,
-}
-
 /// A peer that is connected.
 pub struct Connection {
     /// Which one, in the order in which they came.
@@ -92,9 +73,7 @@ struct State {
     /// Wakes the task.
     waker: Option<Waker>,
     phase: Phase,
-    input: Decoder,
-    /// What is on its way to the peer.
-    out: BytesMut,
+    wire: Wire,
     /// Whether the network took no more when it was last tried.
     blocked: bool,
     began: Instant,
@@ -104,6 +83,8 @@ struct State {
     asked: bool,
     /// The 1 of ZMTP 3.1.
     minor_version: u8,
+    /// Whose key the peer has proved to hold.
+    client: Option<PublicKey>,
     /// How long the peer takes the connection to live without its hearing, if it has said so.
     peer_ttl: Option<Duration>,
     /// Until when nothing is to be read, if the task has not taken note of it yet.
@@ -126,19 +107,19 @@ impl Connection {
     /// A connection that has just come in.
     pub fn new(id: u64, address: Option<IpAddr>, entrance: Entrance, writer: Writer, hub: Rc<Hub>) -> Rc<Self> {
         let now = Instant::now();
-        let mut out = BytesMut::new();
-        let handshake = Handshake::begin(entrance.role(), &mut out);
+        let mut wire = Wire::default();
+        let handshake = Handshake::begin(entrance.role(), &hub.security, &mut wire.out);
         let state = RefCell::new(State {
             writer: Some(writer),
             waker: None,
             phase: Phase::Handshake(handshake),
-            input: Decoder::default(),
-            out,
+            wire,
             blocked: false,
             began: now,
             heard: now,
             asked: false,
             minor_version: 0,
+            client: None,
             peer_ttl: None,
             paused_until: None,
         });
@@ -222,21 +203,21 @@ impl Connection {
         let state = &mut *self.state.borrow_mut();
         state.heard = Instant::now();
         state.asked = false;
-        state.input.feed(bytes);
+        state.wire.input.feed(bytes);
         if let Phase::Handshake(handshake) = &mut state.phase {
-            let peer = handshake.advance(&mut state.input, &mut state.out)?;
+            let peer = handshake.advance(&mut state.wire)?;
             let Some(peer) = peer else {
-                state.input.settle();
+                state.wire.input.settle();
                 return Ok(());
             };
             self.ready(state, peer);
         }
         let limits = &self.hub.limits;
         let mut requests = 0;
-        while let Some(frame) = state.input.next_frame(limits.message_bytes).map_err(offence)? {
+        while let Some(frame) = state.wire.next_frame(limits.message_bytes).map_err(Cause::offence)? {
             requests += self.frame(state, frame)?;
         }
-        state.input.settle();
+        state.wire.input.settle();
         if limits.requests_per_second > 0 && requests > 0 {
             // Those that came together are paid for together.
             let cost = Duration::from_secs(1) * requests / limits.requests_per_second;
@@ -248,6 +229,7 @@ impl Connection {
     fn ready(&self, state: &mut State, peer: Peer) {
         self.hub.is_ready(self);
         state.minor_version = peer.minor_version;
+        state.client = peer.client;
         state.phase = match self.entrance.role() {
             Role::Router => Phase::Router(Assembly::default()),
             Role::Publisher => Phase::Publisher(Subscriber::default()),
@@ -265,9 +247,9 @@ impl Connection {
         match &mut state.phase {
             Phase::Router(assembly) => {
                 let whole = assembly.add(frame.body, more, limits.message_frames, limits.message_bytes);
-                let Some(frames) = whole.map_err(offence)? else { return Ok(0) };
+                let Some(frames) = whole.map_err(Cause::offence)? else { return Ok(0) };
                 let Entrance::Requests(port) = self.entrance else { return Ok(0) };
-                self.hub.arrived(Inbound { port, peer: self.clone(), client: None, frames });
+                self.hub.arrived(Inbound { port, peer: self.clone(), client: state.client, frames });
                 Ok(1)
             }
             Phase::Publisher(_) => {
@@ -284,7 +266,7 @@ impl Connection {
     }
 
     fn command(&self, state: &mut State, body: &Bytes) -> Result<(), Cause> {
-        match command::read(body).map_err(offence)? {
+        match command::read(body).map_err(Cause::offence)? {
             Command::Subscribe(topic) => self.subscribe(state, &topic)?,
             Command::Cancel(topic) => self.cancel(state, &topic),
             Command::Ping { ttl_tenths, context } => {
@@ -299,7 +281,7 @@ impl Connection {
 
     fn subscribe(&self, state: &mut State, topic: &[u8]) -> Result<(), Cause> {
         if let Phase::Publisher(subscriber) = &mut state.phase {
-            subscriber.subscribe(topic, self.hub.limits.subscriptions).map_err(offence)?;
+            subscriber.subscribe(topic, self.hub.limits.subscriptions).map_err(Cause::offence)?;
             self.hub.forget_audiences();
         }
         Ok(())
@@ -323,14 +305,14 @@ impl Connection {
         if state.writer.is_none() {
             return;
         }
-        let bytes: usize = frames.iter().map(|frame| codec::frame_bytes(frame.len())).sum();
+        let bytes: usize = frames.iter().map(|frame| state.wire.frame_bytes(frame.len())).sum();
         if let Err(cause) = self.admit(state, bytes) {
             return self.end(state, cause);
         }
         let Some((last, first)) = frames.split_last() else { return };
-        state.out.reserve(bytes);
-        first.iter().for_each(|frame| codec::put_frame(Kind::Message { more: true }, frame, &mut state.out));
-        codec::put_frame(Kind::Message { more: false }, last, &mut state.out);
+        state.wire.out.reserve(bytes);
+        first.iter().for_each(|frame| state.wire.put(Kind::Message { more: true }, frame));
+        state.wire.put(Kind::Message { more: false }, last);
     }
 
     /// Queues an event, which [`flush`](Connection::flush) sends.
@@ -344,14 +326,14 @@ impl Connection {
 
     fn put_command(&self, state: &mut State, name: &str, data: &[u8]) -> Result<(), Cause> {
         let body = command::body(name, data);
-        self.admit(state, codec::frame_bytes(body.len()))?;
-        codec::put_frame(Kind::Command, &body, &mut state.out);
+        self.admit(state, state.wire.frame_bytes(body.len()))?;
+        state.wire.put(Kind::Command, &body);
         Ok(())
     }
 
     /// One answer fits always, however long it is, if the peer has taken all before it.
     fn admit(&self, state: &State, bytes: usize) -> Result<(), Cause> {
-        let waiting = state.out.len();
+        let waiting = state.wire.out.len();
         if waiting > 0 && waiting + bytes > self.hub.limits.reply_queue_bytes { Err(Cause::Unread) } else { Ok(()) }
     }
 
@@ -391,13 +373,21 @@ impl Connection {
     /// Whether the network has all that the peer is to get.
     pub fn is_flushed(&self) -> bool {
         let state = self.state.borrow();
-        state.writer.is_none() || (state.out.is_empty() && !has_events(&state))
+        state.writer.is_none() || (state.wire.out.is_empty() && !has_events(&state))
     }
 
     /// Tells the peer that nothing more comes.
     pub fn finish(&self) {
         if let Some(writer) = &self.state.borrow().writer {
             writer.shut_down();
+        }
+    }
+
+    /// Ends the connection if its key is not authorized any longer.
+    pub fn check_key(&self) {
+        let client = self.state.borrow().client;
+        if client.is_some_and(|client| !self.hub.security.is_allowed(&client)) {
+            self.close(Cause::Revoked);
         }
     }
 
@@ -410,17 +400,9 @@ impl Connection {
         if state.writer.take().is_none() {
             return;
         }
-        let counters = &self.hub.counters;
-        match cause {
-            Cause::Handshake(_) | Cause::SlowHandshake | Cause::Evicted => count(&counters.failed_handshakes, 1),
-            Cause::Offence(_) => count(&counters.offenders, 1),
-            Cause::Unread => count(&counters.unread, 1),
-            Cause::Silent => count(&counters.silent, 1),
-            Cause::Left | Cause::Network(_) => {}
-        }
+        cause.count(&self.hub.counters);
         tracing::debug!(connection = self.id, address = ?self.address, "a connection is over: {cause}");
-        state.input = Decoder::default();
-        state.out = BytesMut::new();
+        state.wire = Wire::default();
         if let Phase::Publisher(subscriber) = &mut state.phase {
             *subscriber = Subscriber::default();
             self.hub.forget_audiences();
@@ -430,10 +412,6 @@ impl Connection {
             waker.wake();
         }
     }
-}
-
-fn offence(error: impl fmt::Display) -> Cause {
-    Cause::Offence(error.to_string())
 }
 
 fn has_events(state: &State) -> bool {
@@ -447,21 +425,21 @@ fn write(state: &mut State) -> io::Result<()> {
         return Ok(());
     }
     loop {
-        if state.out.is_empty()
+        if state.wire.out.is_empty()
             && let Phase::Publisher(subscriber) = &mut state.phase
         {
-            while state.out.len() < WRITE_BYTES
+            while state.wire.out.len() < WRITE_BYTES
                 && let Some(event) = subscriber.take_oldest()
             {
-                state.out.extend_from_slice(&event.frames);
+                state.wire.put_event(&event);
             }
         }
-        if state.out.is_empty() {
+        if state.wire.out.is_empty() {
             break;
         }
-        match writer.try_write(&state.out) {
+        match writer.try_write(&state.wire.out) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(length) => state.out.advance(length),
+            Ok(length) => state.wire.out.advance(length),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 state.blocked = true;
                 if let Some(waker) = &state.waker {
@@ -473,10 +451,10 @@ fn write(state: &mut State) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    if state.out.is_empty() {
-        state.out.clear();
-        if state.out.capacity() > WRITE_BYTES {
-            state.out = BytesMut::new();
+    if state.wire.out.is_empty() {
+        state.wire.out.clear();
+        if state.wire.out.capacity() > WRITE_BYTES {
+            state.wire.out = BytesMut::new();
         }
     }
     Ok(())

@@ -1,13 +1,19 @@
 //! From the first byte of a connection to the moment when both sides are ready
-//! ([RFC 37](https://rfc.zeromq.org/spec/37/); for NULL, "The NULL Security Mechanism").
+//! ([RFC 37](https://rfc.zeromq.org/spec/37/); for NULL, "The NULL Security Mechanism"; for CURVE see
+//! [`curve`](super::curve)).
 //!
 //! A pure state machine: bytes in, bytes out, and in the end a [`Peer`].
 
 use bytes::{Bytes, BytesMut};
 
-use super::codec::{self, Decoder, FrameError, Kind};
+use crate::security::key::PublicKey;
+
+use super::codec::{self, FrameError, Kind};
 use super::command::{self, Command, CommandError, Metadata};
-use super::greeting::{self, GREETING_BYTES, GreetingError, Mechanism};
+use super::curve::{self, ServerHandshake, Step};
+use super::greeting::{self, GREETING_BYTES, GreetingError};
+use super::security::Security;
+use super::wire::Wire;
 
 /// The longest command of a handshake, in bytes. The peer's metadata are in one of them.
 const COMMAND_BYTES_MAX: usize = 8192;
@@ -37,15 +43,25 @@ impl Role {
             Role::Publisher => &["SUB", "XSUB"],
         }
     }
+
+    fn check(self, metadata: Metadata) -> Result<Metadata, HandshakeError> {
+        if self.peers().iter().any(|peer| peer.as_bytes() == &metadata.socket_type[..]) {
+            return Ok(metadata);
+        }
+        let theirs = String::from_utf8_lossy(&metadata.socket_type).into_owned();
+        Err(HandshakeError::SocketType { theirs, ours: self.socket_type() })
+    }
 }
 
 /// Who is at the other end, when both sides are ready.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The 1 of ZMTP 3.1; 0 for those that know neither PING nor SUBSCRIBE.
     pub minor_version: u8,
     /// What it says of itself.
     pub metadata: Metadata,
+    /// Whose key it has proved to hold; `None` without CURVE.
+    pub client: Option<PublicKey>,
 }
 
 /// Why it came to nothing.
@@ -64,71 +80,115 @@ pub enum HandshakeError {
     SocketType { theirs: String, ours: &'static str },
     #[error("the peer gave up: {0}")]
     Peer(String),
+    #[error(transparent)]
+    Curve(#[from] curve::HandshakeError),
+    #[error("the key {0} is not authorized")]
+    Refused(PublicKey),
 }
 
 /// A handshake under way.
 #[derive(Debug)]
 pub struct Handshake {
     role: Role,
-    mechanism: Mechanism,
+    security: Security,
     stage: Stage,
 }
 
 #[derive(Debug)]
 enum Stage {
     Greeting,
-    Ready { minor_version: u8 },
+    Null { minor_version: u8 },
+    Curve { minor_version: u8, handshake: ServerHandshake },
 }
 
 impl Handshake {
     /// Begins one: appends what the server says first.
-    pub fn begin(role: Role, out: &mut BytesMut) -> Self {
-        let mechanism = Mechanism::Null;
-        out.extend_from_slice(&greeting::ours(mechanism));
-        Handshake { role, mechanism, stage: Stage::Greeting }
+    pub fn begin(role: Role, security: &Security, out: &mut BytesMut) -> Self {
+        out.extend_from_slice(&greeting::ours(security.mechanism()));
+        Handshake { role, security: security.clone(), stage: Stage::Greeting }
     }
 
     /// Goes on with what has come, and appends what is to be answered. When both sides are ready, the peer comes back,
-    /// and what is left in the decoder is its first traffic.
+    /// and what is left on the wire is its first traffic, encrypted if that was agreed.
     ///
     /// # Errors
     /// If nothing can come of it. What was appended then tells the peer why, if it can be told.
-    pub fn advance(&mut self, input: &mut Decoder, out: &mut BytesMut) -> Result<Option<Peer>, HandshakeError> {
+    pub fn advance(&mut self, wire: &mut Wire) -> Result<Option<Peer>, HandshakeError> {
         if let Stage::Greeting = self.stage {
-            let Some(minor_version) = greeting::read(input.peek(), self.mechanism)? else { return Ok(None) };
-            input.take(GREETING_BYTES);
-            let ready = command::body("READY", &command::metadata(self.role.socket_type()));
-            codec::put_frame(Kind::Command, &ready, out);
-            self.stage = Stage::Ready { minor_version };
+            let Some(minor_version) = greeting::read(wire.input.peek(), self.security.mechanism())? else {
+                return Ok(None);
+            };
+            wire.input.take(GREETING_BYTES);
+            self.stage = self.greeted(minor_version, &mut wire.out);
         }
-        let Stage::Ready { minor_version } = self.stage else { return Ok(None) };
-        let Some(frame) = input.next_frame(COMMAND_BYTES_MAX)? else { return Ok(None) };
-        if frame.kind != Kind::Command {
-            return Err(HandshakeError::Unexpected("a message".into()));
-        }
-        let metadata = self.metadata(&frame.body).inspect_err(|error| {
-            if !matches!(error, HandshakeError::Peer(_)) {
-                command::put_error(&error.to_string(), out);
+        while let Some(frame) = wire.input.next_frame(COMMAND_BYTES_MAX)? {
+            if frame.kind != Kind::Command {
+                return Err(HandshakeError::Unexpected("a message".into()));
             }
-        })?;
-        Ok(Some(Peer { minor_version, metadata }))
+            if let Some(peer) = self.command(&frame.body, wire)? {
+                return Ok(Some(peer));
+            }
+        }
+        Ok(None)
     }
 
-    /// What the peer's READY says.
-    fn metadata(&self, body: &Bytes) -> Result<Metadata, HandshakeError> {
-        let (name, data) = command::split(body)?;
-        if name != b"READY" {
-            return Err(match command::read(body)? {
-                Command::Error(reason) => HandshakeError::Peer(reason),
-                _ => HandshakeError::Unexpected(format!("{:?}", String::from_utf8_lossy(name))),
-            });
+    fn greeted(&self, minor_version: u8, out: &mut BytesMut) -> Stage {
+        let metadata = command::metadata(self.role.socket_type());
+        match &self.security {
+            Security::Null => {
+                // Neither side waits for the other's.
+                codec::put_frame(Kind::Command, &command::body("READY", &metadata), out);
+                Stage::Null { minor_version }
+            }
+            Security::Curve(guard) => {
+                Stage::Curve { minor_version, handshake: ServerHandshake::new(guard.keys.clone(), metadata.to_vec()) }
+            }
         }
-        let metadata = command::read_metadata(data)?;
-        let fits = self.role.peers().iter().any(|peer| peer.as_bytes() == &metadata.socket_type[..]);
-        if !fits {
-            let theirs = String::from_utf8_lossy(&metadata.socket_type).into_owned();
-            return Err(HandshakeError::SocketType { theirs, ours: self.role.socket_type() });
-        }
-        Ok(metadata)
     }
+
+    fn command(&mut self, body: &Bytes, wire: &mut Wire) -> Result<Option<Peer>, HandshakeError> {
+        match &mut self.stage {
+            Stage::Greeting => Ok(None),
+            Stage::Null { minor_version } => {
+                let metadata = null_metadata(body).and_then(|metadata| self.role.check(metadata));
+                let metadata = metadata.inspect_err(|error| {
+                    if !matches!(error, HandshakeError::Peer(_)) {
+                        command::put_error(&error.to_string(), &mut wire.out);
+                    }
+                })?;
+                Ok(Some(Peer { minor_version: *minor_version, metadata, client: None }))
+            }
+            Stage::Curve { minor_version, handshake } => {
+                let is_allowed = |client: &PublicKey| self.security.is_allowed(client);
+                match handshake.receive(body, is_allowed)? {
+                    Step::Reply(command) => {
+                        codec::put_frame(Kind::Command, &command, &mut wire.out);
+                        Ok(None)
+                    }
+                    Step::Refused { client, error } => {
+                        codec::put_frame(Kind::Command, &error, &mut wire.out);
+                        Err(HandshakeError::Refused(client))
+                    }
+                    Step::Established { client, metadata, ready, session } => {
+                        let metadata = self.role.check(command::read_metadata(metadata.into())?)?;
+                        codec::put_frame(Kind::Command, &ready, &mut wire.out);
+                        wire.encrypt(session);
+                        Ok(Some(Peer { minor_version: *minor_version, metadata, client: Some(client) }))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the peer's READY says.
+fn null_metadata(body: &Bytes) -> Result<Metadata, HandshakeError> {
+    let (name, data) = command::split(body)?;
+    if name == b"READY" {
+        return Ok(command::read_metadata(data)?);
+    }
+    Err(match command::read(body)? {
+        Command::Error(reason) => HandshakeError::Peer(reason),
+        _ => HandshakeError::Unexpected(format!("{:?}", String::from_utf8_lossy(name))),
+    })
 }

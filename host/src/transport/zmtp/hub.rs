@@ -14,8 +14,10 @@ use bytes::{Bytes, BytesMut};
 use crate::protocol::request::Port;
 use crate::transport::Inbound;
 
-use super::connection::{Cause, Connection, Entrance};
+use super::cause::Cause;
+use super::connection::{Connection, Entrance};
 use super::limits::{Counters, Limits, count};
+use super::security::Security;
 use super::stream::{Reader, Writer};
 use super::subscriber::Event;
 
@@ -23,6 +25,8 @@ use super::subscriber::Event;
 pub struct Hub {
     /// What clients may cost.
     pub limits: Limits,
+    /// Who may come in.
+    pub security: Security,
     /// What was done about those that wanted more.
     pub counters: Counters,
     /// What connections read into. What they keep of it is theirs; so a connection that is idle needs no buffer.
@@ -53,9 +57,10 @@ struct People {
 
 impl Hub {
     /// A hub without connections.
-    pub fn new(limits: Limits) -> Rc<Self> {
+    pub fn new(limits: Limits, security: Security) -> Rc<Self> {
         Rc::new(Hub {
             limits,
+            security,
             counters: Counters::default(),
             buffer: RefCell::default(),
             heartbeats: RefCell::default(),
@@ -219,6 +224,13 @@ impl Hub {
     pub fn check(&self) {
         let now = Instant::now();
         self.connections().iter().for_each(|connection| connection.check(now));
+    }
+
+    /// Takes note of keys that were added or removed. Whose key was removed is cut off.
+    pub fn reload_keys(&self) {
+        if self.security.reload() {
+            self.connections().iter().for_each(|connection| connection.check_key());
+        }
     }
 
     /// From now on nothing is read.

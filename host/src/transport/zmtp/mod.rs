@@ -11,15 +11,20 @@
 //! | [`greeting`], [`command`] | what stands in them | |
 //! | [`handshake`] | from the first byte to a peer that is ready | |
 //! | [`curve`] | the handshake and the frames of encrypted connections | |
+//! | [`wire`] | frames in and out, encrypted or not | |
+//! | [`security`] | who may come in | |
 //! | [`assembly`] | messages from frames | |
 //! | [`subscriber`] | what a subscriber wants, and what waits for it | |
+//! | [`cause`] | why connections end | |
 //! | [`stream`] | TCP and Unix sockets as one | yes |
 //! | [`connection`] | one connection | yes |
+//! | [`limits`] | what clients may cost | |
 //! | [`hub`] | what the connections share | |
 //! | [`accept`] | lets connections in | yes |
 
 pub mod accept;
 pub mod assembly;
+pub mod cause;
 pub mod codec;
 pub mod command;
 pub mod connection;
@@ -28,8 +33,10 @@ pub mod greeting;
 pub mod handshake;
 pub mod hub;
 pub mod limits;
+pub mod security;
 pub mod stream;
 pub mod subscriber;
+pub mod wire;
 
 use std::io;
 use std::rc::Rc;
@@ -44,6 +51,7 @@ use crate::transport::{Frames, Inbound, Listeners, Transport};
 use connection::{Connection, Entrance};
 use hub::Hub;
 use limits::Limits;
+use security::Security;
 use stream::Listener;
 
 /// How long peers get, when the server stops, to take what is sent to them.
@@ -66,8 +74,8 @@ impl Zmtp {
     ///
     /// # Errors
     /// If a listener cannot be used.
-    pub fn serve(listeners: Listeners, limits: Limits) -> io::Result<Self> {
-        let hub = Hub::new(limits);
+    pub fn serve(listeners: Listeners, limits: Limits, security: Security) -> io::Result<Self> {
+        let hub = Hub::new(limits, security);
         let entrances = [
             (listeners.requests, Entrance::Requests(Port::Requests)),
             (listeners.heartbeats, Entrance::Requests(Port::Heartbeats)),
@@ -94,6 +102,7 @@ async fn watch(hub: Rc<Hub>) {
     loop {
         ticks.tick().await;
         hub.check();
+        hub.reload_keys();
         if let Some(line) = report.line(&hub.counters, Instant::now()) {
             tracing::warn!("{line}");
         }

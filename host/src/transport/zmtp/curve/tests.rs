@@ -249,6 +249,37 @@ fn a_client_has_to_hold_its_secret_key() {
     assert_eq!(begun.server.receive(&begun.initiate, yes).unwrap_err(), HandshakeError::Vouch);
 }
 
+/// A vouch that was made for another connection or another server, by the client itself, is worth nothing: a server
+/// that the client has trusted could have kept it.
+#[test]
+fn a_vouch_is_for_one_connection_and_one_server() {
+    use super::cipher::{BoxKey, counted, drawn};
+    let (server_keys, client_keys) = keys();
+    let connection = KeyPair::generate();
+    let attempt = |vouched: [&PublicKey; 2]| {
+        let mut server = server(&server_keys);
+        let key = BoxKey::agree(connection.secret(), server_keys.public()).unwrap();
+        let signature = key.seal(&counted(b"CurveZMQHELLO---", 1), &[0; 64]);
+        let number = 1_u64.to_be_bytes();
+        let hello = [b"\x05HELLO\x01\0", &[0; 72][..], connection.public().as_bytes(), &number, &signature].concat();
+        let welcome = reply(server.receive(&hello, yes));
+        let text = key.open(&drawn(b"WELCOME-", welcome[8..24].try_into().unwrap()), &welcome[24..]).unwrap();
+        let server_connection = PublicKey::from_bytes(text[..32].try_into().unwrap());
+        let vouch_key = BoxKey::agree(client_keys.secret(), &server_connection).unwrap();
+        let vouch = vouch_key.seal(&drawn(b"VOUCH---", &[5; 16]), &vouched.map(|key| *key.as_bytes()).concat());
+        let identity = [client_keys.public().as_bytes(), &[5; 16][..], &vouch].concat();
+        let key = BoxKey::agree(connection.secret(), &server_connection).unwrap();
+        let sealed = key.seal(&counted(b"CurveZMQINITIATE", 1), &identity);
+        server.receive(&[b"\x08INITIATE", &text[32..], &number, &sealed].concat(), yes)
+    };
+    let step = attempt([connection.public(), server_keys.public()]);
+    assert!(matches!(step, Ok(Step::Established { .. })), "{step:?}");
+    let other = KeyPair::generate();
+    for vouched in [[other.public(), server_keys.public()], [connection.public(), other.public()]] {
+        assert_eq!(attempt(vouched).unwrap_err(), HandshakeError::Vouch);
+    }
+}
+
 #[test]
 fn keys_that_make_no_secret_are_refused() {
     let (server_keys, client_keys) = keys();

@@ -1,0 +1,50 @@
+//! Why connections end.
+
+use std::fmt::Display;
+use std::io;
+
+use super::handshake::HandshakeError;
+use super::limits::{Counters, count};
+
+/// Why a connection is over.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum Cause {
+    #[error("the peer has left")]
+    Left,
+    #[error("the network failed: {0}")]
+    Network(#[from] io::Error),
+    #[error("the handshake failed: {0}")]
+    Handshake(#[from] HandshakeError),
+    #[error("the handshake took too long")]
+    SlowHandshake,
+    #[error("it had to make room before it was ready")]
+    Evicted,
+    #[error("the peer broke a rule: {0}")]
+    Offence(String),
+    #[error("the peer does not read its replies")]
+    Unread,
+    #[error("nothing was heard of the peer")]
+    Silent,
+    #[error("the peer's key is not authorized any longer")]
+    Revoked,
+}
+
+impl Cause {
+    /// The peer has sent what it must not.
+    pub fn offence(error: impl Display) -> Cause {
+        Cause::Offence(error.to_string())
+    }
+
+    /// Adds it to what operators are told.
+    pub fn count(&self, counters: &Counters) {
+        let counter = match self {
+            Cause::Handshake(_) | Cause::SlowHandshake | Cause::Evicted => &counters.failed_handshakes,
+            Cause::Offence(_) => &counters.offenders,
+            Cause::Unread => &counters.unread,
+            Cause::Silent => &counters.silent,
+            Cause::Left | Cause::Network(_) | Cause::Revoked => return,
+        };
+        count(counter, 1);
+    }
+}
