@@ -192,3 +192,6 @@ fn null_metadata(body: &Bytes) -> Result<Metadata, HandshakeError> {
         _ => HandshakeError::Unexpected(format!("{:?}", String::from_utf8_lossy(name))),
     })
 }
+
+#[cfg(test)]
+mod tests;
