@@ -202,10 +202,10 @@ fn a_lock_that_outlives_the_store_is_hinted_at() {
 fn each_line_comes_when_its_check_is_over() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = kit::command(directory.path(), "broken");
-    command.args(["--options", "fault=slow", "--histories", "1", "--steps", "3", "--records", "1000000"]);
+    command.args(["--options", "fault=slow", "--histories", "1", "--steps", "3", "--records", "100000"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    // A million records take it five minutes: this line must come before they are stored.
+    // A hundred groups of records take it half a minute: this line must come before they are stored.
     let found = lines.by_ref().find(|line| line.starts_with("reopen "));
     let is_running = child.try_wait().unwrap().is_none();
     // It removes its directory, and its stores with it.
@@ -248,6 +248,7 @@ fn options_that_the_plugin_does_not_take_are_wrong_usage() {
     ] {
         let output = run(directory.path(), plugin, &["--options", option]);
         assert_eq!(output.status.code(), Some(2), "{plugin} {option}: {output:?}");
+        assert!(in_utf8(&output.stderr).contains("Usage: registry plugin check"), "{plugin} {option}: {output:?}");
         assert!(in_utf8(&output.stderr).contains(named), "{plugin} {option}: {output:?}");
     }
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "files are left behind");

@@ -24,7 +24,7 @@ pub(super) struct CheckPlugin {
     #[arg(value_name = "FILE|NAME")]
     name_or_path: String,
     #[command(flatten)]
-    from: Configuration,
+    pub from: Configuration,
     /// An option of the plugin, as in [backend.options]; {dir} in it is a new directory for each store; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     options: Vec<(String, String)>,

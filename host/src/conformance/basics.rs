@@ -13,6 +13,7 @@ use super::random::Random;
 use super::rules::Rule;
 use super::site::{Place, Site};
 use super::tally::Finding;
+use crate::log::counted;
 
 /// How many changes are in a group that fills a store.
 const FILLING_GROUP: usize = 1000;
@@ -221,7 +222,8 @@ pub(super) fn pages(site: &Site, settings: &Settings) -> Result<String, Finding>
         0 => String::new(),
         _ => format!("; --records {} would take longer", settings.records),
     };
-    Ok(format!("{count} records in {pages} pages, stored in {filling}, loaded in {loading}{cut}"))
+    let (count, pages) = (counted(count, "record", "records"), counted(pages, "page", "pages"));
+    Ok(format!("{count} in {pages}, stored in {filling}, loaded in {loading}{cut}"))
 }
 
 fn seconds(duration: Duration) -> String {
@@ -292,7 +294,7 @@ pub(super) fn cancellation(site: &Site, settings: &Settings) -> Result<String, F
     store.close().map_err(|trouble| trouble.breaks(Rule::Close))?;
     Ok(match dropped {
         0 => format!("{CANCELLED} commits, which never wait: none could be dropped"),
-        dropped => format!("{dropped} commits dropped while they waited, and made good"),
+        dropped => format!("{} dropped, waiting, and made good", counted(dropped, "commit", "commits")),
     })
 }
 

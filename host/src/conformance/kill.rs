@@ -18,6 +18,7 @@ use super::random::Random;
 use super::rules::Rule;
 use super::site::{Place, Site};
 use super::tally::Finding;
+use crate::log::counted;
 use crate::plugin::Plugin;
 
 /// How many groups a child may get acknowledged before it is killed.
@@ -198,8 +199,9 @@ pub(super) fn kill(site: &Site, settings: &Settings) -> Result<String, Finding> 
         acknowledged += round.acknowledged.len();
         cut += usize::from(round.cut);
     }
-    let kills = settings.kills;
-    Ok(format!("{kills} kills after {acknowledged} acknowledged groups; {cut} left something of the group under way"))
+    let kills = counted(settings.kills, "kill", "kills");
+    let groups = counted(acknowledged, "acknowledged group", "acknowledged groups");
+    Ok(format!("{kills} after {groups}; {cut} left something of the group under way"))
 }
 
 /// Looks for a short history: first for one that needs no luck, a few single changes and a kill when all are

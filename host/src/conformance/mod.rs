@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
+use crate::log::counted;
 use crate::plugin::Plugin;
 
 pub use history::{Step, generate};
@@ -131,12 +132,14 @@ fn decided_by(rule: &Rule) -> &[Rule] {
 fn histories(site: &Site, settings: &Settings) -> Seen {
     let (totals, broken) = history::check(site, settings.seed, settings.histories, settings.steps);
     let history::Totals { histories, commits, changes, reopened } = totals;
+    let changes = format!("{} in {}", counted(changes, "change", "changes"), counted(commits, "group", "groups"));
+    let steps = counted(settings.steps, "step", "steps");
     let tried = vec![
-        (Rule::Outcomes, format!("{changes} changes in {commits} groups")),
-        (Rule::Revisions, format!("{changes} changes in {commits} groups")),
-        (Rule::Contents, format!("{histories} histories of {} steps, compared after each", settings.steps)),
-        (Rule::Epoch, format!("{histories} stores")),
-        (Rule::Reopen, format!("{reopened} times")),
+        (Rule::Outcomes, changes.clone()),
+        (Rule::Revisions, changes),
+        (Rule::Contents, format!("{} of {steps}, compared after each", counted(histories, "history", "histories"))),
+        (Rule::Epoch, counted(histories, "store", "stores")),
+        (Rule::Reopen, counted(reopened, "time", "times")),
     ];
     let finding = |(steps, mismatch): (Vec<Step>, Mismatch)| Finding {
         history: steps.iter().map(ToString::to_string).collect(),
