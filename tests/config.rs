@@ -114,7 +114,7 @@ fn shipped_file_uncommented_is_accepted_by_the_plugin_too() {
     assert_ne!(uncommented, SHIPPED);
     let output = check_with_plugins(&Place::with(&uncommented), &[]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).ends_with("registry.toml is fine\n"));
+    assert!(text(&output.stdout).ends_with("registry.toml is fine; the store was not opened\n"));
 }
 
 #[test]
@@ -141,7 +141,62 @@ fn storage_is_swapped_by_one_line_with_options_in_a_table_of_the_plugins_name() 
 
     let output = check_with_plugins(&Place::with(&file("memory")), &[]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("backend.options.sqlite.path has no effect"), "{}", text(&output.stderr));
+    let expected =
+        "backend.options.sqlite.path (registry.toml, line 4) has no effect while backend.plugin is \"memory\"";
+    assert_eq!(text(&output.stderr), format!("registry: {expected}\n"));
+}
+
+#[test]
+fn a_slip_in_the_name_of_a_plugins_table_is_told() {
+    for (table, told) in [
+        ("sqlit", ": did you mean [backend.options.sqlite]?\n"),
+        ("memroy", ": did you mean [backend.options.memory]?\n"),
+        ("etcd", "; no plugin \"etcd\" is found here, `registry plugin list` shows those that are\n"),
+    ] {
+        let file = format!("[backend.options.{table}]\npath = \"a.db\"\n");
+        let output = check_with_plugins(&Place::with(&file), &[]);
+        assert!(output.status.success() && text(&output.stderr).ends_with(told), "{table}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn check_says_where_an_option_stands_that_the_plugin_refuses() {
+    for (file, place) in [
+        ("[backend.options]\npth = \"a.db\"\n", "registry.toml, line 2"),
+        ("\n\n[backend.options.sqlite]\npath = 7\n", "registry.toml, line 4"),
+    ] {
+        let output = check_with_plugins(&Place::with(file), &[]);
+        assert_eq!(output.status.code(), Some(1));
+        let refusal = text(&output.stderr);
+        let start = format!("registry: [backend.options] for \"sqlite\" ({place}): ");
+        assert!(refusal.starts_with(&start) && refusal.lines().count() == 1, "{refusal}");
+    }
+}
+
+#[test]
+fn flags_count_before_the_command_as_behind_it() {
+    let place = Place::empty();
+    let other = place.write("other.toml", "server.req_port = 7001\n");
+    let arguments = ["-c", other.to_str().unwrap(), "-s", "log.level=debug", "-s", "server.pub_port=1"];
+    let behind = ["config", "show", "--json", "--set", "server.pub_port=7002"];
+    let output = place.run(&[&arguments[..], &behind].concat(), &[]);
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    let server = &shown["config"]["server"];
+    assert_eq!((&server["req_port"], &server["pub_port"]), (&json!(7001), &json!(7002)));
+    assert_eq!(shown["config"]["log"]["level"], "debug");
+}
+
+#[test]
+fn flags_are_refused_by_commands_that_do_not_go_by_them() {
+    for command in [&["list"][..], &["plugin", "new", "x", "--api", "."]] {
+        let output = Place::empty().run(&[&["--set", "log.level=debug"], command].concat(), &[]);
+        assert_eq!(output.status.code(), Some(2));
+        let refusal = text(&output.stderr);
+        assert!(
+            refusal.contains("only `serve`, `config` and `plugin` inspect, list and check go by that"),
+            "{refusal}"
+        );
+    }
 }
 
 #[test]
@@ -424,6 +479,7 @@ fn check_refuses_a_plugin_that_is_not_there() {
     assert_eq!(output.status.code(), Some(1));
     let refusal = text(&output.stderr);
     assert!(refusal.starts_with("registry: no plugin \"nowhere\""), "{refusal}");
+    assert!(refusal.contains("backend.plugin_dir") && refusal.contains("`registry plugin list`"), "{refusal}");
 }
 
 #[test]

@@ -7,6 +7,9 @@ mod harness;
 #[path = "harness/kit.rs"]
 mod kit;
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
 use kit::{check, failures, run, text};
 use registry_host::conformance::{Rule, generate};
 use registry_plugin_api::Capabilities;
@@ -38,6 +41,7 @@ faults! { broken:
     unsorted_outcomes breaks [Rule::Outcomes, Rule::Revisions],
     reverses_group breaks [Rule::Revisions],
     wrong_revision breaks [Rule::Revisions],
+    skips_revisions breaks [Rule::Revisions],
     revision_on_renew breaks [Rule::Revisions],
     loses_7th_put breaks [Rule::Contents],
     ignores_put_over_existing breaks [Rule::Contents],
@@ -54,6 +58,7 @@ faults! { broken:
     forgets_on_reopen breaks [Rule::Reopen],
     close_hangs breaks [Rule::Close],
     close_blocks breaks [Rule::Close],
+    lock_outlives_close breaks [Rule::Reopen, Rule::Close],
     opens_twice breaks [Rule::Exclusive],
     dropped_stays_locked breaks [Rule::Cancellation],
     dropped_lands_late breaks [Rule::Cancellation],
@@ -70,10 +75,16 @@ faults! { broken_shared:
     watch_repeats breaks [Rule::Watch],
 }
 
+faults! { broken_expires:
+    never_expires breaks [Rule::Expires],
+    expires_early breaks [Rule::Expires],
+    renewal_is_no_use breaks [Rule::Expires],
+}
+
 /// A store of the plugin with that fault breaks these rules and no others.
 fn expect_broken(plugin: &str, fault: &str, rules: &[Rule]) {
-    // Of a store that hangs, everything is waited for.
-    let timeout = if fault.starts_with("close") { "2" } else { "20" };
+    // Of a store that hangs, or keeps what it is to lose, everything is waited for.
+    let timeout = if fault.starts_with("close") || fault == "never_expires" { "2" } else { "20" };
     let report = check(plugin, &["--options", &format!("fault={fault}"), "--timeout", timeout, "--records", "500"]);
     let names: Vec<&str> = rules.iter().map(|rule| rule.name()).collect();
     assert_eq!(failures(&report).map(|failure| text(&failure["rule"])).collect::<Vec<_>>(), names, "{report:#}");
@@ -155,6 +166,66 @@ fn the_command_explains_what_failed_and_how_to_repeat_it() {
 }
 
 #[test]
+fn what_is_not_tried_is_not_said_to_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(directory.path(), "sqlite", &["--kills", "0", "--histories", "0", "--records", "0"]);
+    let table = in_utf8(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{table}");
+    for line in [
+        "contents      not tried    --histories 0",
+        "pages         not tried    --records 0",
+        "kill          not tried    --kills 0",
+    ] {
+        assert!(table.lines().any(|other| other == line), "{line} is not in {table}");
+    }
+    assert!(table.contains(" rules hold, 6 not tried, 5 not claimed;"), "{table}");
+}
+
+#[test]
+fn what_is_undecided_names_the_rule_that_failed_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(directory.path(), "broken", &["--options", "fault=skips_revisions"]);
+    let table = in_utf8(&output.stdout);
+    assert!(table.lines().any(|line| line == "kill          undecided    revisions failed first"), "{table}");
+}
+
+#[test]
+fn a_lock_that_outlives_the_store_is_hinted_at() {
+    let report = check("broken", &["--options", "fault=lock_outlives_close", "--records", "10"]);
+    for failure in failures(&report) {
+        assert!(text(&failure["expected"]).contains("a lock must be gone"), "{failure:#}");
+        assert!(text(&failure["got"]).contains("in use by another host"), "{failure:#}");
+    }
+}
+
+#[test]
+fn each_line_comes_when_its_check_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = kit::command(directory.path(), "broken");
+    command.args(["--options", "fault=slow", "--histories", "1", "--steps", "3", "--records", "100000"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    // A hundred groups of records take it half a minute: this line must come before they are stored.
+    let found = lines.by_ref().find(|line| line.starts_with("reopen "));
+    let is_running = child.try_wait().unwrap().is_none();
+    // It removes its directory, and its stores with it.
+    assert!(Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap().success());
+    child.wait().unwrap();
+    assert!(found.is_some() && is_running, "{found:?}");
+}
+
+#[test]
+fn a_slow_store_gets_less_records() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = kit::command(directory.path(), "broken");
+    let amounts = ["--histories", "0", "--kills", "0", "--timeout", "1"];
+    let output = command.args(["--options", "fault=slow"]).args(amounts).output().unwrap();
+    let table = in_utf8(&output.stdout);
+    let pages = table.lines().find(|line| line.starts_with("pages ")).unwrap();
+    assert!(pages.contains(" ok ") && pages.ends_with("; --records 100000 would take longer"), "{table}");
+}
+
+#[test]
 fn programs_get_json() {
     let directory = tempfile::tempdir().unwrap();
     let output = run(directory.path(), "broken", &["--json", "--options", "fault=epoch_never_changes"]);
@@ -177,6 +248,7 @@ fn options_that_the_plugin_does_not_take_are_wrong_usage() {
     ] {
         let output = run(directory.path(), plugin, &["--options", option]);
         assert_eq!(output.status.code(), Some(2), "{plugin} {option}: {output:?}");
+        assert!(in_utf8(&output.stderr).contains("Usage: registry plugin check"), "{plugin} {option}: {output:?}");
         assert!(in_utf8(&output.stderr).contains(named), "{plugin} {option}: {output:?}");
     }
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "files are left behind");

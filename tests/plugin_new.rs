@@ -87,7 +87,11 @@ fn nothing_is_written_over() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("mine")).unwrap();
     fs::write(directory.path().join("mine/Cargo.toml"), "mine").unwrap();
-    let output = registry(directory.path()).args(["plugin", "new", "x", "--dir", "mine"]).output().unwrap();
+    let output = registry(directory.path())
+        .args(["plugin", "new", "x", "--dir", "mine", "--api"])
+        .arg(workspace().join("plugin-api"))
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("mine is not empty"), "{output:?}");
     assert_eq!(fs::read_to_string(directory.path().join("mine/Cargo.toml")).unwrap(), "mine");
@@ -95,13 +99,19 @@ fn nothing_is_written_over() {
 }
 
 #[test]
-fn without_the_path_of_plugin_api_it_says_what_the_path_is_for() {
+fn what_could_not_work_is_refused_before_anything_is_written() {
     let directory = tempfile::tempdir().unwrap();
-    let output = run(registry(directory.path()).args(["plugin", "new", "x"]));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--api PATH"), "{output:?}");
-    let manifest: toml::Table =
-        fs::read_to_string(directory.path().join("registry_x/Cargo.toml")).unwrap().parse().unwrap();
-    assert_eq!(manifest["dependencies"]["registry-plugin-api"]["version"].as_str(), Some("1"));
+    let api = workspace().join("plugin-api");
+    for (arguments, told) in [
+        (&["x"][..], "--api <PATH>"),
+        (&["x", "--api", "."], "does not hold the crate registry-plugin-api"),
+        (&["sqlite", "--api", api.to_str().unwrap()], "the registry comes with a plugin of that name"),
+    ] {
+        let output = registry(directory.path()).args(["plugin", "new"]).args(arguments).output().unwrap();
+        assert!(!output.status.success());
+        assert!(String::from_utf8_lossy(&output.stderr).contains(told), "{output:?}");
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "something was written");
 }
 
 #[test]
@@ -128,7 +138,10 @@ fn list_shows_plugins_and_says_what_is_wrong_with_the_others() {
 #[test]
 fn inspect_fails_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
-    let output = registry(directory.path()).args(["plugin", "inspect", "./none.so"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("no plugin file at"), "{output:?}");
+    let bare = format!("none{DLL_SUFFIX}");
+    for file in ["./none.so", &bare] {
+        let output = registry(directory.path()).args(["plugin", "inspect", file]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("no plugin file at"), "{output:?}");
+    }
 }

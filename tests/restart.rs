@@ -111,7 +111,7 @@ fn the_signals_end_a_host_in_good_order() {
         let (status, log) = host.terminate(signal);
         assert_eq!(status.code(), Some(0), "{log}");
         assert!(log.contains(&format!("stopping: SIG{signal} received")), "{log}");
-        assert!(log.contains("stopped, with 1 services registered"), "{log}");
+        assert!(log.contains("stopped, with 1 service registered"), "{log}");
         assert!(!directory.path().join("service_registry.db-wal").exists(), "the database is closed");
     }
 }

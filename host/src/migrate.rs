@@ -6,6 +6,7 @@ use std::path::Path;
 use registry_plugin_api::{Change, Outcome};
 
 use crate::config;
+use crate::log::counted;
 use crate::serve::load_plugin;
 use crate::store;
 
@@ -20,24 +21,26 @@ const GROUP: usize = 1000;
 /// # Errors
 /// Why one of them cannot be opened, read or written, or that there are services in the target already (unless
 /// `merge`, which lets those of the source take the place of those with the same id).
-pub fn run(from: &Path, to: &Path, merge: bool) -> Result<u64, Failure> {
+pub fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure> {
     let [source, target] = [from, to].map(|file| config::load(Some(file), &[]));
-    let (source, target) = (source?.config, target?.config);
+    let (source, target) = (source?, target?);
     let in_file = |file: &Path, error: Failure| Failure::from(format!("{}: {error}", file.display()));
     let source_plugin = load_plugin(&source).map_err(|error| in_file(from, error))?;
     let target_plugin = load_plugin(&target).map_err(|error| in_file(to, error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(async {
-        let (source, contents) =
-            store::open(&source_plugin, source.backend.options).await.map_err(|error| in_file(from, error.into()))?;
-        let (target, present) =
-            store::open(&target_plugin, target.backend.options).await.map_err(|error| in_file(to, error.into()))?;
+        let (source, contents) = store::open(&source_plugin, source.config.backend.options)
+            .await
+            .map_err(|error| in_file(from, error.into()))?;
+        let (target, present) = store::open(&target_plugin, target.config.backend.options)
+            .await
+            .map_err(|error| in_file(to, error.into()))?;
         if !present.records.is_empty() && !merge {
-            let count = present.records.len();
-            let error = format!("there are {count} services in it already; --merge copies over them");
+            let present = counted(present.records.len(), "service", "services");
+            let error = format!("there are {present} in it already; --merge copies over them");
             return Err(in_file(to, error.into()));
         }
-        let count = contents.records.len() as u64;
+        let count = contents.records.len();
         let mut records = contents.records.into_iter().peekable();
         while records.peek().is_some() {
             let group = records.by_ref().take(GROUP).map(|record| Change::Put { record, unique: None });

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::Clock;
-use crate::config::{Config, Loaded, Transport};
+use crate::config::{Loaded, Transport};
 use crate::plugin::{self, Plugin};
 use crate::registry::{About, Now, Policy, Registry};
 use crate::server::{Server, warn_of_unreadable};
@@ -26,17 +26,17 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// # Errors
 /// Why it could not start, or what was lost when it stopped: one line.
 pub fn run(loaded: Loaded) -> Result<(), Failure> {
-    let Loaded { config, file, unused, .. } = loaded;
-    crate::log::start(&config.log)?;
+    crate::log::start(&loaded.config.log)?;
     let version = env!("CARGO_PKG_VERSION");
-    match &file {
+    match &loaded.file {
         Some(file) => tracing::info!("registry {version}, configured by {}", file.display()),
         None => tracing::info!("registry {version}, configured by defaults: there is no registry.toml here"),
     }
-    if !unused.is_empty() {
-        tracing::info!("not used with backend.plugin = {:?}: {}", config.backend.plugin, unused.join(", "));
+    for (is_slip, line) in loaded.unused_options() {
+        if is_slip { tracing::warn!("{line}") } else { tracing::info!("{line}") }
     }
-    let plugin = load_plugin(&config)?;
+    let plugin = load_plugin(&loaded)?;
+    let config = loaded.config;
     let backend = plugin.info().name.clone();
     let watches = plugin.info().capabilities.has(registry_plugin_api::Capabilities::NONE.watches());
     let balances = plugin.info().capabilities.has(registry_plugin_api::Capabilities::NONE.balances());
@@ -104,18 +104,20 @@ fn load_registry<C>(policy: Policy, about: About, contents: Contents, began: Ins
             warn_of_unreadable(&unreadable);
         }
     }
-    tracing::info!("{} services loaded in {} ms", registry.len(), began.elapsed().as_millis());
+    let services = crate::log::counted(registry.len(), "service", "services");
+    tracing::info!("{services} loaded in {} ms", began.elapsed().as_millis());
     registry
 }
 
 /// Finds and loads the configured plugin, and checks its options.
-pub(crate) fn load_plugin(config: &Config) -> Result<Plugin, Failure> {
+pub(crate) fn load_plugin(loaded: &Loaded) -> Result<Plugin, Failure> {
+    let config = &loaded.config;
     let path = plugin::find(&config.backend.plugin, config.backend.plugin_dir.as_deref())?;
     let plugin = Plugin::load(&path)?;
     let info = plugin.info();
     let (name, version, capabilities) = (&info.name, &info.version, info.capabilities.names());
     tracing::info!("storage {name} {version} ({}), from {}", words(&capabilities), plugin.path().display());
-    plugin.check_options(&config.backend.options).map_err(|error| format!("[backend.options]: {error}"))?;
+    loaded.check_options(&plugin)?;
     Ok(plugin)
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::clock::{Clock, READ_INTERVAL};
+use crate::log::counted;
 use crate::protocol::event::EventKind;
 use crate::protocol::frames::{self, Layout};
 use crate::protocol::reply::{Code, Reply};
@@ -124,7 +125,8 @@ impl<T: Transport> Server<T> {
             return Err("the storage did not finish in time: the last changes may be lost".into());
         };
         flushed.and(closed).map_err(|error| format!("the storage failed while stopping: {error}"))?;
-        tracing::info!("stopped, with {} services registered", self.registry.len());
+        let services = counted(self.registry.len(), "service", "services");
+        tracing::info!("stopped, with {services} registered");
         Ok(())
     }
 

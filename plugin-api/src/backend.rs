@@ -13,8 +13,10 @@ use crate::{Change, Cursor, Error, ErrorKind, Host, Observed, OptionSpec, Option
 ///
 /// # Who calls, and when
 /// All calls come from one thread of the host, the *store lane*, which does nothing else: a call may block it, or
-/// await on the plugin's own tokio runtime (the `tokio` feature). `commit` and `load` never overlap each other;
-/// [`watch`](Self::watch) and [`discover`](Self::discover) may wait while the others are called.
+/// await on the plugin's own tokio runtime (the `tokio` feature). One `commit` has returned
+/// before the next is called, and everything has been loaded before the first; [`watch`](Self::watch) and
+/// [`discover`](Self::discover) may wait while the others are called. Of a backend that watches, everything is loaded
+/// once more after [`ErrorKind::HistoryLost`], and commits may come meanwhile.
 ///
 /// # Cancellation
 /// The host may give up a call, which drops its future at an `await`. After that it assumes nothing about
@@ -32,7 +34,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// [`open`](Self::open) meets only options that are declared here and have the declared type.
     const OPTIONS: &'static [OptionSpec] = &[];
 
-    /// Opens the store, making it if it is not there.
+    /// Opens the store, making it if it is not there. What is there after a crash is repaired here: the rest of a group
+    /// that was never acknowledged is no damage.
+    ///
+    /// While a durable store is open, opening it again is an error, [`Unavailable`](ErrorKind::Unavailable), for
+    /// everybody, unless it is [`shared`](Capabilities::shared): two hosts that do not know of each other lose each
+    /// other's services. A file lock (`File::try_lock`) that is held for as long as the backend lives does it.
     ///
     /// # Errors
     /// Any error ends the host's start with one line that ends in the error's message. What is stored must not have
@@ -43,6 +50,11 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// as [`next`](Page::next). Each record comes once. How many there are to a page is the backend's choice; some
     /// thousand are a good one.
     ///
+    /// Between two pages nothing is committed by this host, except while everything is loaded once more after
+    /// [`HistoryLost`](ErrorKind::HistoryLost). Other hosts of a [`shared`](Capabilities::shared) store may commit at
+    /// any time. A page gives what is there when it is read. The revision that counts is the first page's: what has
+    /// changed since then may be in a later page or not, because [`watch`](Self::watch) tells it from there on.
+    ///
     /// # Errors
     /// An error ends the host's start: better no registry than one that has lost services.
     fn load(&self, after: Cursor) -> impl Future<Output = Result<Page>> + Send;
@@ -51,8 +63,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ///
     /// When it returns `Ok`, all that is [`Done`](Outcome::Done) survives a crash of the host, and of the machine, if
     /// the backend claims [`durable`](Capabilities::durable). If the host dies before that, any first part of the
-    /// group may have been stored, or none, or all. No id is put or removed twice in a group. The revision grows with
-    /// each `Put` and `Remove` that is done, and is stored together with the change.
+    /// group may have been stored, or none, or all. The revision grows by exactly one with each `Put` and `Remove` that
+    /// is done, and is stored by the same write as the change: after a crash it is that of what is there.
+    ///
+    /// A group has up to 3072 changes: first up to 1024 that restore records whose state in the store is in doubt, then
+    /// up to 1024 that clients have asked for, then up to 1024 renewals. No id is put or removed twice in a group, but a
+    /// `Renew` may follow a `Put` or a `Remove` of its id, and goes by what that has left.
     ///
     /// # Errors
     /// An error stands for the whole group: the host tells its clients that nothing has been changed and restores the
@@ -115,7 +131,13 @@ impl Capabilities {
         Capabilities { bits: self.bits | 2 }
     }
 
-    /// The store removes a record by itself when its ttl has passed without a `Renew`, even with no host running.
+    /// The store removes a record by itself once its ttl has passed since its last `Put` or `Renew`, even with no host
+    /// running, and not before. That time goes by the store's clock, and not by
+    /// [`last_heartbeat_ms`](crate::Record::last_heartbeat_ms). Such a removal may move the revision by one, and is told
+    /// by `watch` then, or leave it as it is.
+    ///
+    /// The host goes by its own clock as before. It renews about once a second, so that a record with a shorter ttl may
+    /// go too early: the host is told `Missing`, and puts it again.
     pub const fn expires(self) -> Self {
         Capabilities { bits: self.bits | 4 }
     }

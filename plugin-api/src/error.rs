@@ -73,7 +73,7 @@ pub enum ErrorKind {
     /// [`watch`](crate::Backend::watch) cannot tell what has happened since the given revision: the host loads
     /// everything again.
     HistoryLost,
-    /// The backend does not have this call.
+    /// The backend does not have this call, or cannot store such a record, however often it is tried.
     Unsupported,
     /// The backend panicked. The glue makes this from a caught panic; a backend has no reason to.
     Panicked,

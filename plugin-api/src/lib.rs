@@ -5,14 +5,28 @@
 //! line of `registry.toml`. This crate is all that such a library needs: one trait, [`Backend`], a few plain types,
 //! and one macro, [`export_backend!`]. There is no `unsafe` and no foreign type in a plugin.
 //!
+//! # Two commands
+//! `registry plugin new NAME --api PATH` writes a crate that works as it is, with tests: a durable store, to go on from.
+//! `registry plugin check FILE` tries whether a plugin keeps the contract below, and shows the shortest history in which
+//! it does not. What is rare needs more than its defaults: `--kills 300`, `--histories 1000`. **A power cut is not
+//! tried**: a process that is killed leaves the system's caches whole, so a `commit` that never syncs passes. That one
+//! returns only after `fsync`, and that a new file's directory is synced as well, is the author's to see to.
+//!
 //! # The smallest plugin
-//! `Cargo.toml`, beside a name that begins with `registry_`:
+//! `Cargo.toml`:
 //! ```toml
+//! [package]
+//! name = "registry_mine"
+//! version = "0.1.0"
+//! edition = "2024"
+//!
 //! [lib]
-//! crate-type = ["cdylib"]
+//! # `cdylib` is the plugin; `rlib` is for tests in `tests/`, which could not use the crate without it.
+//! crate-type = ["cdylib", "rlib"]
 //!
 //! [dependencies]
-//! registry-plugin-api = "1"
+//! # A path until this crate is on a package registry; from then on `registry-plugin-api = "1"`.
+//! registry-plugin-api = { path = "../registry/plugin-api" }
 //! ```
 //! `src/lib.rs`:
 //! ```
@@ -79,8 +93,12 @@
 //! assert_eq!(store.load(Cursor::start()).await?.records[0].id, "a");
 //! # Ok::<(), Error>(()) }).unwrap();
 //! ```
-//! Built with `cargo build --release`, it is `libregistry_<name>.so`. The host finds it by `<name>` beside its own
-//! program, or anywhere by its path.
+//! Built with `cargo build --release`, it is `target/release/libregistry_mine.so`. The host takes it by its path,
+//! whatever it is called. Only to be found by a short name, `plugin = "mine"`, it has to be called
+//! `libregistry_mine.so` and to lie beside the host's program or in `backend.plugin_dir`.
+//!
+//! A test of the options calls [`Options::check`] with a map of `serde_json`: `serde_json = "1"` has to be among the
+//! crate's dependencies or dev-dependencies for that.
 //!
 //! # The contract
 //! - **What the host calls.** [`open`](Backend::open) once; then [`load`](Backend::load) until there is no next page;
@@ -88,6 +106,16 @@
 //!   that says so in its [`Capabilities`] is also asked to [`watch`](Backend::watch) and to
 //!   [`discover`](Backend::discover).
 //! - **What a backend stores** is a [`Record`]: an id, a few keys, and a JSON document that it keeps as it is.
+//! - **One host, one store.** While a durable store is open, whoever opens it a second time is refused, in this process
+//!   and in every other, by a line that says so; only a [`shared`](Capabilities::shared) store lets others in. A lock is
+//!   gone when the backend is closed and dropped, and when the process has died.
+//! - **The revision counts changes**: exactly one more for each `Put` and `Remove` that is done, in the order of the
+//!   group, and no other number is ever skipped. The host hands it on, and clients tell by a gap that they have missed
+//!   an event. So a store that counts in its own way (by transactions, say) keeps a counter of its own.
+//! - **One write decides.** The change, the record's revision and the store's revision reach the disk together, or not
+//!   at all. After a crash a first part of the group that was under way may be there, or all of it, or nothing; the
+//!   revision is that of what is there, and all that was acknowledged before is there too. One transaction for the
+//!   group, or one line with a checksum, does it; a counter beside the data does not.
 //! - **What it does not do**: read a clock, expire services, check ids, decide what is unique. The host does, with the
 //!   same rules for every backend. Only a store that several hosts [share](Capabilities::shared) repeats one of them.
 //! - **Waiting.** Calls come from one thread that does nothing else, so a backend may block. It may also use tokio in

@@ -111,7 +111,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Checks `given` (the `[backend.options]` table) against `specs`, and fills in the defaults.
+    /// Checks `given` (the `[backend.options]` table) against `specs`, and fills in the defaults. A plugin's own tests
+    /// make options with it, for which they need `serde_json`.
     ///
     /// # Errors
     /// [`InvalidOption`](crate::ErrorKind::InvalidOption), naming the option and what was expected, for an

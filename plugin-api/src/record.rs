@@ -7,7 +7,8 @@
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
-    /// The service's id: the key. Not empty, any Unicode, unique in the store.
+    /// The service's id: the key. Not empty, any Unicode, of any length, unique in the store. One that the store cannot
+    /// take (too long for its keys, say) is [`Refused`](Outcome::Refused), not cut.
     pub id: String,
     /// The service as JSON text: one object.
     pub document: String,
@@ -85,8 +86,8 @@ pub enum Outcome {
     /// It is stored, and stays stored if the machine loses power now (where the backend claims
     /// [`durable`](crate::Capabilities::durable)).
     Done {
-        /// The store's revision after the change: for `Put` and `Remove` greater than it was before, for `Renew`
-        /// what it was.
+        /// The store's revision after the change: for `Put` and `Remove` one more than before, for `Renew` what
+        /// it was.
         revision: u64,
     },
     /// There is no record with that id to remove or to renew. Nothing has changed.
@@ -97,7 +98,8 @@ pub enum Outcome {
         id: String,
     },
     /// This one change cannot be stored (too large for the store, say), and nothing of it has been; the others of
-    /// its group are not concerned.
+    /// its group are not concerned. The error is of the kind [`Unsupported`](crate::ErrorKind::Unsupported), because
+    /// trying again is of no use; its message is shown to the client.
     Refused(crate::Error),
 }
 
@@ -134,7 +136,8 @@ pub struct Page {
     /// The name of the history that the revision counts in. It stays with the store: a new store is a new epoch
     /// ([`new_epoch`](crate::new_epoch)), and a store that was opened again is not.
     pub epoch: String,
-    /// The store's revision: it has grown with every `Put` and `Remove` since the store began.
+    /// The store's revision: the number of `Put`s and `Remove`s since the store began. All pages of a store that nobody
+    /// writes to meanwhile have the same.
     pub revision: u64,
     /// The records of this page, in the store's own order.
     pub records: Vec<Record>,

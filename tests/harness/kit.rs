@@ -5,7 +5,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use registry_host::plugin::find;
 use serde_json::Value;
@@ -15,10 +15,16 @@ use crate::harness::{plugin_dir, registry};
 /// Enough to find what is wrong, and not more than a test may take.
 const AMOUNTS: [[&str; 2]; 4] = [["--histories", "8"], ["--steps", "25"], ["--records", "5000"], ["--kills", "10"]];
 
-/// Runs `registry plugin check` over the plugin of that name, with its temporary files in `directory`.
-pub fn run(directory: &Path, plugin: &str, arguments: &[&str]) -> Output {
+/// `registry plugin check` for the plugin of that name, in its own amounts.
+pub fn command(directory: &Path, plugin: &str) -> Command {
     let mut command = registry(directory);
     command.args(["plugin", "check"]).arg(find(plugin, Some(&plugin_dir())).unwrap()).env("TMPDIR", directory);
+    command
+}
+
+/// Runs `registry plugin check` over the plugin of that name, with its temporary files in `directory`.
+pub fn run(directory: &Path, plugin: &str, arguments: &[&str]) -> Output {
+    let mut command = command(directory, plugin);
     let amounts = AMOUNTS.iter().filter(|[name, _]| !arguments.contains(name));
     command.args(amounts.flatten());
     command.args(arguments).output().unwrap()

@@ -238,7 +238,10 @@ impl RawOutcome {
         match self.code {
             1 => Ok(Outcome::Done { revision: self.revision }),
             2 => Ok(Outcome::Missing),
-            3 => Ok(Outcome::Refused(Error::unavailable("the service is too large for the store"))),
+            3 => {
+                let refusal = "the service is too large for the store";
+                Ok(Outcome::Refused(Error::new(ErrorKind::Unsupported, refusal)))
+            }
             code => Err(Error::internal(format!("the C store gave outcome {code}, expected 1, 2 or 3"))),
         }
     }

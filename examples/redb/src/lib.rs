@@ -1,17 +1,19 @@
 //! A durable store in a redb database: one file, and one transaction for each group of changes.
 //!
 //! Three tables. What a heartbeat changes is in one of its own, so that a renewal does not write the document again.
-//! redb syncs each transaction when it is committed, locks the file for as long as it is open, and checks what it
-//! reads.
+//! redb syncs each transaction when it is committed, and locks the file for as long as it is open. It is checked when it
+//! is opened.
 
-use std::fs::{self, File};
+use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read};
 use std::ops::Bound::{Excluded, Unbounded};
+use std::panic;
 use std::path::{Path, PathBuf};
 
+use redb::backends::InMemoryBackend;
 use redb::{
-    Database, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, Table,
-    TableDefinition, TableHandle,
+    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, StorageError, Table, TableDefinition,
+    TableHandle,
 };
 use registry_plugin_api::{
     Backend, Capabilities, Change, Cursor, Error, Host, OptionSpec, Options, Outcome, Page, Record, Result,
@@ -167,7 +169,7 @@ impl Tables<'_> {
                 match self.services.insert(record.id.as_str(), fields) {
                     Err(StorageError::ValueTooLarge(bytes)) => {
                         let refusal = format!("the service has {bytes} bytes, which is more than redb takes");
-                        return Ok(Outcome::Refused(Error::unavailable(refusal)));
+                        return Ok(Outcome::Refused(Error::new(registry_plugin_api::ErrorKind::Unsupported, refusal)));
                     }
                     other => drop(other.map_err(boxed)?),
                 }
@@ -200,37 +202,55 @@ fn history_of(table: &impl ReadableTable<&'static str, (&'static str, u64)>) -> 
     Ok((epoch.to_string(), revision))
 }
 
-/// Refuses a file that is not ours without opening it for writing, because redb writes to what it opens.
+/// Refuses a file that is not ours or is damaged, and leaves it as it is. redb writes to what it opens, and trusts it:
+/// so a copy in memory is opened first, with the check that redb makes if it is asked to, of every page.
 fn check_file(path: &Path) -> Result<()> {
     let unreadable = |error| failed("read", path, redb::Error::Io(error));
     let foreign = || {
         let path = path.display();
         Error::corrupt(format!("{path} is not a database of registry_redb: name another file, or move this one away"))
     };
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() && metadata.len() == 0 => return Ok(()),
-        Ok(_) => {}
+    let mut file = match File::open(path) {
+        Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(unreadable(error)),
+    };
+    // While somebody writes to it, there is nothing to be copied. redb has the same lock.
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => return Err(failed("open", path, redb::Error::DatabaseAlreadyOpen)),
+        Err(TryLockError::Error(error)) => return Err(unreadable(error)),
+        Ok(()) => {}
     }
-    let mut start = Vec::new();
-    let length = MAGIC.len() as u64;
-    File::open(path).and_then(|file| file.take(length).read_to_end(&mut start)).map_err(unreadable)?;
-    if start != MAGIC {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    if !bytes.starts_with(MAGIC) {
         return Err(foreign());
     }
-    let is_ours = |transaction: ReadTransaction| -> Redbs<bool> {
-        Ok(transaction.list_tables().map_err(boxed)?.any(|table| table.name() == HISTORY.name()))
-    };
-    match ReadOnlyDatabase::open(path) {
-        Ok(database) => {
-            let found = database.begin_read().map_err(boxed).and_then(is_ours);
-            if found.map_err(|error| failed("read", path, *error))? { Ok(()) } else { Err(foreign()) }
+    // Of some damage redb panics.
+    let looked_at = panic::catch_unwind(|| is_ours(&bytes));
+    let damaged = |_| boxed(StorageError::Corrupted("its own tables cannot be read".to_string()));
+    match looked_at.map_err(damaged).flatten() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(foreign()),
+        // Memory can be read: what is asked for is behind its end.
+        Err(error) if matches!(*error, redb::Error::Io(_)) => {
+            Err(failed("open", path, StorageError::Corrupted("it is cut off".to_string())))
         }
-        // It was not closed, and only opening it for writing makes it whole again.
-        Err(redb::DatabaseError::RepairAborted) => Ok(()),
-        Err(error) => Err(failed("open", path, error)),
+        Err(error) => Err(failed("open", path, *error)),
     }
+}
+
+/// Whether a database is ours, which is one that is whole.
+fn is_ours(bytes: &[u8]) -> Redbs<bool> {
+    let copy = InMemoryBackend::new();
+    copy.set_len(bytes.len() as u64).and_then(|()| copy.write(0, bytes)).map_err(boxed)?;
+    let mut builder = Database::builder();
+    let database = builder.set_check_integrity_on_open(true).create_with_backend(copy).map_err(boxed)?;
+    let transaction = database.begin_read().map_err(boxed)?;
+    Ok(transaction.list_tables().map_err(boxed)?.any(|table| table.name() == HISTORY.name()))
 }
 
 /// A new file has a name only once its directory has been synced.

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use super::EXIT_CODES;
 use super::endpoint::Endpoint;
@@ -31,7 +32,6 @@ Environment:
     version,
     about = ABOUT,
     after_help = format!("{EXAMPLES}\n{EXIT_CODES}"),
-    args_conflicts_with_subcommands = true,
     disable_help_subcommand = true
 )]
 pub(super) struct Arguments {
@@ -42,7 +42,7 @@ pub(super) struct Arguments {
 }
 
 /// Where the configuration comes from.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default, PartialEq)]
 pub(super) struct Configuration {
     /// The configuration file [default: ./registry.toml if it is there]
     #[arg(short, long, value_name = "FILE")]
@@ -50,6 +50,14 @@ pub(super) struct Configuration {
     /// Override a key of the file and of the environment, such as server.req_port=6556; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+impl Configuration {
+    /// Takes in what was said before the command: what was said behind it counts more.
+    pub(super) fn begin_with(&mut self, earlier: Configuration) {
+        self.config = self.config.take().or(earlier.config);
+        self.set.splice(0..0, earlier.set);
+    }
 }
 
 /// How a client command reaches the registry.
@@ -115,7 +123,7 @@ Example:
         #[command(flatten)]
         connection: Connection,
     },
-    /// Show one healthy service of a type: another one each time, if there are several
+    /// Show one healthy service of a type: if there are several, one at random, or the one that the storage chooses
     Discover {
         /// The service type; case matters
         #[arg(value_name = "TYPE")]
@@ -173,6 +181,24 @@ Example:
         #[command(flatten)]
         connection: Connection,
     },
+}
+
+impl Command {
+    /// The configuration that the command goes by, if it goes by one.
+    pub(super) fn configuration(&mut self) -> Option<&mut Configuration> {
+        match self {
+            Command::Serve(from) | Command::Config(ConfigCommand::Check(from) | ConfigCommand::Show { from, .. }) => {
+                Some(from)
+            }
+            Command::Plugin(command) => command.configuration(),
+            _ => None,
+        }
+    }
+}
+
+/// Ends the program as after any other mistake on its command line.
+pub(super) fn wrong_usage(error: &str) -> ! {
+    Arguments::command().error(ErrorKind::ArgumentConflict, error).exit()
 }
 
 #[derive(Debug, Subcommand)]

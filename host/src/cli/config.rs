@@ -18,12 +18,10 @@ pub(super) fn check(from: &Configuration) -> Result<(), Failure> {
         }
     };
     check_plugin(&loaded)?;
-    for key in &loaded.unused {
-        output::note(&format!("{key} has no effect while backend.plugin is {:?}", loaded.config.backend.plugin));
-    }
+    loaded.unused_options().iter().for_each(|(_, line)| output::note(line));
     let what = match &loaded.file {
-        Some(file) => format!("{} is fine", file.display()),
-        None => format!("no {} here; the defaults are fine", config::DEFAULT_FILE),
+        Some(file) => format!("{} is fine; the store was not opened", file.display()),
+        None => format!("no {} here; the defaults are fine; the store was not opened", config::DEFAULT_FILE),
     };
     output::line(&what)
 }
@@ -33,9 +31,7 @@ fn check_plugin(loaded: &Loaded) -> Result<(), Failure> {
     let path =
         plugin::find(&backend.plugin, backend.plugin_dir.as_deref()).map_err(|error| super::failed(error.into()))?;
     let plugin = Plugin::load(&path).map_err(|error| super::failed(error.into()))?;
-    plugin
-        .check_options(&backend.options)
-        .map_err(|error| Failure::Failed(format!("[backend.options] for {:?}: {error}", backend.plugin)))?;
+    loaded.check_options(&plugin).map_err(Failure::Failed)?;
     output::line(&format!("plugin {:?} is {}", backend.plugin, path.display()))
 }
 

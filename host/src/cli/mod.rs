@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Arguments, Command, ConfigCommand};
+use arguments::{Arguments, Command, ConfigCommand, Configuration};
 use client::ClientError;
 use output::Failure;
 
@@ -47,7 +47,16 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
-    match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
+    let mut command = arguments.command.unwrap_or(Command::Serve(Configuration::default()));
+    match command.configuration() {
+        Some(from) => from.begin_with(arguments.serve),
+        None if arguments.serve == Configuration::default() => {}
+        None => arguments::wrong_usage(
+            "--config and --set say how a registry is configured: only `serve`, `config` and `plugin` inspect, list and \
+             check go by that",
+        ),
+    }
+    match command {
         Command::Serve(from) => {
             let loaded = crate::config::load(from.config.as_deref(), &from.set)?;
             crate::serve::run(loaded).map_err(failed)
@@ -58,7 +67,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Keygen(wanted) => keygen::keygen(&wanted),
         Command::Migrate { from, to, merge } => {
             let copied = crate::migrate::run(&from, &to, merge).map_err(failed)?;
-            output::line(&format!("{copied} services copied"))
+            output::line(&format!("{} copied", crate::log::counted(copied, "service", "services")))
         }
         Command::List { service_type, connection } => wait_for(lookup::list(service_type, &connection)),
         Command::Get { id, connection } => wait_for(lookup::get(&id, &connection)),

@@ -1,5 +1,6 @@
 //! `plugin`: what is there for those who write storage plugins, and for those who choose one.
 
+use std::env::consts::DLL_SUFFIX;
 use std::path::Path;
 
 use clap::Subcommand;
@@ -53,6 +54,17 @@ Example:
     CheckChild(CheckChild),
 }
 
+impl PluginCommand {
+    /// The configuration that the command goes by, if it goes by one.
+    pub(super) fn configuration(&mut self) -> Option<&mut Configuration> {
+        match self {
+            PluginCommand::Inspect { from, .. } | PluginCommand::List { from, .. } => Some(from),
+            PluginCommand::Check(wanted) => Some(&mut wanted.from),
+            PluginCommand::New(_) | PluginCommand::CheckChild(_) => None,
+        }
+    }
+}
+
 /// Runs the command.
 pub(super) fn run(command: &PluginCommand) -> Result<(), Failure> {
     match command {
@@ -66,8 +78,11 @@ pub(super) fn run(command: &PluginCommand) -> Result<(), Failure> {
 
 /// Loads the plugin that is meant by a file, or by a name as `backend.plugin` has it.
 pub(super) fn load(name_or_path: &str, from: &Configuration) -> Result<Plugin, Failure> {
-    // A path needs no configuration, and is not to fail of one.
-    let path = match name_or_path.contains(std::path::is_separator) || Path::new(name_or_path).is_file() {
+    // A path needs no configuration, and is not to fail of one. No name ends as a library does.
+    let is_path = name_or_path.contains(std::path::is_separator)
+        || name_or_path.ends_with(DLL_SUFFIX)
+        || Path::new(name_or_path).is_file();
+    let path = match is_path {
         true => name_or_path.into(),
         false => {
             let plugin_dir = config::load(from.config.as_deref(), &from.set)?.config.backend.plugin_dir;

@@ -1,5 +1,6 @@
 //! `plugin check`: the conformance kit on the command line.
 
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::EXIT_CODES;
 use super::arguments::{Arguments, Configuration, key_and_value, seconds};
 use super::output::{self, Failure, printable};
-use crate::conformance::{self, ChildTask, Settings};
+use crate::conformance::{self, ChildTask, Progress, Settings};
 use crate::plugin::Plugin;
 
 /// What to check, and how much of it.
@@ -23,7 +24,7 @@ pub(super) struct CheckPlugin {
     #[arg(value_name = "FILE|NAME")]
     name_or_path: String,
     #[command(flatten)]
-    from: Configuration,
+    pub from: Configuration,
     /// An option of the plugin, as in [backend.options]; {dir} in it is a new directory for each store; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     options: Vec<(String, String)>,
@@ -36,9 +37,9 @@ pub(super) struct CheckPlugin {
     /// How many steps a random history has
     #[arg(long, value_name = "NUMBER", default_value_t = conformance::DEFAULT_STEPS)]
     steps: usize,
-    /// How many records the largest store has
-    #[arg(long, value_name = "NUMBER", default_value_t = conformance::DEFAULT_RECORDS)]
-    records: usize,
+    /// How many records the largest store has [default: 100000, or as many as it takes in three times --timeout]
+    #[arg(long, value_name = "NUMBER")]
+    records: Option<usize>,
     /// How often a process that writes to a durable store is killed
     #[arg(long, value_name = "NUMBER", default_value_t = conformance::DEFAULT_KILLS)]
     kills: usize,
@@ -71,9 +72,15 @@ pub(super) struct CheckChild {
 pub(super) fn help() -> String {
     format!(
         "\
-Every rule of the contract that can be tried has its line: ok, FAILED, not claimed, or undecided (another rule failed \
-first), and what was tried. Below are the rules that failed: what the contract says, what was expected, what \
-happened, and the shortest history that was found to show it.
+Every rule of the contract that can be tried has its line, which is printed when its check is over: ok, FAILED, not \
+claimed, not tried (--kills 0 and the like), or undecided (another rule failed first), and what was tried. Below are the \
+rules that failed: what the contract says, what was expected, what happened, and the shortest history that was found to \
+show it.
+
+It takes some seconds with a store on a local disk, and minutes with one whose commits are slow: there are about a \
+thousand. --records, --histories and --kills say how much is tried; --kills 300 finds what goes wrong only now and \
+then. What a power cut does cannot be tried: a process that is killed leaves the system's caches whole. A commit that \
+does not sync passes here.
 
 Each store is a new one. Where it is to be is said by an option with {{dir}} in it, which is replaced by a new \
 directory. Without one, a durable plugin that has a text option \"path\" gets path={{dir}}/store. For a store that is \
@@ -99,28 +106,50 @@ pub(super) fn check(wanted: &CheckPlugin) -> Result<(), Failure> {
         seed: wanted.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
         histories: wanted.histories,
         steps: wanted.steps,
-        records: wanted.records,
+        records: wanted.records.unwrap_or(conformance::DEFAULT_RECORDS),
+        filling_limit: wanted.records.is_none().then(|| wanted.timeout * 3),
         kills: wanted.kills,
         timeout: wanted.timeout,
         program,
         directory: directory.path().to_path_buf(),
     };
-    let report = match conformance::run(plugin, &settings) {
-        Ok(report) => report,
-        Err(error) => {
-            drop(directory);
-            wrong_usage(&error)
+    let mut printed = Ok(());
+    let is_watched = std::io::stderr().is_terminal();
+    let report = conformance::run(plugin, &settings, |progress| {
+        let text = match progress {
+            Progress::Trying(rule) if is_watched => return status(&format!("{} ...", rule.name())),
+            Progress::Trying(_) => return,
+            Progress::Begun(text) => text.to_string(),
+            Progress::Known(line) => line.to_string(),
+        };
+        if is_watched {
+            status("");
         }
-    };
+        if !wanted.json && printed.is_ok() {
+            printed = lines(&text);
+        }
+    });
     drop(directory);
+    let report = report.unwrap_or_else(|error| wrong_usage(&error));
+    printed?;
     match wanted.json {
         true => output::json(&report.to_json())?,
-        false => output::line(&report.to_string().lines().map(printable).collect::<Vec<_>>().join("\n"))?,
+        false => lines(&report.to_string())?,
     }
     match report.failed().count() {
         0 => Ok(()),
         failed => Err(Failure::Failed(format!("{} breaks {failed} of the contract's rules", report.info.package))),
     }
+}
+
+/// Prints text of several lines, some of them a plugin's.
+fn lines(text: &str) -> Result<(), Failure> {
+    output::line(&text.split('\n').map(printable).collect::<Vec<_>>().join("\n"))
+}
+
+/// Shows on a terminal what is going on, in place of what was shown before.
+fn status(text: &str) {
+    let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
 }
 
 /// A directory that is gone when this program ends, also if it is interrupted.
@@ -182,5 +211,12 @@ fn json_object(text: &str) -> Result<Value, String> {
 
 /// Ends the program as after any other mistake on its command line.
 fn wrong_usage(error: &str) -> ! {
-    Arguments::command().error(ErrorKind::ValueValidation, error).exit()
+    let mut command = Arguments::command();
+    command.build();
+    let check = command.find_subcommand_mut("plugin").and_then(|plugin| plugin.find_subcommand_mut("check"));
+    let error = match check {
+        Some(check) => check.error(ErrorKind::ValueValidation, error),
+        None => command.error(ErrorKind::ValueValidation, error),
+    };
+    error.exit()
 }

@@ -10,7 +10,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use registry_plugin_api::abi::load::API_VERSION;
 use toml::Value;
 
 use super::output::{self, Failure};
@@ -23,6 +22,9 @@ const FILES: [(&str, &str); 4] = [
     ("src/lib.rs", include_str!("../../../examples/jsonl/src/lib.rs")),
 ];
 
+/// The plugins that lie beside the program.
+const SHIPPED: [&str; 2] = ["memory", "sqlite"];
+
 const API_PACKAGE: &str = "registry-plugin-api";
 
 /// The plugin that is wanted.
@@ -31,9 +33,9 @@ pub(super) struct NewPlugin {
     /// The plugin's name, as in backend.plugin: its crate is called registry_NAME
     #[arg(value_parser = plugin_name)]
     name: String,
-    /// The plugin-api directory of this project's source [default: by version, from a package registry]
+    /// The plugin-api directory of this project's source: the crate is not on a package registry yet
     #[arg(long, value_name = "PATH")]
-    api: Option<PathBuf>,
+    api: PathBuf,
     /// Where to write it: a directory that is empty or does not exist [default: ./registry_NAME]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -44,7 +46,7 @@ pub(super) fn new(wanted: &NewPlugin) -> Result<(), Failure> {
     let identifier = wanted.name.replace('-', "_");
     let package = format!("registry_{identifier}");
     let library = format!("{DLL_PREFIX}{package}{DLL_SUFFIX}");
-    let api = dependency(wanted.api.as_deref())?;
+    let api = dependency(&wanted.api)?;
     let directory = wanted.dir.clone().unwrap_or_else(|| PathBuf::from(&package));
     check_vacant(&directory)?;
     let words = [("@PACKAGE@", &package), ("@NAME@", &identifier), ("@LIBRARY@", &library), ("@API@", &api)];
@@ -59,14 +61,7 @@ pub(super) fn new(wanted: &NewPlugin) -> Result<(), Failure> {
          cargo build --release\n  \
          registry plugin check ./target/release/{library}\n  \
          registry -s backend.plugin=./target/release/{library}"
-    ))?;
-    if wanted.api.is_none() {
-        output::note(&format!(
-            "{shown}/Cargo.toml names {API_PACKAGE} by version, and that is not on a package registry yet: give --api \
-             PATH, the plugin-api directory of this project's source, or put it in as path = \"PATH\""
-        ));
-    }
-    Ok(())
+    ))
 }
 
 /// A name that is fit for a crate, a library and `backend.plugin`.
@@ -75,6 +70,9 @@ fn plugin_name(text: &str) -> Result<String, String> {
     if !text.starts_with(|c: char| c.is_ascii_lowercase()) || !text.chars().all(fits) {
         return Err("expected a name of a-z, 0-9, - and _ that begins with a letter".to_string());
     }
+    if SHIPPED.contains(&text) {
+        return Err("the registry comes with a plugin of that name, which would be found in its place".to_string());
+    }
     match text.strip_prefix("registry_").or_else(|| text.strip_prefix("registry-")) {
         Some(rest) => Err(format!("the crate is called registry_NAME anyway: name it {rest:?}")),
         None => Ok(text.to_string()),
@@ -82,11 +80,7 @@ fn plugin_name(text: &str) -> Result<String, String> {
 }
 
 /// How `Cargo.toml` names plugin-api, between the braces.
-fn dependency(api: Option<&Path>) -> Result<String, Failure> {
-    let Some(path) = api else {
-        let major = API_VERSION.split('.').next().unwrap_or(API_VERSION);
-        return Ok(format!("version = {}", Value::from(major)));
-    };
+fn dependency(path: &Path) -> Result<String, Failure> {
     let manifest = path.join("Cargo.toml");
     let named = fs::read_to_string(&manifest).ok().and_then(|text| text.parse::<toml::Table>().ok());
     let named = named.as_ref().and_then(|manifest| manifest.get("package")?.get("name")?.as_str());
@@ -136,7 +130,7 @@ mod tests {
         for name in ["x", "my-store", "store_2"] {
             assert_eq!(plugin_name(name).as_deref(), Ok(name));
         }
-        for name in ["", "2x", "_x", "-x", "My", "a b", "ä", "a/b", "registry_x", "registry-x"] {
+        for name in ["", "2x", "_x", "-x", "My", "a b", "ä", "a/b", "registry_x", "registry-x", "sqlite", "memory"] {
             assert!(plugin_name(name).is_err(), "{name:?}");
         }
     }
@@ -145,7 +139,8 @@ mod tests {
     fn every_word_of_a_template_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let dir = Some(directory.path().join("new"));
-        new(&NewPlugin { name: "my-store".to_string(), api: None, dir: dir.clone() }).unwrap();
+        let api = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugin-api");
+        new(&NewPlugin { name: "my-store".to_string(), api, dir: dir.clone() }).unwrap();
         for (file, _) in FILES {
             let text = fs::read_to_string(dir.as_ref().unwrap().join(file)).unwrap();
             assert!(!text.contains('@'), "{file}: {text}");

@@ -224,7 +224,7 @@ fn revision(from: &Value) -> Option<u64> {
 }
 
 fn missed(seen: u64, until: u64) -> String {
-    let changes = if until - seen == 1 { "1 change".to_string() } else { format!("{} changes", until - seen) };
+    let changes = crate::log::counted((until - seen) as usize, "change", "changes");
     format!("{changes} missed (revisions {} to {until}): `registry list` shows what there is", seen + 1)
 }
 

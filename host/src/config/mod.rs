@@ -12,6 +12,7 @@ mod file;
 mod layer;
 mod limits;
 mod options;
+mod plugin;
 mod schema;
 mod show;
 
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use error::ConfigError;
-use layer::Layer;
+use layer::{Entry, Layer};
 pub use limits::Limits;
 
 /// The file that is read if it is there and no other is named.
@@ -195,6 +196,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// Options that are set for other plugins than the configured one (`backend.options.memory.…`): not in force.
     pub unused: Vec<String>,
+    /// Where each value stands, in force or not: as `origins`, with the line of the file.
+    places: BTreeMap<String, String>,
 }
 
 /// Reads the configuration: defaults, file, environment, then `sets` (`key=value`, the later one wins).
@@ -218,7 +221,10 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Loaded, ConfigError>
     check::across_keys(&layers).map_err(ConfigError::new)?;
     let config = layer::merge(&layers).map_err(|error| ConfigError::new(vec![error.to_string()]))?;
     let origins = layers.iter().flat_map(Layer::origins).collect();
-    Ok(Loaded { config, origins, file: path, unused })
+    let entries = unused.iter().chain(layers.iter().flat_map(|layer| &layer.entries));
+    let places = entries.map(|entry| (entry.key(), entry.origin.to_string())).collect();
+    let unused = unused.iter().map(Entry::key).collect();
+    Ok(Loaded { config, origins, file: path, unused, places })
 }
 
 fn read_file(file: Option<&Path>, problems: &mut Vec<String>) -> (Option<PathBuf>, Layer) {

@@ -10,9 +10,9 @@ use std::path::Path;
 use super::layer::{Entry, Layer};
 use super::schema;
 
-/// Leaves the options of the configured plugin in the layers, all of them directly in `backend.options`, and names the
-/// keys of the other plugins' options.
-pub(super) fn for_plugin<const N: usize>(layers: [Layer; N]) -> ([Layer; N], Vec<String>) {
+/// Leaves the options of the configured plugin in the layers, all of them directly in `backend.options`, and gives
+/// those of other plugins besides.
+pub(super) fn for_plugin<const N: usize>(layers: [Layer; N]) -> ([Layer; N], Vec<Entry>) {
     let plugin = layers.iter().flat_map(|layer| &layer.entries).rfind(|entry| entry.key() == "backend.plugin");
     let plugin = plugin.and_then(|entry| entry.value.as_str()).map(short_name).unwrap_or_default();
     let mut unused = Vec::new();
@@ -24,7 +24,7 @@ pub(super) fn for_plugin<const N: usize>(layers: [Layer; N]) -> ([Layer; N], Vec
                 entries.retain(|direct: &Entry| direct.path != entry.path);
                 entries.push(entry);
             } else {
-                unused.push(entry.key());
+                unused.push(entry);
             }
         }
         Layer { entries }
@@ -37,7 +37,7 @@ fn is_grouped(entry: &Entry) -> bool {
 }
 
 /// `sqlite` for `sqlite` and for `/opt/libregistry_sqlite.so` alike; dashes become underscores, as in the file's name.
-fn short_name(plugin: &str) -> String {
+pub(super) fn short_name(plugin: &str) -> String {
     if !plugin.contains(std::path::is_separator) {
         return plugin.replace('-', "_");
     }

@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 use registry_plugin_api::{Capabilities, Change, ErrorKind, Outcome, Record, RemoveReason};
 use serde_json::Value;
 
+use super::Settings;
 use super::history::{Writer, group, reopen};
 use super::lane::{Mismatch, Store, Trouble};
 use super::model::{Model, name};
 use super::random::Random;
 use super::rules::Rule;
 use super::site::{Place, Site};
-use super::{Finding, Settings};
+use super::tally::Finding;
+use crate::log::counted;
 
 /// How many changes are in a group that fills a store.
 const FILLING_GROUP: usize = 1000;
@@ -197,22 +199,31 @@ fn with_document(id: &str, inner: &str) -> Record {
 pub(super) fn pages(site: &Site, settings: &Settings) -> Result<String, Finding> {
     let rule = Rule::Pages;
     let (_place, store, mut model) = begin(site, rule)?;
-    let ids: Vec<String> = (0..settings.records).map(|number| format!("service-{number}")).collect();
     let filling = Instant::now();
-    for part in ids.chunks(FILLING_GROUP) {
-        commit(&store, &mut model, part.iter().map(|id| put_of(id)).collect(), rule)?;
+    let is_time_left = || settings.filling_limit.is_none_or(|limit| filling.elapsed() < limit);
+    let mut stored = 0;
+    while stored < settings.records && is_time_left() {
+        let group = stored..settings.records.min(stored + FILLING_GROUP);
+        stored = group.end;
+        let changes = group.map(|number| put_of(&format!("service-{number}"))).collect();
+        commit(&store, &mut model, changes, rule)?;
     }
     let (filling, loading) = (filling.elapsed(), Instant::now());
     let loaded = store.load().map_err(|trouble| trouble.breaks(rule))?;
     let loading = loading.elapsed();
     let (pages, count) = (loaded.pages.len(), loaded.records().count());
-    model.compare(&loaded).map_err(|mismatch| match count == ids.len() {
+    model.compare(&loaded).map_err(|mismatch| match count == stored {
         true => mismatch,
-        false => Mismatch { rule, got: format!("{count} records of {}, in {pages} pages", ids.len()), ..mismatch },
+        false => Mismatch { rule, got: format!("{count} records of {stored}, in {pages} pages"), ..mismatch },
     })?;
     store.close().map_err(|trouble| trouble.breaks(Rule::Close))?;
     let (filling, loading) = (seconds(filling), seconds(loading));
-    Ok(format!("{count} records in {pages} pages, stored in {filling}, loaded in {loading}"))
+    let cut = match settings.records - stored {
+        0 => String::new(),
+        _ => format!("; --records {} would take longer", settings.records),
+    };
+    let (count, pages) = (counted(count, "record", "records"), counted(pages, "page", "pages"));
+    Ok(format!("{count} in {pages}, stored in {filling}, loaded in {loading}{cut}"))
 }
 
 fn seconds(duration: Duration) -> String {
@@ -240,7 +251,7 @@ pub(super) fn close(site: &Site, _: &Settings) -> Result<String, Finding> {
     let rounds = 5;
     for round in 0..rounds {
         store.close().map_err(|trouble| trouble.breaks(rule))?;
-        store = site.open(&place).map_err(|trouble| trouble.breaks(rule))?;
+        store = site.open(&place).map_err(|trouble| trouble.breaks_reopening(rule))?;
         // Also right after it was opened.
         if round % 2 == 0 {
             let mut model = Model::of(&store.load().map_err(|trouble| trouble.breaks(rule))?)?;
@@ -283,7 +294,7 @@ pub(super) fn cancellation(site: &Site, settings: &Settings) -> Result<String, F
     store.close().map_err(|trouble| trouble.breaks(Rule::Close))?;
     Ok(match dropped {
         0 => format!("{CANCELLED} commits, which never wait: none could be dropped"),
-        dropped => format!("{dropped} commits dropped while they waited, and made good"),
+        dropped => format!("{} dropped, waiting, and made good", counted(dropped, "commit", "commits")),
     })
 }
 
@@ -293,13 +304,19 @@ fn restore(store: &Store, model: &mut Model, changes: &[Change], history: &mut V
     let restoring: Vec<Change> = changes.iter().map(|change| model.restoring(change.id())).collect();
     history.push(format!("commit {}, to make it good", group(&restoring)));
     let outcomes = store.commit(restoring.clone()).map_err(|trouble| trouble.breaks(rule))?;
-    // Whether a record that must not be there was there is what nobody could know.
+    // The dropped commit may have moved the revision, once for each of its changes.
+    let first = outcomes.iter().find_map(|outcome| match outcome {
+        Outcome::Done { revision } => Some(revision.saturating_sub(1)),
+        _ => None,
+    });
+    let possible = model.revision..=model.revision + changes.len() as u64;
+    model.revision = first.filter(|first| possible.contains(first)).unwrap_or(model.revision);
     for (change, outcome) in restoring.iter().zip(&outcomes) {
         match (change, outcome) {
-            (Change::Remove { .. }, Outcome::Done { revision }) if *revision > model.revision => {
+            // Whether a record that must not be there was there is what nobody could know.
+            (Change::Remove { .. }, Outcome::Done { revision }) if *revision == model.revision + 1 => {
                 model.revision = *revision;
             }
-            // The dropped commit may have moved the revision.
             (Change::Remove { .. }, Outcome::Missing) => {}
             _ => model.apply(std::slice::from_ref(change), std::slice::from_ref(outcome))?,
         }

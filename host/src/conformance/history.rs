@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use registry_plugin_api::{Capabilities, Change, Record, RemoveReason};
 
-use super::lane::{Mismatch, Store, Trouble};
+use super::lane::{Mismatch, Store};
 use super::model::{Model, describe, name};
 use super::random::Random;
 use super::rules::Rule;
@@ -186,9 +186,8 @@ pub(super) fn reopen(
     model: &mut Model,
 ) -> Result<Store, Mismatch> {
     store.close().map_err(|trouble| trouble.breaks(Rule::Close))?;
-    let broken = |trouble: Trouble| trouble.breaks(Rule::Reopen);
-    let store = site.open(place).map_err(broken)?;
-    let loaded = store.load().map_err(broken)?;
+    let store = site.open(place).map_err(|trouble| trouble.breaks_reopening(Rule::Reopen))?;
+    let loaded = store.load().map_err(|trouble| trouble.breaks(Rule::Reopen))?;
     let durable = site.claimed().has(Capabilities::NONE.durable());
     if !durable && loaded.epoch() != model.epoch {
         *model = Model::of(&loaded)?;

@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 use registry_plugin_api::{Change, Outcome};
 use serde_json::{Map, Value, json};
 
+use super::Settings;
 use super::history::{Writer, group};
 use super::lane::{Caller, Loaded, Mismatch, UnderWay};
 use super::model::{Model, at_revision, describe, same_but_revision};
 use super::random::Random;
 use super::rules::Rule;
 use super::site::{Place, Site};
-use super::{Finding, Settings};
+use super::tally::Finding;
+use crate::log::counted;
 use crate::plugin::Plugin;
 
 /// How many groups a child may get acknowledged before it is killed.
@@ -197,8 +199,9 @@ pub(super) fn kill(site: &Site, settings: &Settings) -> Result<String, Finding> 
         acknowledged += round.acknowledged.len();
         cut += usize::from(round.cut);
     }
-    let kills = settings.kills;
-    Ok(format!("{kills} kills after {acknowledged} acknowledged groups; {cut} left something of the group under way"))
+    let kills = counted(settings.kills, "kill", "kills");
+    let groups = counted(acknowledged, "acknowledged group", "acknowledged groups");
+    Ok(format!("{kills} after {groups}; {cut} left something of the group under way"))
 }
 
 /// Looks for a short history: first for one that needs no luck, a few single changes and a kill when all are
@@ -335,29 +338,22 @@ fn first_part(model: &Model, under_way: &[Change], loaded: &Loaded) -> Result<us
     Err(Mismatch::new(Rule::Kill, expected, got))
 }
 
-/// Whether a store is what it must be after these changes, of which no revision is known.
+/// Whether a store is what it must be after these changes, which it has not told the outcomes of.
 fn is_after(before: &Model, changes: &[Change], found: &Model) -> bool {
     let mut expected = before.clone();
-    let mut moved = false;
     for change in changes {
         match change {
             Change::Put { record, .. } => {
-                // Its revision is whatever the store says, if that can be.
-                let revision = found.records.get(&record.id).map_or(0, |record| record.revision);
-                if revision <= before.revision || revision > found.revision {
-                    return false;
-                }
-                expected.records.insert(record.id.clone(), at_revision(record, revision));
-                moved = true;
+                expected.revision += 1;
+                expected.records.insert(record.id.clone(), at_revision(record, expected.revision));
             }
-            Change::Remove { id, .. } => moved |= expected.records.remove(id).is_some(),
+            Change::Remove { id, .. } => expected.revision += u64::from(expected.records.remove(id).is_some()),
             Change::Renew { id, last_heartbeat_ms } => {
                 expected.records.entry(id.clone()).and_modify(|record| record.last_heartbeat_ms = *last_heartbeat_ms);
             }
         }
     }
-    let revision_fits = if moved { found.revision > before.revision } else { found.revision == before.revision };
-    revision_fits && expected.records == found.records && expected.epoch == found.epoch
+    expected.revision == found.revision && expected.records == found.records && expected.epoch == found.epoch
 }
 
 fn is_stored(change: &Change, found: &Model) -> bool {

@@ -45,6 +45,12 @@ impl Trouble {
         };
         Mismatch::new(rule, format!("`{call}` to succeed"), got)
     }
+
+    /// As [`breaks`](Self::breaks), for the opening of a store that has been closed.
+    pub(super) fn breaks_reopening(&self, rule: Rule) -> Mismatch {
+        let expected = "`open` to succeed after `close`: a lock must be gone when the backend has been dropped";
+        Mismatch { expected: expected.to_string(), ..self.breaks(rule) }
+    }
 }
 
 pub(super) type Called<T> = std::result::Result<T, Trouble>;

@@ -8,6 +8,7 @@
 //! gets, and its seed repeats it.
 
 mod basics;
+mod expiry;
 mod history;
 mod kill;
 mod lane;
@@ -17,8 +18,8 @@ mod report;
 mod rules;
 mod shared;
 mod site;
+mod tally;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
+use crate::log::counted;
 use crate::plugin::Plugin;
 
 pub use history::{Step, generate};
@@ -36,6 +38,7 @@ pub use rules::Rule;
 
 use lane::Mismatch;
 use site::Site;
+use tally::{Finding, Seen, Tally};
 
 /// How many random histories are enough as a rule.
 pub const DEFAULT_HISTORIES: usize = 20;
@@ -48,9 +51,6 @@ pub const DEFAULT_KILLS: usize = 20;
 
 /// How long a call that is over its time is watched before its thread is given up as blocked.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// After so many checks that were held up by a call that does not return, the others are not made: they would be, too.
-const HELD_UP_MAX: usize = 2;
 
 /// What to check, and how much of it.
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ pub struct Settings {
     pub steps: usize,
     /// How many records the largest store has.
     pub records: usize,
+    /// How long the largest store is filled at most, with however many records; `None` for no limit.
+    pub filling_limit: Option<Duration>,
     /// How often a process that commits is killed.
     pub kills: usize,
     /// How long a call may take.
@@ -75,29 +77,15 @@ pub struct Settings {
     pub directory: PathBuf,
 }
 
-/// A rule that was seen broken.
-#[derive(Clone, Debug)]
-struct Finding {
-    rule: Rule,
-    expected: String,
-    got: String,
-    /// What was tried when it was seen.
-    during: &'static str,
-    /// What was done, step by step. Empty if `during` says it.
-    history: Vec<String>,
-}
-
-impl From<Mismatch> for Finding {
-    fn from(mismatch: Mismatch) -> Self {
-        Finding { rule: mismatch.rule, expected: mismatch.expected, got: mismatch.got, during: "", history: Vec::new() }
-    }
-}
-
-/// What a check has seen.
-#[derive(Default)]
-struct Seen {
-    tried: Vec<(Rule, String)>,
-    broken: Vec<Finding>,
+/// How a check gets on, for whoever waits for it.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// It begins: what is checked, in lines for people.
+    Begun(&'a str),
+    /// The check of that rule begins.
+    Trying(Rule),
+    /// What is known about a rule now. In the order of the table, but a rule that a later check sees broken comes again.
+    Known(&'a Line),
 }
 
 /// One check: the rule that it is about, what it does, and how it is made.
@@ -114,7 +102,7 @@ macro_rules! check {
 }
 
 /// In the order in which they are made. The first is whether a store can be opened at all.
-const CHECKS: [Check; 14] = [
+const CHECKS: [Check; 15] = [
     check!(Rule::Options, "opening a new store with right and with wrong options", basics::options),
     check!(Rule::Runtime, "one call of each kind", basics::runtime),
     (Rule::Contents, "a random history on a new store", histories),
@@ -129,31 +117,29 @@ const CHECKS: [Check; 14] = [
     check!(Rule::Unique, "putting two records of a type with `unique`", shared::unique),
     check!(Rule::Watch, "watching a store that is written to", shared::watch),
     check!(Rule::Discover, "discovering services of a type", shared::discover),
+    check!(Rule::Expires, "waiting until records have outlived their ttl", expiry::expires),
 ];
 
-/// Whether the check of a rule says anything after these were broken, or would only find the same fault again under
-/// another name.
-fn is_worthwhile(rule: Rule, broken: &BTreeMap<Rule, Finding>) -> bool {
-    let founded_on: &[Rule] = match rule {
-        // The histories, which tell these rules apart.
-        Rule::Contents | Rule::Epoch | Rule::Close | Rule::Exclusive | Rule::Discover => &[],
-        Rule::Text | Rule::Kill => &[Rule::Outcomes, Rule::Revisions, Rule::Contents, Rule::Reopen],
-        Rule::Unique => &[Rule::Outcomes, Rule::Revisions, Rule::Contents, Rule::Shared],
-        _ => &[Rule::Outcomes, Rule::Revisions, Rule::Contents],
-    };
-    ![Rule::Options, Rule::Runtime].iter().chain(founded_on).any(|rule| broken.contains_key(rule))
+/// The rules that are known when the check of `rule` has been made: they follow each other in the table.
+fn decided_by(rule: &Rule) -> &[Rule] {
+    match rule {
+        Rule::Contents => &[Rule::Outcomes, Rule::Revisions, Rule::Contents, Rule::Reopen],
+        _ => std::slice::from_ref(rule),
+    }
 }
 
 /// The random histories: several rules at once.
 fn histories(site: &Site, settings: &Settings) -> Seen {
     let (totals, broken) = history::check(site, settings.seed, settings.histories, settings.steps);
     let history::Totals { histories, commits, changes, reopened } = totals;
+    let changes = format!("{} in {}", counted(changes, "change", "changes"), counted(commits, "group", "groups"));
+    let steps = counted(settings.steps, "step", "steps");
     let tried = vec![
-        (Rule::Outcomes, format!("{changes} changes in {commits} groups")),
-        (Rule::Revisions, format!("{changes} changes in {commits} groups")),
-        (Rule::Contents, format!("{histories} histories of {} steps, compared after each", settings.steps)),
-        (Rule::Epoch, format!("{histories} stores")),
-        (Rule::Reopen, format!("{reopened} times")),
+        (Rule::Outcomes, changes.clone()),
+        (Rule::Revisions, changes),
+        (Rule::Contents, format!("{} of {steps}, compared after each", counted(histories, "history", "histories"))),
+        (Rule::Epoch, counted(histories, "store", "stores")),
+        (Rule::Reopen, counted(reopened, "time", "times")),
     ];
     let finding = |(steps, mismatch): (Vec<Step>, Mismatch)| Finding {
         history: steps.iter().map(ToString::to_string).collect(),
@@ -162,50 +148,37 @@ fn histories(site: &Site, settings: &Settings) -> Seen {
     Seen { tried, broken: broken.into_iter().map(finding).collect() }
 }
 
-/// Checks a plugin.
+/// Checks a plugin, and tells `progress` of each rule as soon as its check is over.
 ///
 /// # Errors
 /// One line, if the options are not ones that the plugin takes, or do not say where a new store is to be.
-pub fn run(plugin: Plugin, settings: &Settings) -> Result<Report, String> {
+pub fn run(plugin: Plugin, settings: &Settings, mut progress: impl FnMut(Progress)) -> Result<Report, String> {
     let began = Instant::now();
     let info = plugin.info().clone();
     let path = plugin.path().to_path_buf();
     let site = Arc::new(Site::new(plugin, settings)?);
-    let mut tried: BTreeMap<Rule, Vec<String>> = BTreeMap::new();
-    let mut broken: BTreeMap<Rule, Finding> = BTreeMap::new();
-    let mut held_up = 0;
-    for (rule, during, check) in CHECKS {
-        if !rule.is_claimed(info.capabilities) || !is_worthwhile(rule, &broken) {
-            continue;
-        }
-        let check_began = Instant::now();
-        let seen = watch_over(&site, settings, rule, check);
-        let was_held_up = !seen.broken.is_empty() && check_began.elapsed() >= settings.timeout;
-        held_up += usize::from(was_held_up);
-        seen.tried.into_iter().for_each(|(rule, text)| tried.entry(rule).or_default().push(text));
-        for finding in seen.broken {
-            let known =
-                broken.get(&finding.rule).is_some_and(|known| !known.history.is_empty() || finding.history.is_empty());
-            if !known {
-                broken.insert(finding.rule, Finding { during, ..finding });
+    progress(Progress::Begun(&report::head(&info, &path, settings.seed)));
+    let mut tally = Tally::new(info.capabilities, settings);
+    let mut held_up_by = Vec::new();
+    for (number, (rule, during, check)) in CHECKS.iter().enumerate() {
+        let decides = decided_by(rule);
+        // After two checks that were held up by a call that does not return, the others would be, too.
+        if let [_, .., last] = held_up_by[..] {
+            tally.spoil(decides, last);
+        } else if tally.is_worthwhile(*rule, decides) {
+            progress(Progress::Trying(*rule));
+            let check_began = Instant::now();
+            let seen = watch_over(&site, settings, *rule, *check);
+            if check_began.elapsed() >= settings.timeout {
+                held_up_by.extend(seen.broken.first().map(|finding| finding.rule));
             }
+            let is_told = |rule: &Rule| CHECKS[..number].iter().any(|(before, ..)| decided_by(before).contains(rule));
+            let news = tally.take(seen, during, decides);
+            news.iter().filter(|rule| is_told(rule)).for_each(|rule| progress(Progress::Known(&tally.line(*rule))));
         }
-        if held_up >= HELD_UP_MAX {
-            break;
-        }
+        decides.iter().for_each(|rule| progress(Progress::Known(&tally.line(*rule))));
     }
-    let lines = Rule::ALL.map(|rule| {
-        let tried = tried.remove(&rule).unwrap_or_default().join("; ");
-        let verdict = match broken.remove(&rule) {
-            _ if !rule.is_claimed(info.capabilities) => Verdict::NotClaimed,
-            Some(Finding { expected, got, during, history, .. }) => {
-                Verdict::Failed(Failure { expected, got, during, history })
-            }
-            None if tried.is_empty() => Verdict::Undecided,
-            None => Verdict::Holds,
-        };
-        Line { rule, verdict, tried }
-    });
+    let lines = Rule::ALL.map(|rule| tally.line(rule));
     Ok(Report { info, path, settings: settings.clone(), lines: lines.into(), took: began.elapsed() })
 }
 

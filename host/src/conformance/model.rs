@@ -66,8 +66,8 @@ impl Model {
     /// The revision of a change that has moved it.
     fn grown(&mut self, outcome: &Outcome) -> Result<u64, Mismatch> {
         let revision = done(outcome)?;
-        if revision <= self.revision {
-            let expected = format!("a revision greater than {}", self.revision);
+        if revision != self.revision + 1 {
+            let expected = format!("the revision {}, one more than before,", self.revision + 1);
             return Err(Mismatch::new(Rule::Revisions, expected, revision.to_string()));
         }
         self.revision = revision;

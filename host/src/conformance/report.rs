@@ -1,7 +1,7 @@
 //! What a check has come to: a table for people, or JSON for programs.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -46,8 +46,10 @@ pub enum Verdict {
     Failed(Failure),
     /// The backend has not promised it.
     NotClaimed,
-    /// Another rule failed first, so that this one could not be tried.
-    Undecided,
+    /// That rule failed first, so that this one could not be tried.
+    Undecided(Rule),
+    /// It is promised, but not wanted: the setting that says so.
+    NotTried(&'static str),
 }
 
 /// How a rule was broken.
@@ -128,6 +130,12 @@ fn quoted(text: &str) -> String {
 impl Line {
     fn to_json(&self) -> Value {
         let mut line = json!({ "rule": self.rule.name(), "verdict": self.verdict.word(), "tried": self.tried });
+        if let Verdict::Undecided(by) = self.verdict {
+            line["failed_first"] = by.name().into();
+        }
+        if let Verdict::NotTried(reason) = self.verdict {
+            line["tried"] = reason.into();
+        }
         if let Verdict::Failed(failure) = &self.verdict {
             line["contract"] = self.rule.contract().into();
             line["expected"] = failure.expected.clone().into();
@@ -145,31 +153,39 @@ impl Verdict {
             Verdict::Holds => "ok",
             Verdict::Failed(_) => "FAILED",
             Verdict::NotClaimed => "not claimed",
-            Verdict::Undecided => "undecided",
+            Verdict::Undecided(_) => "undecided",
+            Verdict::NotTried(_) => "not tried",
         }
     }
 }
 
-/// The table, and below it what failed and how.
+/// What stands above the table: the plugin, and the seed.
+pub(super) fn head(info: &PluginInfo, path: &Path, seed: u64) -> String {
+    let claims = match info.capabilities.names() {
+        names if names.is_empty() => "claims nothing".to_string(),
+        names => format!("claims {}", names.join(", ")),
+    };
+    let (package, version, api) = (&info.package, &info.version, &info.api_version);
+    format!("{package} {version}, built against plugin-api {api}, {claims}\n{}\nseed {seed}\n", path.display())
+}
+
+/// A line of the table.
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tried = match self.verdict {
+            Verdict::Failed(_) => "see below",
+            Verdict::Undecided(by) => &format!("{} failed first", by.name()),
+            Verdict::NotTried(reason) => reason,
+            Verdict::Holds | Verdict::NotClaimed => &self.tried,
+        };
+        let text = format!("{:<14}{:<13}{tried}", self.rule.name(), self.verdict.word());
+        f.write_str(text.trim_end())
+    }
+}
+
+/// What stands below the table: what failed and how.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let claims = match self.info.capabilities.names() {
-            names if names.is_empty() => "claims nothing".to_string(),
-            names => format!("claims {}", names.join(", ")),
-        };
-        let info = &self.info;
-        writeln!(f, "{} {}, built against plugin-api {}, {claims}", info.package, info.version, info.api_version)?;
-        writeln!(f, "{}", self.path.display())?;
-        writeln!(f, "seed {}\n", self.settings.seed)?;
-        for line in &self.lines {
-            let tried = match line.verdict {
-                Verdict::Failed(_) => "see below",
-                Verdict::Undecided => "another rule failed first",
-                Verdict::Holds | Verdict::NotClaimed => &line.tried,
-            };
-            let text = format!("{:<14}{:<13}{tried}", line.rule.name(), line.verdict.word());
-            writeln!(f, "{}", text.trim_end())?;
-        }
         for (rule, failure) in self.failed() {
             writeln!(f, "\n{} FAILED", rule.name())?;
             paragraph(f, "contract", rule.contract())?;
@@ -183,8 +199,11 @@ impl fmt::Display for Report {
         }
         let count = |wanted: &str| self.lines.iter().filter(|line| line.verdict.word() == wanted).count();
         let failed = count("FAILED");
-        let mut summary = vec![format!("{} rules hold", count("ok"))];
-        let others = ["FAILED", "undecided", "not claimed"].map(|word| (count(word), word));
+        let mut summary = match count("ok") {
+            1 => vec!["1 rule holds".to_string()],
+            held => vec![format!("{held} rules hold")],
+        };
+        let others = ["FAILED", "undecided", "not tried", "not claimed"].map(|word| (count(word), word));
         summary.extend(others.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")));
         write!(f, "\n{}; {:.1} s", summary.join(", "), self.took.as_secs_f64())?;
         if failed > 0 {

@@ -12,10 +12,10 @@ pub enum Rule {
     Outcomes,
     Revisions,
     Contents,
+    Reopen,
     Pages,
     Epoch,
     Text,
-    Reopen,
     Close,
     Exclusive,
     Cancellation,
@@ -24,20 +24,21 @@ pub enum Rule {
     Unique,
     Watch,
     Discover,
+    Expires,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Rule; 17] = [
+    pub const ALL: [Rule; 18] = [
         Rule::Options,
         Rule::Runtime,
         Rule::Outcomes,
         Rule::Revisions,
         Rule::Contents,
+        Rule::Reopen,
         Rule::Pages,
         Rule::Epoch,
         Rule::Text,
-        Rule::Reopen,
         Rule::Close,
         Rule::Exclusive,
         Rule::Cancellation,
@@ -46,6 +47,7 @@ impl Rule {
         Rule::Unique,
         Rule::Watch,
         Rule::Discover,
+        Rule::Expires,
     ];
 
     /// The word for it.
@@ -68,6 +70,7 @@ impl Rule {
             Rule::Unique => "unique",
             Rule::Watch => "watch",
             Rule::Discover => "discover",
+            Rule::Expires => "expires",
         }
     }
 
@@ -87,8 +90,8 @@ impl Rule {
                  record to remove or to renew."
             }
             Rule::Revisions => {
-                "The revision grows with each `Put` and `Remove` that is done, in the order of the group, and stays with \
-                 a `Renew` and with what is `Missing`; `load` tells the same one."
+                "The revision grows by exactly one with each `Put` and `Remove` that is done, in the order of the group, \
+                 and stays with a `Renew` and with what is `Missing`; `load` tells the same one."
             }
             Rule::Contents => {
                 "`load` gives every record as it was last put, with the heartbeat of its last `Renew` and the revision \
@@ -104,7 +107,9 @@ impl Rule {
                 "What was committed is there when a durable store is opened again. One that is not durable begins a new \
                  epoch, or has kept everything."
             }
-            Rule::Close => "`close` returns, and the store can be opened again afterwards.",
+            Rule::Close => {
+                "`close` returns, and once the backend is dropped the store can be opened again: a lock does not outlive it."
+            }
             Rule::Exclusive => {
                 "A durable store that is not `shared` belongs to one host: while it is open, a second one is refused \
                  by a line that says so, and the first goes on undisturbed."
@@ -115,7 +120,7 @@ impl Rule {
             }
             Rule::Kill => {
                 "What a durable store has acknowledged survives the death of the process. Of a group that was not \
-                 acknowledged, a first part is there, or nothing, or all."
+                 acknowledged, a first part is there, or nothing, or all; the revision is that of what is there."
             }
             Rule::Shared => "Several hosts may open a `shared` store at once, and each sees what the others commit.",
             Rule::Unique => {
@@ -127,6 +132,10 @@ impl Rule {
                  out, from any revision on; or it says that the history is lost."
             }
             Rule::Discover => "`discover` chooses one of the candidates, or leaves the choice to the host with `None`.",
+            Rule::Expires => {
+                "A record is gone by itself once its ttl has passed since its last `Put` or `Renew`, also while no host \
+                 has the store open, and not before."
+            }
         }
     }
 
@@ -141,6 +150,7 @@ impl Rule {
             Rule::Shared | Rule::Unique => shared,
             Rule::Watch => has(Capabilities::NONE.watches()),
             Rule::Discover => has(Capabilities::NONE.balances()),
+            Rule::Expires => has(Capabilities::NONE.expires()),
             _ => true,
         }
     }

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use registry_plugin_api::{Capabilities, Change, ErrorKind, Observed, Outcome, Query};
 
+use super::Settings;
 use super::basics::{begin, commit, compare, put_of, remove_of};
 use super::kill::Child;
 use super::lane::{Mismatch, Store, Trouble};
 use super::model::{Model, at_revision, describe};
 use super::rules::Rule;
 use super::site::Site;
-use super::{Finding, Settings};
+use super::tally::Finding;
 
 /// How long a `watch` that has nothing to tell is waited for.
 const SILENCE: Duration = Duration::from_millis(100);
@@ -38,7 +39,7 @@ pub(super) fn exclusive(site: &Site, settings: &Settings) -> Result<String, Find
     commit(&first, &mut model, vec![put_of("b"), remove_of("a")], rule)?;
     compare(&first, &model, rule)?;
     first.close().map_err(|trouble| trouble.breaks(Rule::Close))?;
-    let second = site.open(&place).map_err(|trouble| trouble.breaks(rule))?;
+    let second = site.open(&place).map_err(|trouble| trouble.breaks_reopening(Rule::Close))?;
     compare(&second, &model, rule).map_err(|mismatch| match mismatch.rule {
         Rule::Epoch => mismatch,
         _ => Mismatch { rule: Rule::Reopen, ..mismatch },

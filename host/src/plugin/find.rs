@@ -10,13 +10,18 @@ use std::path::{self, Path, PathBuf};
 #[non_exhaustive]
 #[allow(missing_docs)] // the messages say it
 pub enum FindError {
-    #[error("{name:?} is not a plugin name: expected a-z, 0-9, - and _, or a path with a {separator:?}", separator = path::MAIN_SEPARATOR)]
+    #[error("{name:?} is not a plugin name: expected a-z, 0-9, - and _, or a path with a {separator:?}{hint}", separator = path::MAIN_SEPARATOR, hint = path_hint(.name))]
     Name { name: String },
     #[error(
-        "no plugin {name:?}: there is no {file} in {}: build or install it, or give its path",
+        "no plugin {name:?}: there is no {file} in {}: build or install it, or give its path \
+         (backend.plugin_dir says where to look, `registry plugin list` shows what is there)",
         list(.searched)
     )]
     NotFound { name: String, file: String, searched: Vec<PathBuf> },
+}
+
+fn path_hint(name: &str) -> String {
+    if name.ends_with(DLL_SUFFIX) { format!(", such as \".{}{name}\"", path::MAIN_SEPARATOR) } else { String::new() }
 }
 
 fn list(directories: &[PathBuf]) -> String {

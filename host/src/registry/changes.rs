@@ -21,7 +21,8 @@ use crate::registry::pending::{Deferred, Queued, Sent, Wait, Wish, Write};
 use crate::registry::service::Service;
 use crate::registry::{Now, Output, Registry};
 
-/// How many changes go to the store at once, at most: it bounds how long one group can take.
+/// How many changes of each kind (restorations, wishes of clients, renewals) go to the store at once, at most: it bounds
+/// how long one group can take.
 const GROUP_MAX: usize = 1024;
 
 /// What a client gets to read if its registration or deregistration fails without a better reason.

@@ -17,7 +17,7 @@ use tracing_core::{Event, Interest, Level, LevelFilter, Metadata, dispatcher};
 use super::budget::{Budget, MESSAGES_PER_SECOND_MAX, Verdict};
 
 /// How many descriptions of events are kept for one plugin.
-pub const DESCRIPTIONS_MAX: usize = 1000;
+pub const DESCRIPTIONS_MAX: usize = 400;
 
 const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 

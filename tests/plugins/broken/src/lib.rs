@@ -8,7 +8,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use registry_plugin_api::{
     Backend, Capabilities, Change, Cursor, Error, ErrorKind, Host, Observed, OptionSpec, Options, Outcome, Page, Query,
@@ -21,6 +21,8 @@ mod log;
 
 /// Whether several hosts may open a store at once.
 const SHARED: bool = cfg!(feature = "shared");
+/// Whether a record goes when its ttl has passed.
+const EXPIRES: bool = cfg!(feature = "expires");
 const PAGE_RECORDS: usize = 100;
 const WATCH_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -38,6 +40,8 @@ struct State {
     epoch: String,
     revision: u64,
     records: BTreeMap<String, Record>,
+    /// When each record goes, in milliseconds since the Unix epoch.
+    ends_ms: BTreeMap<String, u64>,
     /// All changes since the store began, and the revision after each.
     history: Vec<(u64, Change)>,
     puts: u64,
@@ -48,9 +52,10 @@ struct State {
 }
 
 impl Backend for Broken {
-    const CAPABILITIES: Capabilities = match SHARED {
-        true => Capabilities::NONE.durable().balances().shared().watches(),
-        false => Capabilities::NONE.durable().balances(),
+    const CAPABILITIES: Capabilities = match (SHARED, EXPIRES) {
+        (true, _) => Capabilities::NONE.durable().balances().shared().watches(),
+        (false, true) => Capabilities::NONE.durable().balances().expires(),
+        (false, false) => Capabilities::NONE.durable().balances(),
     };
 
     const OPTIONS: &'static [OptionSpec] = &[
@@ -151,6 +156,7 @@ impl State {
             epoch: String::new(),
             revision: 0,
             records: BTreeMap::new(),
+            ends_ms: BTreeMap::new(),
             history: Vec::new(),
             puts: 0,
             unwritten: Vec::new(),
@@ -163,6 +169,9 @@ impl State {
             true => state.log.lock()?,
             false if state.has("opens_twice") => {}
             false => state.log.claim(path)?,
+        }
+        if state.has("lock_outlives_close") {
+            state.log.leak();
         }
         state.catch_up()?;
         if state.epoch.is_empty() {
@@ -193,10 +202,11 @@ impl State {
     }
 
     fn take_in(&mut self, entry: &Entry) {
-        let (revision, change) = match entry {
+        let (revision, change, at_ms) = match entry {
             Entry::Epoch(epoch) => return self.epoch.clone_from(epoch),
-            Entry::Changed(revision, change) => (*revision, change),
+            Entry::Changed(revision, change, at_ms) => (*revision, change, *at_ms),
         };
+        self.prolong(change, at_ms);
         self.revision = self.revision.max(revision);
         match change {
             Change::Put { record, .. } => {
@@ -213,7 +223,28 @@ impl State {
         self.history.push((revision, change.clone()));
     }
 
+    /// Notes when a record goes that is put or renewed.
+    fn prolong(&mut self, change: &Change, at_ms: u64) {
+        let ttl_ms = match change {
+            Change::Put { record, .. } => record.ttl_ms,
+            Change::Renew { id, .. } if !self.has("renewal_is_no_use") => {
+                self.records.get(id).map_or(0, |record| record.ttl_ms)
+            }
+            _ => return,
+        };
+        let ttl_ms = if self.has("expires_early") { ttl_ms / 4 } else { ttl_ms };
+        self.ends_ms.insert(change.id().to_string(), at_ms.saturating_add(ttl_ms));
+    }
+
+    fn expire(&mut self) {
+        if EXPIRES && !self.has("never_expires") {
+            let (now_ms, ends_ms) = (now_ms(), &self.ends_ms);
+            self.records.retain(|id, _| ends_ms.get(id).is_none_or(|end_ms| now_ms < *end_ms));
+        }
+    }
+
     fn load(&mut self, after: &Cursor) -> Result<Page> {
+        self.expire();
         if SHARED && !self.has("blind_to_others") {
             self.catch_up()?;
         }
@@ -243,6 +274,10 @@ impl State {
     }
 
     fn commit(&mut self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
+        self.expire();
+        if self.has("slow") {
+            thread::sleep(Duration::from_millis(300));
+        }
         if self.has("dropped_stays_locked") && !self.dropped.is_empty() {
             return Err(Error::unavailable("another commit is under way"));
         }
@@ -297,10 +332,11 @@ impl State {
             return Outcome::Missing;
         }
         let moves = !matches!(change, Change::Renew { .. }) || self.has("revision_on_renew");
-        let revision = self.revision + u64::from(moves);
+        let step = if self.has("skips_revisions") { 2 } else { 1 };
+        let revision = self.revision + if moves { step } else { 0 };
         self.revision = revision;
         if let Some(change) = self.corrupted(change, is_there) {
-            let entry = Entry::Changed(revision, at_revision(change, revision));
+            let entry = Entry::Changed(revision, at_revision(change, revision), now_ms());
             self.take_in(&entry);
             entries.push(entry);
         }
@@ -351,6 +387,10 @@ impl State {
         let observed: Vec<_> = changes.into_iter().map(|(revision, change)| Observed::new(revision, change)).collect();
         Ok(Some(observed).filter(|observed| !observed.is_empty()))
     }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
 /// As it is stored.

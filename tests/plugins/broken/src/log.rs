@@ -11,23 +11,23 @@ use serde_json::{Value, json};
 #[derive(Clone)]
 pub(crate) enum Entry {
     Epoch(String),
-    /// A change, and the store's revision after it.
-    Changed(u64, Change),
+    /// A change, the store's revision after it, and when it was made, in milliseconds since the Unix epoch.
+    Changed(u64, Change, u64),
 }
 
 impl Entry {
     fn to_line(&self) -> String {
         let value = match self {
             Entry::Epoch(epoch) => json!(["epoch", epoch]),
-            Entry::Changed(revision, Change::Put { record, .. }) => {
+            Entry::Changed(revision, Change::Put { record, .. }, at_ms) => {
                 let Record { id, document, types, ttl_ms, last_heartbeat_ms, .. } = record;
-                json!(["put", revision, id, document, types, ttl_ms, last_heartbeat_ms])
+                json!(["put", revision, at_ms, id, document, types, ttl_ms, last_heartbeat_ms])
             }
-            Entry::Changed(revision, Change::Remove { id, reason }) => {
-                json!(["remove", revision, id, *reason == RemoveReason::Expired])
+            Entry::Changed(revision, Change::Remove { id, reason }, at_ms) => {
+                json!(["remove", revision, at_ms, id, *reason == RemoveReason::Expired])
             }
-            Entry::Changed(revision, Change::Renew { id, last_heartbeat_ms }) => {
-                json!(["renew", revision, id, last_heartbeat_ms])
+            Entry::Changed(revision, Change::Renew { id, last_heartbeat_ms }, at_ms) => {
+                json!(["renew", revision, at_ms, id, last_heartbeat_ms])
             }
         };
         format!("{value}\n")
@@ -40,25 +40,25 @@ impl Entry {
         if kind == "epoch" {
             return Some(Entry::Epoch(text(1)?));
         }
-        let revision = value[1].as_u64()?;
+        let (revision, at_ms) = (value[1].as_u64()?, value[2].as_u64()?);
         let change = match kind {
             "put" => {
-                let mut record = Record::new(text(2)?, text(3)?);
+                let mut record = Record::new(text(3)?, text(4)?);
                 record.types =
-                    value[4].as_array()?.iter().filter_map(|word| word.as_str().map(str::to_string)).collect();
-                record.ttl_ms = value[5].as_u64()?;
-                record.last_heartbeat_ms = value[6].as_u64()?;
+                    value[5].as_array()?.iter().filter_map(|word| word.as_str().map(str::to_string)).collect();
+                record.ttl_ms = value[6].as_u64()?;
+                record.last_heartbeat_ms = value[7].as_u64()?;
                 record.revision = revision;
                 Change::Put { record, unique: None }
             }
             "remove" => {
-                let reason = if value[3].as_bool()? { RemoveReason::Expired } else { RemoveReason::Deregistered };
-                Change::Remove { id: text(2)?, reason }
+                let reason = if value[4].as_bool()? { RemoveReason::Expired } else { RemoveReason::Deregistered };
+                Change::Remove { id: text(3)?, reason }
             }
-            "renew" => Change::Renew { id: text(2)?, last_heartbeat_ms: value[3].as_u64()? },
+            "renew" => Change::Renew { id: text(3)?, last_heartbeat_ms: value[4].as_u64()? },
             _ => return None,
         };
-        Some(Entry::Changed(revision, change))
+        Some(Entry::Changed(revision, change, at_ms))
     }
 }
 
@@ -80,6 +80,11 @@ impl Log {
             TryLockError::WouldBlock => Error::unavailable(format!("{path} is in use by another host")),
             TryLockError::Error(error) => failed(error),
         })
+    }
+
+    /// Keeps the lock for as long as the process lives.
+    pub(crate) fn leak(&self) {
+        std::mem::forget(self.file.try_clone());
     }
 
     pub(crate) fn lock(&self) -> Result<()> {
