@@ -1,6 +1,6 @@
 //! From the first byte of a connection to the moment when both sides are ready
 //! ([RFC 37](https://rfc.zeromq.org/spec/37/); for NULL, "The NULL Security Mechanism"; for CURVE see
-//! [`curve`](super::curve)).
+//! [`curve`]).
 //!
 //! A pure state machine: bytes in, bytes out, and in the end a [`Peer`].
 
