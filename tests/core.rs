@@ -3,10 +3,14 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use registry_host::protocol::request::{Port, parse};
-use registry_host::registry::{About, Now, Output, Policy, Registry};
+use registry_host::registry::{About, Forbidden, Now, Output, Policy, Registry};
+use registry_host::security::access::Access;
+use registry_host::security::key::PublicKey;
 use registry_plugin_api::{Change, Error, Observed, Outcome, Record, RemoveReason};
 use serde_json::{Value, json};
 
+#[path = "core/access.rs"]
+mod access;
 #[path = "core/changes.rs"]
 mod changes;
 #[path = "core/discovery.rs"]
@@ -41,6 +45,7 @@ fn policy() -> Policy {
         pending_changes_max: 100,
         balances: false,
         watches: false,
+        access: Access::open(),
     }
 }
 
@@ -64,8 +69,13 @@ impl World {
     }
 
     fn ask(&mut self, caller: &'static str, request: Value) {
+        self.ask_with(caller, None, request);
+    }
+
+    /// Asks as a client that has proved to hold a key.
+    fn ask_with(&mut self, caller: &'static str, client: Option<PublicKey>, request: Value) {
         match parse(request.to_string().as_bytes(), Port::Requests, 64).request {
-            Ok(request) => self.registry.request(caller, request, self.now, &mut self.out),
+            Ok(request) => self.registry.request(caller, client, request, self.now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }
         self.take_output();
@@ -80,7 +90,12 @@ impl World {
 
     /// Asks, lets the store say yes if the reply depends on it, and gives the reply.
     fn call(&mut self, request: Value) -> Value {
-        self.ask("call", request);
+        self.call_with(None, request)
+    }
+
+    /// The same as a client that has proved to hold a key.
+    fn call_with(&mut self, client: Option<PublicKey>, request: Value) -> Value {
+        self.ask_with("call", client, request);
         if let Some(reply) = self.reply("call") {
             return reply;
         }

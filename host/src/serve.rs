@@ -35,6 +35,8 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
     for (is_slip, line) in loaded.unused_options() {
         if is_slip { tracing::warn!("{line}") } else { tracing::info!("{line}") }
     }
+    let security = Security::load(&loaded.config.security)?;
+    security.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let plugin = load_plugin(&loaded)?;
     let config = loaded.config;
     let backend = plugin.info().name.clone();
@@ -55,6 +57,7 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
         pending_changes_max: config.server.pending_changes_max as usize,
         balances,
         watches,
+        access: config.security.access(),
     };
     let about = About {
         req_port: listeners.requests.local_addr()?.port(),
@@ -67,7 +70,15 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
     let endpoints = [endpoint(about.req_port), endpoint(about.pub_port), endpoint(about.heartbeat_port)];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let [requests, events, heartbeats] = endpoints;
-    let announce = || tracing::info!("requests on {requests}, events on {events}, heartbeats on {heartbeats}");
+    let described = security.describe();
+    let announce = || {
+        tracing::info!("{described}");
+        if let Some(directory) = &config.server.ipc_dir {
+            let directory = directory.display();
+            tracing::info!("ipc://{directory}/requests, ipc://{directory}/events, ipc://{directory}/heartbeats");
+        }
+        tracing::info!("requests on {requests}, events on {events}, heartbeats on {heartbeats}");
+    };
     let json_depth_max = config.limits.json_depth as usize;
     let serve = async {
         let stop = Stop::listen()?.wait();
@@ -76,7 +87,7 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
                 let registry = load_registry(policy, about, contents, began);
                 // Time begins when everything is loaded.
                 let clock = Clock::start();
-                let transport = Zmtp::serve(listeners, config.limits.for_transport(&config.server), Security::Null)?;
+                let transport = Zmtp::serve(listeners, config.limits.for_transport(&config.server), security)?;
                 announce();
                 Server::new(transport, store, registry, clock, json_depth_max).run(stop).await?;
             }

@@ -13,7 +13,8 @@ use crate::protocol::event::EventKind;
 use crate::protocol::frames::{self, Layout};
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request;
-use crate::registry::{Now, Output, Registry, Unreadable};
+use crate::registry::{Forbidden, Now, Output, Registry, Unreadable};
+use crate::security::audit::Audit;
 use crate::store::{Answer, Contents, Store};
 use crate::transport::{Inbound, Transport};
 
@@ -40,6 +41,7 @@ pub struct Server<T: Transport> {
     out: Output<Caller<T::Peer>>,
     storage_fails: bool,
     json_depth_max: usize,
+    audit: Audit,
 }
 
 /// Tells operators of a record that the registry leaves out.
@@ -65,7 +67,16 @@ impl<T: Transport> Server<T> {
         clock: Clock,
         json_depth_max: usize,
     ) -> Self {
-        Server { transport, store, registry, clock, out: Output::default(), storage_fails: false, json_depth_max }
+        Server {
+            transport,
+            store,
+            registry,
+            clock,
+            out: Output::default(),
+            storage_fails: false,
+            json_depth_max,
+            audit: Audit::default(),
+        }
     }
 
     /// Serves until `stop` is ready (it says why) or a client stops the server, and then stops in good order.
@@ -159,7 +170,7 @@ impl<T: Transport> Server<T> {
     }
 
     fn received(&mut self, inbound: Inbound<T::Peer>, now: Now) {
-        let Inbound { port, peer, frames, .. } = inbound;
+        let Inbound { port, peer, client, frames } = inbound;
         let (layout, body) = match frames::open(&frames) {
             Ok(opened) => opened,
             Err((layout, problem)) => {
@@ -172,7 +183,7 @@ impl<T: Transport> Server<T> {
         let request::Parsed { request, request_id } = request::parse(body, port, self.json_depth_max);
         let caller = Caller { peer, layout, request_id };
         match request {
-            Ok(request) => self.registry.request(caller, request, now, &mut self.out),
+            Ok(request) => self.registry.request(caller, client, request, now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }
     }
@@ -232,6 +243,11 @@ impl<T: Transport> Server<T> {
             if layout.is_answered() {
                 let body = reply.finish(request_id.as_deref());
                 self.transport.reply(peer, layout.reply(Bytes::from(body)));
+            }
+        }
+        for Forbidden { client, what } in self.out.forbidden.drain(..) {
+            if let Some(line) = self.audit.line(client, &what, now.uptime_ms) {
+                tracing::warn!("{line}");
             }
         }
         for event in self.out.events.drain(..) {

@@ -2,6 +2,7 @@
 
 use crate::config::{self, Loaded};
 use crate::plugin::{self, Plugin};
+use crate::transport::zmtp::security::Security;
 
 use super::arguments::Configuration;
 use super::output::{self, Failure};
@@ -18,6 +19,8 @@ pub(super) fn check(from: &Configuration) -> Result<(), Failure> {
         }
     };
     check_plugin(&loaded)?;
+    let security = Security::load(&loaded.config.security).map_err(|error| super::failed(error.into()))?;
+    security.warnings().iter().for_each(|warning| output::note(warning));
     loaded.unused_options().iter().for_each(|(_, line)| output::note(line));
     let what = match &loaded.file {
         Some(file) => format!("{} is fine; the store was not opened", file.display()),

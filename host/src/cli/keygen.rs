@@ -69,8 +69,10 @@ pub(super) fn keygen(wanted: &NewKeys) -> Result<(), Failure> {
          \n\
          Next, if it is the registry's, in registry.toml:\n  \
          [security]\n  \
-         key_file = {full}\n\
-         If it is a client's, copy {public} to the registry, into the directory security.authorized.",
+         mechanism = \"curve\"\n  \
+         key_file = {full}\n  \
+         authorized_clients = \"/a/directory/with/the/public/keys/of/clients\"\n\
+         If it is a client's, copy {public} into the directory security.authorized_clients of the registry.",
         public = output::printable(&public.display().to_string()),
         secret = output::printable(&secret.display().to_string()),
         key = keys.public(),

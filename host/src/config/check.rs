@@ -10,7 +10,7 @@ use super::schema;
 /// Says what is wrong between keys.
 pub(super) fn across_keys(layers: &[Layer]) -> Result<(), Vec<String>> {
     let in_force = |key: &str| layers.iter().flat_map(|layer| &layer.entries).rfind(|entry| entry.key() == key);
-    let problems = [ports(in_force), heartbeats(in_force), openness(in_force)].concat();
+    let problems = [ports(in_force), heartbeats(in_force), openness(in_force), keys(in_force), ipc(in_force)].concat();
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
@@ -57,6 +57,9 @@ fn openness<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
     }
     let is = |key: &str, value: Value| in_force(key).is_some_and(|entry| entry.value == value);
     let Entry { value, origin, .. } = bind;
+    if is("security.mechanism", "curve".into()) {
+        return Vec::new();
+    }
     if is("server.transport", "zeromq".into()) {
         return vec![format!(
             "server.bind is {value} ({origin}), but server.transport = \"zeromq\" cannot bear clients that are hostile \
@@ -68,6 +71,53 @@ fn openness<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
     }
     vec![format!(
         "server.bind is {value} ({origin}), where everybody who reaches it could register, deregister and read: expected \
-         a loopback address such as \"127.0.0.1\", or server.trusted_network = true to let them"
+         a loopback address such as \"127.0.0.1\", or server.trusted_network = true to let them, or \
+         security.mechanism = \"curve\" to let in only those whose keys are known"
     )]
+}
+
+/// Keys that are missing, or that would be taken for protecting something while they do not.
+fn keys<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
+    let is = |key: &str, value: &str| in_force(key).filter(|entry| entry.value.as_str() == Some(value));
+    let is_set = |key: &&str| in_force(key).filter(|entry| entry.value != Value::Array(Vec::new()));
+    let files = ["security.key_file", "security.authorized_clients"];
+    let Some(curve) = is("security.mechanism", "curve") else {
+        let idle = [files[0], files[1], "security.rules"].into_iter().filter_map(|key| is_set(&key));
+        let told = |entry: &Entry| {
+            let key = entry.key();
+            format!(
+                "{key} is set ({}), but protects nothing while security.mechanism is \"null\": expected \
+                 security.mechanism = \"curve\", or no {key}",
+                entry.origin
+            )
+        };
+        return idle.map(told).collect();
+    };
+    let missing = files.into_iter().filter(|key| in_force(key).is_none());
+    let mut problems: Vec<String> = missing
+        .map(|key| {
+            format!("{key} is not set, and security.mechanism = \"curve\" ({}) needs it: `registry keygen --help` tells how to make keys", curve.origin)
+        })
+        .collect();
+    if let Some(transport) = is("server.transport", "zeromq") {
+        problems.push(format!(
+            "security.mechanism = \"curve\" ({}), which server.transport = \"zeromq\" ({}) does not know: expected \
+             server.transport = \"zmtp\"",
+            curve.origin, transport.origin
+        ));
+    }
+    problems
+}
+
+/// Unix sockets that nothing would serve.
+fn ipc<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
+    let zeromq = in_force("server.transport").filter(|entry| entry.value.as_str() == Some("zeromq"));
+    let told = |(directory, zeromq): (&Entry, &Entry)| {
+        format!(
+            "server.ipc_dir is {} ({}), which server.transport = \"zeromq\" ({}) does not serve: expected \
+             server.transport = \"zmtp\"",
+            directory.value, directory.origin, zeromq.origin
+        )
+    };
+    in_force("server.ipc_dir").zip(zeromq).map(told).into_iter().collect()
 }

@@ -5,7 +5,8 @@ use std::fmt;
 use ::config::{ConfigError, Map, Source};
 use toml::Value;
 
-use super::{Config, schema};
+use super::schema::Kind;
+use super::{Config, rules, schema};
 
 /// Where a value stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -79,6 +80,11 @@ impl Layer {
         let (key, origin) = (entry.key(), &entry.origin);
         match schema::kind_of(&key) {
             Some(kind) if kind.accepts(&entry.value) => {}
+            // A list of many values: the whole of it would not show which one is wrong.
+            Some(Kind::Rules) => {
+                let problem = rules::read(&entry.value).err().unwrap_or_default();
+                return Err(format!("{key} ({origin}): {problem}"));
+            }
             Some(kind) => {
                 let (value, expected) = (one_line(&entry.value), kind.expected());
                 return Err(format!("{key} = {value} ({origin}): expected {expected}"));

@@ -13,7 +13,9 @@ mod layer;
 mod limits;
 mod options;
 mod plugin;
+mod rules;
 mod schema;
+mod security;
 mod show;
 
 use std::collections::BTreeMap;
@@ -27,6 +29,7 @@ use serde_json::{Map, Value};
 pub use error::ConfigError;
 use layer::{Entry, Layer};
 pub use limits::Limits;
+pub use security::{Mechanism, Rule, Security};
 
 /// The file that is read if it is there and no other is named.
 pub const DEFAULT_FILE: &str = "registry.toml";
@@ -39,6 +42,8 @@ pub struct Config {
     pub server: Server,
     /// `[limits]`: what clients may cost.
     pub limits: Limits,
+    /// `[security]`: who may come in, and do what.
+    pub security: Security,
     /// `[log]`: what is logged, and how.
     pub log: Log,
     /// `[backend]`: where services are stored.
@@ -61,6 +66,8 @@ pub struct Server {
     pub pub_port: u16,
     /// The port for heartbeats; 0 is a free one.
     pub heartbeat_port: u16,
+    /// Where Unix sockets are made for clients on this machine.
+    pub ipc_dir: Option<PathBuf>,
     /// Seconds from one search for expired services to the next.
     pub cleanup_interval: f64,
     /// Whether a service type may be registered only once, unless the request says otherwise.
@@ -82,6 +89,7 @@ impl Default for Server {
             req_port: 5556,
             pub_port: 5557,
             heartbeat_port: 5558,
+            ipc_dir: None,
             cleanup_interval: 10.0,
             enforce_unique_service_types: false,
             allow_terminate: false,

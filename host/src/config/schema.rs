@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use toml::Value;
 use tracing_subscriber::EnvFilter;
 
+use super::rules;
+
 /// The table that belongs to the plugin: every key below it is accepted here, and checked by the plugin.
 pub(super) const OPTIONS: [&str; 2] = ["backend", "options"];
 
@@ -40,16 +42,19 @@ pub(super) enum Kind {
     Filter,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// What is said of clients: see [`rules`].
+    Rules,
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 29] = [
+pub(super) const KEYS: [(&str, Kind); 34] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
     ("server.req_port", Kind::Port),
     ("server.pub_port", Kind::Port),
     ("server.heartbeat_port", Kind::Port),
+    ("server.ipc_dir", Kind::Text),
     ("server.cleanup_interval", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
     ("server.enforce_unique_service_types", Kind::Boolean),
     ("server.allow_terminate", Kind::Boolean),
@@ -68,6 +73,10 @@ pub(super) const KEYS: [(&str, Kind); 29] = [
     ("limits.event_queue_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
     ("limits.subscriptions", Kind::Count { min: 1, max: 1_000_000 }),
     ("limits.requests_per_second", Kind::Count { min: 0, max: 1_000_000 }),
+    ("security.mechanism", Kind::Word(&["null", "curve"])),
+    ("security.key_file", Kind::Text),
+    ("security.authorized_clients", Kind::Text),
+    ("security.rules", Kind::Rules),
     ("log.level", Kind::Filter),
     ("log.format", Kind::Word(&["text", "json"])),
     ("backend.plugin", Kind::Text),
@@ -125,6 +134,7 @@ impl Kind {
             Kind::Filter => "a level (error, warn, info, debug, trace or off), which target=level pairs may follow: \
                              \"info,registry_sqlite=debug\""
                 .to_string(),
+            Kind::Rules => rules::EXPECTED.to_string(),
             Kind::Word(words) => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or "),
         }
     }
@@ -141,6 +151,7 @@ impl Kind {
             (Kind::Text, Value::String(text)) => !text.is_empty(),
             (Kind::Filter, Value::String(text)) => is_filter(text),
             (Kind::Word(words), Value::String(text)) => words.contains(&text.as_str()),
+            (Kind::Rules, value) => rules::read(value).is_ok(),
             _ => false,
         }
     }
@@ -152,6 +163,7 @@ impl Kind {
             Kind::Port | Kind::Count { .. } => text.trim().parse().ok().map(Value::Integer),
             Kind::Seconds { .. } => text.trim().parse().ok().map(Value::Float),
             Kind::Boolean => text.trim().parse().ok().map(Value::Boolean),
+            Kind::Rules => text.parse().ok(),
             Kind::Address | Kind::Text | Kind::Filter | Kind::Word(_) => unquoted(text),
         };
         parsed.unwrap_or_else(|| Value::String(text.to_string()))

@@ -3,6 +3,7 @@
 use serde_json::{Map, Number, Value};
 
 use crate::protocol::reply::{Code, Reply};
+use crate::security::key::PublicKey;
 
 /// The time to live of a service that does not say, in seconds.
 const TTL_SECONDS_DEFAULT: u64 = 30;
@@ -11,8 +12,10 @@ const TTL_SECONDS_MIN: f64 = 0.001;
 /// The longest time to live: a hundred years. It keeps deadlines far from where they would overflow.
 const TTL_SECONDS_MAX: f64 = 100.0 * 365.0 * 86_400.0;
 /// Keys of a record that the registry writes. What a client sends for them is not kept, so that a client can send
-/// back a record that it was given.
-const OWN_KEYS: [&str; 3] = ["ttl", "last_heartbeat", "health"];
+/// back a record that it was given. `owner_key` says whose the service is, and nobody may say that but the registry.
+const OWN_KEYS: [&str; 4] = ["ttl", "last_heartbeat", "health", OWNER_KEY];
+/// Where a record says whose it is.
+pub(crate) const OWNER_KEY: &str = "owner_key";
 
 /// A service that wants to be registered: all fields checked, lacking only an id if it brought none.
 #[derive(Clone, Debug)]
@@ -106,9 +109,12 @@ impl Registration {
         Ok(Registration { id, name, service_type, types, ttl_ms, singleton, allow_duplicate_service_type, fields })
     }
 
-    /// The service's document with this id: JSON text.
-    pub fn into_document(mut self, id: &str) -> String {
+    /// The service's document with this id: JSON text. `owner` is the key that the service belongs to.
+    pub fn into_document(mut self, id: &str, owner: Option<&PublicKey>) -> String {
         self.fields.insert("id".to_string(), Value::from(id));
+        if let Some(owner) = owner {
+            self.fields.insert(OWNER_KEY.to_string(), Value::from(owner.to_string()));
+        }
         Value::Object(self.fields).to_string()
     }
 }

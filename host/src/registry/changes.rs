@@ -20,6 +20,7 @@ use crate::protocol::reply::{Code, Reply};
 use crate::registry::pending::{Deferred, Queued, Sent, Wait, Wish, Write};
 use crate::registry::service::Service;
 use crate::registry::{Now, Output, Registry};
+use crate::security::key::PublicKey;
 
 /// How many changes of each kind (restorations, wishes of clients, renewals) go to the store at once, at most: it bounds
 /// how long one group can take.
@@ -30,28 +31,55 @@ const REGISTER_FAILED: &str = "Failed to register service";
 const DEREGISTER_FAILED: &str = "Service not found or could not be deregistered";
 
 impl<C> Registry<C> {
-    pub(super) fn register(&mut self, caller: C, registration: Box<Registration>, now: Now, out: &mut Output<C>) {
+    pub(super) fn register(
+        &mut self,
+        caller: C,
+        client: Option<PublicKey>,
+        registration: Box<Registration>,
+        now: Now,
+        out: &mut Output<C>,
+    ) {
+        if !self.policy.access.may_register(client.as_ref(), &registration.name, &registration.types) {
+            let what = match &*registration.types {
+                [] => format!("the service {:?}, which has no type", registration.name),
+                types => format!("the service {:?} of type {types:?}", registration.name),
+            };
+            let refusal = self.forbid(client, &format!("to register {what}"), out);
+            out.replies.push((caller, refusal));
+            return;
+        }
         let id = match &registration.id {
             Some(id) => Arc::from(id.as_str()),
             None => self.new_id(&registration.name),
         };
         let wanted = registration.singleton || self.policy.enforce_unique_service_types;
         let unique = registration.service_type.clone().filter(|_| wanted && !registration.allow_duplicate_service_type);
-        self.wish(caller, Wish::Register { id, registration, unique }, REGISTER_FAILED, now, out);
+        self.wish(caller, client, Wish::Register { id, registration, unique }, now, out);
     }
 
-    pub(super) fn deregister(&mut self, caller: C, service_id: &str, now: Now, out: &mut Output<C>) {
-        self.wish(caller, Wish::Deregister { id: service_id.into() }, DEREGISTER_FAILED, now, out);
+    pub(super) fn deregister(
+        &mut self,
+        caller: C,
+        client: Option<PublicKey>,
+        service_id: &str,
+        now: Now,
+        out: &mut Output<C>,
+    ) {
+        self.wish(caller, client, Wish::Deregister { id: service_id.into() }, now, out);
     }
 
-    fn wish(&mut self, caller: C, wish: Wish, error: &'static str, now: Now, out: &mut Output<C>) {
+    fn wish(&mut self, caller: C, client: Option<PublicKey>, wish: Wish, now: Now, out: &mut Output<C>) {
+        let error = match wish {
+            Wish::Register { .. } => REGISTER_FAILED,
+            Wish::Deregister { .. } => DEREGISTER_FAILED,
+        };
         if self.pending.waiting() >= self.policy.pending_changes_max {
             let message = "too many changes wait for the storage, try again later";
             out.replies.push((caller, Reply::failure(Code::Overloaded, error).text("message", message)));
             return;
         }
         let ticket = self.pending.wait(caller, Wait::Change { error }, self.reply_deadline_ms(now));
-        self.admit(Deferred { ticket, wish, arrived: now }, out);
+        self.admit(Deferred { ticket, client, wish, arrived: now }, out);
     }
 
     /// Lets a wish become a change, or refuses it, or defers it.
@@ -60,17 +88,26 @@ impl<C> Registry<C> {
             self.pending.defer(deferred);
             return;
         }
-        let Deferred { ticket, wish, arrived } = deferred;
-        match self.judge(wish, arrived) {
+        let Deferred { ticket, client, wish, arrived } = deferred;
+        match self.judge(client, wish, arrived, out) {
             Ok(write) => self.pending.queue(Queued { ticket: Some(ticket), write }),
             Err(refusal) => self.answer(Some(ticket), refusal, out),
         }
     }
 
     /// What is to be done for a wish, given the services as they are.
-    fn judge(&mut self, wish: Wish, arrived: Now) -> Result<Write, Reply> {
+    fn judge(
+        &mut self,
+        client: Option<PublicKey>,
+        wish: Wish,
+        arrived: Now,
+        out: &mut Output<C>,
+    ) -> Result<Write, Reply> {
         match wish {
             Wish::Deregister { id } => match self.services.get(&id) {
+                Some(service) if !self.is_changeable_by(client, service) => {
+                    Err(self.forbid(client, &format!("to deregister {id:?}, which belongs to another key"), out))
+                }
                 Some(service) => {
                     let types = service.types().clone();
                     Ok(Write::Remove { id, reason: RemoveReason::Deregistered, types })
@@ -78,6 +115,10 @@ impl<C> Registry<C> {
                 None => Err(Reply::failure(Code::NotFound, DEREGISTER_FAILED)),
             },
             Wish::Register { id, registration, unique } => {
+                let present = self.services.get(&id);
+                if present.is_some_and(|present| !self.is_changeable_by(client, present)) {
+                    return Err(self.forbid(client, &format!("to replace {id:?}, which belongs to another key"), out));
+                }
                 if let Some(name) = &unique {
                     if let Some(other) = self.services.passing_of_type(name).find(|other| *other.id() != id) {
                         return Err(duplicate(name, other.id()));
@@ -88,7 +129,7 @@ impl<C> Registry<C> {
                         self.pending.queue(expired);
                     }
                 }
-                let service = Box::new(Service::new(id, *registration, arrived));
+                let service = Box::new(Service::new(id, *registration, client, arrived));
                 Ok(Write::Put { service, unique })
             }
         }

@@ -24,10 +24,15 @@ use serde_json::{Value, json};
 use crate::protocol::event::{Event, EventKind};
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::Request;
+use crate::security::access::Access;
+use crate::security::key::PublicKey;
 use pending::{Pending, Wait};
 pub use service::Service;
 use services::Services;
 pub use watching::Unreadable;
+
+/// How much of what was forbidden is shown, in characters.
+const FORBIDDEN_SHOWN_MAX: usize = 200;
 
 /// A moment. The core never asks for the time: it is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +63,8 @@ pub struct Policy {
     pub balances: bool,
     /// The store tells of all changes, in order, this host's own among them.
     pub watches: bool,
+    /// Who may do what.
+    pub access: Access,
 }
 
 /// What `info` tells of the server, besides the services.
@@ -84,13 +91,24 @@ pub struct Output<C> {
     pub events: Vec<Event>,
     /// Choices that the store is asked to make, with the ticket for [`Registry::chosen`].
     pub queries: Vec<(u64, Query)>,
+    /// What clients were not allowed to do, for operators.
+    pub forbidden: Vec<Forbidden>,
     /// A client asked the server to stop, and may.
     pub terminate: bool,
 }
 
+/// Something that a client was not allowed to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forbidden {
+    /// Whose key it is.
+    pub client: PublicKey,
+    /// What it wanted: "to stop the server".
+    pub what: String,
+}
+
 impl<C> Default for Output<C> {
     fn default() -> Self {
-        Output { replies: Vec::new(), events: Vec::new(), queries: Vec::new(), terminate: false }
+        Output { replies: Vec::new(), events: Vec::new(), queries: Vec::new(), forbidden: Vec::new(), terminate: false }
     }
 }
 
@@ -163,14 +181,19 @@ impl<C> Registry<C> {
         self.about = about;
     }
 
-    /// Answers a request, now or when the store has spoken.
-    pub fn request(&mut self, caller: C, request: Request, now: Now, out: &mut Output<C>) {
+    /// Answers a request, now or when the store has spoken. `client` is the key that the client has proved to hold.
+    pub fn request(&mut self, caller: C, client: Option<PublicKey>, request: Request, now: Now, out: &mut Output<C>) {
         self.services.advance(now.uptime_ms);
         let reply = match request {
-            Request::Register(registration) => return self.register(caller, registration, now, out),
-            Request::Deregister { service_id } => return self.deregister(caller, &service_id, now, out),
+            Request::Register(registration) => return self.register(caller, client, registration, now, out),
+            Request::Deregister { service_id } => return self.deregister(caller, client, &service_id, now, out),
+            Request::Get { .. } | Request::List { .. } | Request::Discover { .. } | Request::Info
+                if !self.policy.access.may_read(client.as_ref()) =>
+            {
+                self.forbid(client, "to read", out)
+            }
             Request::Discover { service_type } => return self.discover(caller, service_type, now, out),
-            Request::Renew { service_id } => self.renew(&service_id, now),
+            Request::Renew { service_id } => self.renew(client, &service_id, now, out),
             Request::Get { service_id } => match self.services.get(&service_id) {
                 Some(service) => Reply::success().service("service", service),
                 None => Reply::failure(Code::NotFound, "Service not found"),
@@ -188,6 +211,9 @@ impl<C> Registry<C> {
                 .number("timestamp", now.unix_ms / 1000)
                 .json("backend", &self.backend(now)),
             Request::Info => self.info(now),
+            Request::Terminate if !self.policy.access.is_admin(client.as_ref()) => {
+                self.forbid(client, "to stop the server", out)
+            }
             Request::Terminate if self.policy.allow_terminate => {
                 out.terminate = true;
                 Reply::success().text("status", "terminating").number("timestamp", now.unix_ms / 1000)
@@ -228,7 +254,10 @@ impl<C> Registry<C> {
             .text("epoch", &self.epoch)
     }
 
-    fn renew(&mut self, service_id: &str, now: Now) -> Reply {
+    fn renew(&mut self, client: Option<PublicKey>, service_id: &str, now: Now, out: &mut Output<C>) -> Reply {
+        if self.services.get(service_id).is_some_and(|service| !self.is_changeable_by(client, service)) {
+            return self.forbid(client, &format!("to renew {service_id:?}, which belongs to another key"), out);
+        }
         match self.services.renew(service_id, now.uptime_ms, now.unix_ms) {
             Some(service) => {
                 self.pending.heartbeat(service.id().clone(), now);
@@ -294,6 +323,19 @@ impl<C> Registry<C> {
     /// do next, on the clock that deadlines go by.
     pub fn wake_at_ms(&self) -> u64 {
         self.pending.wake_at_ms().map_or(self.cleanup_at_ms, |at_ms| at_ms.min(self.cleanup_at_ms))
+    }
+
+    fn is_changeable_by(&self, client: Option<PublicKey>, service: &Service) -> bool {
+        self.policy.access.may_change(client.as_ref(), service.owner())
+    }
+
+    /// The reply to a client that is not allowed to do what it wants, which operators are told of.
+    fn forbid(&self, client: Option<PublicKey>, what: &str, out: &mut Output<C>) -> Reply {
+        // Names and ids can be as long as a message.
+        let cut = what.char_indices().nth(FORBIDDEN_SHOWN_MAX).map(|(end, _)| format!("{}...", &what[..end]));
+        let what = cut.as_deref().unwrap_or(what);
+        out.forbidden.extend(client.map(|client| Forbidden { client, what: what.to_string() }));
+        Reply::failure(Code::Forbidden, "Not allowed").text("message", &format!("this key is not allowed {what}"))
     }
 
     fn reply_deadline_ms(&self, now: Now) -> u64 {

@@ -10,6 +10,7 @@ use registry_plugin_api::RemoveReason;
 use crate::protocol::registration::Registration;
 use crate::registry::Now;
 use crate::registry::service::Service;
+use crate::security::key::PublicKey;
 
 /// How long heartbeats gather before they are written, in milliseconds.
 const HEARTBEAT_WRITE_INTERVAL_MS: u64 = 1000;
@@ -37,6 +38,8 @@ pub(super) enum Wish {
 /// A wish that has to wait until an earlier change is through, since its answer depends on it.
 pub(super) struct Deferred {
     pub(super) ticket: u64,
+    /// The key of whoever wishes it.
+    pub(super) client: Option<PublicKey>,
     pub(super) wish: Wish,
     pub(super) arrived: Now,
 }

@@ -7,9 +7,10 @@ use registry_plugin_api::Record;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::protocol::registration::Registration;
+use crate::protocol::registration::{OWNER_KEY, Registration};
 use crate::protocol::reply::push_display;
 use crate::registry::Now;
+use crate::security::key::PublicKey;
 
 /// What is shown of a service besides its document.
 const MOVING: [&str; 2] = ["last_heartbeat", "health"];
@@ -21,6 +22,8 @@ pub struct Service {
     /// The record as JSON, without `last_heartbeat` and `health`: what the store keeps, and what replies begin with.
     document: Arc<str>,
     types: Arc<[Arc<str>]>,
+    /// The key that registered it, if clients have keys.
+    owner: Option<PublicKey>,
     ttl_ms: u64,
     /// The last heartbeat on the clock that deadlines go by.
     heartbeat_ms: u64,
@@ -33,13 +36,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service that registers now.
-    pub(super) fn new(id: Arc<str>, registration: Registration, now: Now) -> Self {
+    /// A service that registers now, for the client with this key.
+    pub(super) fn new(id: Arc<str>, registration: Registration, owner: Option<PublicKey>, now: Now) -> Self {
         let types = registration.types.iter().map(|name| Arc::from(name.as_str())).collect();
         let ttl_ms = registration.ttl_ms;
-        let document = registration.into_document(&id).into();
+        let document = registration.into_document(&id, owner.as_ref()).into();
         let (heartbeat_ms, last_heartbeat_ms) = (now.uptime_ms, now.unix_ms);
-        Service { id, document, types, ttl_ms, heartbeat_ms, last_heartbeat_ms, revision: 0, passing: true }
+        Service { id, document, types, owner, ttl_ms, heartbeat_ms, last_heartbeat_ms, revision: 0, passing: true }
     }
 
     /// A service that a store has kept. Its time to live begins anew: the store cannot know whether it has been heard
@@ -60,6 +63,10 @@ impl Service {
         if record.ttl_ms == 0 {
             return Err("its ttl is zero".into());
         }
+        // A service whose owner cannot be told would be anybody's.
+        let owner = fields.get(OWNER_KEY).map(|key| serde_json::from_str::<String>(key.get()));
+        let owner = owner.map(|key| key.ok().and_then(|key| key.parse().ok()).ok_or("its owner_key is no key"));
+        let owner = owner.transpose()?;
         let document = match MOVING.iter().any(|field| fields.contains_key(*field)) {
             true => without_moving(&record.document)?,
             false => record.document.trim().into(),
@@ -68,6 +75,7 @@ impl Service {
             id: record.id.into(),
             document,
             types: record.types.iter().map(|name| Arc::from(name.as_str())).collect(),
+            owner,
             ttl_ms: record.ttl_ms,
             heartbeat_ms: now.uptime_ms,
             last_heartbeat_ms: record.last_heartbeat_ms,
@@ -93,6 +101,11 @@ impl Service {
     /// The types that it is discovered by.
     pub(super) fn types(&self) -> &Arc<[Arc<str>]> {
         &self.types
+    }
+
+    /// The key that it belongs to.
+    pub(super) fn owner(&self) -> Option<&PublicKey> {
+        self.owner.as_ref()
     }
 
     /// The last moment at which it is passing, on the clock that deadlines go by.

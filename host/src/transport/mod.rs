@@ -3,6 +3,7 @@
 //! No type of a ZeroMQ library crosses it. Sending never waits: a client that does not read loses its replies, and
 //! nobody else notices.
 
+pub mod ipc;
 pub mod zeromq;
 pub mod zmtp;
 
@@ -16,6 +17,8 @@ use smallvec::SmallVec;
 use crate::config::Server;
 use crate::protocol::request::Port;
 use crate::security::key::PublicKey;
+
+use ipc::{IpcError, IpcListeners};
 
 /// The frames of a message, without the routing identity. What clients send has three at most.
 pub type Frames = SmallVec<[Bytes; 3]>;
@@ -55,7 +58,7 @@ pub trait Transport {
     fn close(self) -> impl Future<Output = ()>;
 }
 
-/// The three ports, bound but not served yet: whoever connects waits in the kernel's queue. So a port in use is known
+/// The ports, bound but not served yet: whoever connects waits in the kernel's queue. So a port in use is known
 /// before a store is opened, and nobody is answered before everything is loaded.
 #[derive(Debug)]
 pub struct Listeners {
@@ -65,15 +68,26 @@ pub struct Listeners {
     pub heartbeats: TcpListener,
     /// For events.
     pub events: TcpListener,
+    /// The same for clients on this machine, if they are wanted.
+    pub ipc: Option<IpcListeners>,
 }
 
 /// A port cannot be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on tcp://{address} (server.{key}): {error}{}", hint(error))]
-pub struct BindError {
-    address: SocketAddr,
-    key: &'static str,
-    error: std::io::Error,
+pub enum BindError {
+    /// One of TCP.
+    #[error("cannot listen on tcp://{address} (server.{key}): {error}{}", hint(error))]
+    Tcp {
+        /// Where it should have been.
+        address: SocketAddr,
+        /// What says so.
+        key: &'static str,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// A Unix socket.
+    #[error(transparent)]
+    Ipc(#[from] IpcError),
 }
 
 fn hint(error: &std::io::Error) -> &'static str {
@@ -93,12 +107,13 @@ impl Listeners {
         let ip = server.listen_ip();
         let bind = |port, key| {
             let address = SocketAddr::new(ip, port);
-            TcpListener::bind(address).map_err(|error| BindError { address, key, error })
+            TcpListener::bind(address).map_err(|error| BindError::Tcp { address, key, error })
         };
         Ok(Listeners {
             requests: bind(server.req_port, "req_port")?,
             events: bind(server.pub_port, "pub_port")?,
             heartbeats: bind(server.heartbeat_port, "heartbeat_port")?,
+            ipc: server.ipc_dir.as_deref().map(IpcListeners::bind).transpose()?,
         })
     }
 }

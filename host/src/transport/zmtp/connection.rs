@@ -386,7 +386,7 @@ impl Connection {
     /// Ends the connection if its key is not authorized any longer.
     pub fn check_key(&self) {
         let client = self.state.borrow().client;
-        if client.is_some_and(|client| !self.hub.security.is_allowed(&client)) {
+        if client.is_some_and(|client| !self.hub.security.is_authorized(&client)) {
             self.close(Cause::Revoked);
         }
     }

@@ -82,7 +82,7 @@ pub enum HandshakeError {
     Peer(String),
     #[error(transparent)]
     Curve(#[from] curve::HandshakeError),
-    #[error("the key {0} is not authorized")]
+    #[error("the key {0} is not allowed here")]
     Refused(PublicKey),
 }
 
@@ -159,7 +159,7 @@ impl Handshake {
                 Ok(Some(Peer { minor_version: *minor_version, metadata, client: None }))
             }
             Stage::Curve { minor_version, handshake } => {
-                let is_allowed = |client: &PublicKey| self.security.is_allowed(client);
+                let is_allowed = |client: &PublicKey| self.security.admits(client, self.role);
                 match handshake.receive(body, is_allowed)? {
                     Step::Reply(command) => {
                         codec::put_frame(Kind::Command, &command, &mut wire.out);

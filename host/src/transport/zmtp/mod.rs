@@ -46,6 +46,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use crate::protocol::request::Port;
+use crate::transport::ipc::{IpcListeners, SocketFiles};
 use crate::transport::{Frames, Inbound, Listeners, Transport};
 
 use connection::{Connection, Entrance};
@@ -67,6 +68,8 @@ const CHECK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 pub struct Zmtp {
     hub: Rc<Hub>,
     tasks: Vec<JoinHandle<()>>,
+    /// Removes them when the server stops.
+    _sockets: SocketFiles,
 }
 
 impl Zmtp {
@@ -76,19 +79,24 @@ impl Zmtp {
     /// If a listener cannot be used.
     pub fn serve(listeners: Listeners, limits: Limits, security: Security) -> io::Result<Self> {
         let hub = Hub::new(limits, security);
-        let entrances = [
-            (listeners.requests, Entrance::Requests(Port::Requests)),
-            (listeners.heartbeats, Entrance::Requests(Port::Heartbeats)),
-            (listeners.events, Entrance::Events),
-        ];
-        let mut tasks = Vec::new();
-        for (listener, entrance) in entrances {
-            listener.set_nonblocking(true)?;
-            let listener = Listener::Tcp(tokio::net::TcpListener::from_std(listener)?);
-            tasks.push(tokio::task::spawn_local(accept::accept(listener, entrance, hub.clone())));
+        let entrances = [Entrance::Requests(Port::Requests), Entrance::Requests(Port::Heartbeats), Entrance::Events];
+        let mut doors = Vec::new();
+        for (listener, entrance) in
+            [listeners.requests, listeners.heartbeats, listeners.events].into_iter().zip(entrances)
+        {
+            doors.push((Listener::tcp(listener)?, entrance));
         }
+        let mut sockets = SocketFiles::default();
+        if let Some(IpcListeners { requests, events, heartbeats, files }) = listeners.ipc {
+            sockets = files;
+            for (listener, entrance) in [requests, heartbeats, events].into_iter().zip(entrances) {
+                doors.push((Listener::unix(listener)?, entrance));
+            }
+        }
+        let accept = |(listener, entrance)| tokio::task::spawn_local(accept::accept(listener, entrance, hub.clone()));
+        let mut tasks: Vec<_> = doors.into_iter().map(accept).collect();
         tasks.push(tokio::task::spawn_local(watch(hub.clone())));
-        Ok(Zmtp { hub, tasks })
+        Ok(Zmtp { hub, tasks, _sockets: sockets })
     }
 }
 

@@ -5,10 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::security::authorized::Authorized;
+use crate::config;
+use crate::log::counted;
+use crate::security::access::Access;
 use crate::security::key::{KeyPair, PublicKey};
+use crate::security::{Authorized, AuthorizedError, KeyFileError, key_file};
 
 use super::greeting::Mechanism;
+use super::handshake::Role;
 
 /// How often at most it is looked whether the keys have changed, and a refused key is told of.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -28,24 +32,43 @@ pub struct Guard {
     /// The server's own.
     pub keys: Arc<KeyPair>,
     authorized: RefCell<Authorized>,
+    access: Access,
     looked_at: Cell<Option<Instant>>,
     told_at: Cell<Option<Instant>>,
 }
 
 impl Guard {
     /// Lets in those that are authorized.
-    pub fn new(keys: KeyPair, authorized: Authorized) -> Self {
-        authorized.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    pub fn new(keys: KeyPair, authorized: Authorized, access: Access) -> Self {
         let keys = Arc::new(keys);
-        Guard { keys, authorized: RefCell::new(authorized), looked_at: Cell::default(), told_at: Cell::default() }
+        let authorized = RefCell::new(authorized);
+        Guard { keys, authorized, access, looked_at: Cell::default(), told_at: Cell::default() }
     }
 
-    fn is_allowed(&self, client: &PublicKey) -> bool {
-        let is_allowed = self.authorized.borrow().name(client).is_some();
-        if !is_allowed && is_time(&self.told_at) {
-            tracing::warn!("the key {client} is not among the authorized ones");
+    fn is_authorized(&self, client: &PublicKey) -> bool {
+        self.authorized.borrow().name(client).is_some()
+    }
+
+    fn admits(&self, client: &PublicKey, role: Role) -> bool {
+        let problem = match role {
+            _ if !self.is_authorized(client) => "not among the authorized ones",
+            // Events show services, as reading does.
+            Role::Publisher if !self.access.may_read(Some(client)) => "not allowed to read, and so to subscribe",
+            _ => return true,
+        };
+        if is_time(&self.told_at) {
+            tracing::warn!("a client is refused: its key {client} is {problem}");
         }
-        is_allowed
+        false
+    }
+
+    /// What operators should look at, though everything can be used; one line each.
+    fn warnings(&self) -> Vec<String> {
+        let authorized = self.authorized.borrow();
+        let strangers = self.access.named().filter(|key| authorized.name(key).is_none());
+        let told =
+            strangers.map(|key| format!("security.rules names the key {key}, which is not among the authorized ones"));
+        authorized.warnings().iter().cloned().chain(told).collect()
     }
 
     fn reload(&self) -> bool {
@@ -56,7 +79,7 @@ impl Guard {
         match authorized.reload() {
             Ok(false) => return false,
             Ok(true) => {
-                tracing::info!("{} clients are authorized now", authorized.len());
+                tracing::info!("{} authorized now", counted(authorized.len(), "client is", "clients are"));
                 authorized.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
             }
             Err(error) => tracing::error!("the authorized clients stay as they were: {error}"),
@@ -75,7 +98,51 @@ fn is_time(last: &Cell<Option<Instant>>) -> bool {
     is_time
 }
 
+/// The keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SecurityError {
+    /// The registry's own.
+    #[error("security.key_file: {0}")]
+    Key(#[from] KeyFileError),
+    /// The clients'.
+    #[error("security.authorized_clients: {0}")]
+    Authorized(#[from] AuthorizedError),
+}
+
 impl Security {
+    /// Loads the keys that are configured.
+    ///
+    /// # Errors
+    /// Why they cannot be used.
+    pub fn load(config: &config::Security) -> Result<Self, SecurityError> {
+        let (Some(key), Some(authorized)) = (&config.key_file, &config.authorized_clients) else {
+            // `load` of the configuration has refused CURVE without them.
+            return Ok(Security::Null);
+        };
+        let guard = Guard::new(key_file(key)?, Authorized::load(authorized)?, config.access());
+        Ok(Security::Curve(Rc::new(guard)))
+    }
+
+    /// What operators should look at, though everything can be used; one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        match self {
+            Security::Null => Vec::new(),
+            Security::Curve(guard) => guard.warnings(),
+        }
+    }
+
+    /// What is asked of clients, for people.
+    pub fn describe(&self) -> String {
+        match self {
+            Security::Null => "clients are not asked who they are".to_string(),
+            Security::Curve(guard) => format!(
+                "clients prove who they are (CURVE), {} authorized; the registry's public key is {}",
+                counted(guard.authorized.borrow().len(), "key is", "keys are"),
+                guard.keys.public()
+            ),
+        }
+    }
+
     /// What greetings have to say.
     pub fn mechanism(&self) -> Mechanism {
         match self {
@@ -84,11 +151,19 @@ impl Security {
         }
     }
 
-    /// Whether who holds this key may come in.
-    pub fn is_allowed(&self, client: &PublicKey) -> bool {
+    /// Whether who holds this key may come in, to a socket of this role.
+    pub fn admits(&self, client: &PublicKey, role: Role) -> bool {
         match self {
             Security::Null => true,
-            Security::Curve(guard) => guard.is_allowed(client),
+            Security::Curve(guard) => guard.admits(client, role),
+        }
+    }
+
+    /// Whether this key is still among those that may come in.
+    pub fn is_authorized(&self, client: &PublicKey) -> bool {
+        match self {
+            Security::Null => true,
+            Security::Curve(guard) => guard.is_authorized(client),
         }
     }
 
@@ -97,14 +172,6 @@ impl Security {
         match self {
             Security::Null => false,
             Security::Curve(guard) => guard.reload(),
-        }
-    }
-
-    /// What the client with this key is called.
-    pub fn name(&self, client: &PublicKey) -> Option<String> {
-        match self {
-            Security::Null => None,
-            Security::Curve(guard) => guard.authorized.borrow().name(client).map(String::from),
         }
     }
 }

@@ -43,6 +43,24 @@ pub enum Writer {
 }
 
 impl Listener {
+    /// Takes over a listener for use with tokio.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Listener::Tcp)
+    }
+
+    /// Takes over a listener for use with tokio.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener).map(Listener::Unix)
+    }
+
     /// Waits for a connection. The address is that of a peer's machine.
     ///
     /// # Errors

@@ -2,6 +2,7 @@ use super::super::curve::{ClientHandshake, ClientStep};
 use super::super::greeting::Mechanism;
 use super::super::security::Guard;
 use super::*;
+use crate::security::access::Access;
 use crate::security::authorized::Authorized;
 use crate::security::certificate;
 use crate::security::key::KeyPair;
@@ -113,7 +114,14 @@ fn guard(clients: &[&KeyPair]) -> (Security, PublicKey) {
     std::fs::write(file.path(), texts.concat()).unwrap();
     let keys = KeyPair::generate();
     let public = *keys.public();
-    (Security::Curve(std::rc::Rc::new(Guard::new(keys, Authorized::load(file.path()).unwrap()))), public)
+    (
+        Security::Curve(std::rc::Rc::new(Guard::new(
+            keys,
+            Authorized::load(file.path()).unwrap(),
+            Access::by_rules(Vec::new()),
+        ))),
+        public,
+    )
 }
 
 /// A whole handshake with a client that has these keys: what the server makes of it, and the client's last step.

@@ -1,0 +1,219 @@
+//! Who may do what, once it is known who somebody is.
+//!
+//! Pure: a key and what it wants go in, yes or no comes out. Rules only ever allow; what no rule allows is refused.
+//! Without keys nobody can be told from anybody else, and everybody may do everything: see [`Access::open`].
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::key::PublicKey;
+
+/// What a rule can allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Right {
+    /// To see services: `get`, `list`, `discover`, `info`, and the events.
+    Read,
+    /// To register services, and to keep and remove one's own.
+    Register,
+    /// Everything, with everybody's services, and to stop the server.
+    Admin,
+}
+
+/// What some clients may do.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Whose rule it is; `None` is everybody who may connect.
+    pub clients: Option<HashSet<PublicKey>>,
+    /// What they may do.
+    pub allow: HashSet<Right>,
+    /// Only services all of whose types match one of these; empty for any.
+    pub types: Vec<Pattern>,
+    /// Only services whose name matches one of these; empty for any.
+    pub names: Vec<Pattern>,
+}
+
+impl Rule {
+    fn is_for(&self, client: &PublicKey) -> bool {
+        self.clients.as_ref().is_none_or(|clients| clients.contains(client))
+    }
+
+    fn covers(&self, name: &str, types: &[String]) -> bool {
+        // Whoever may register cameras only must not slip in a stage as the second tag of a camera, for it would be
+        // discovered as one; a service without types is not a camera either.
+        let are_types_covered = match (self.types.is_empty(), types.is_empty()) {
+            (true, _) => true,
+            (false, true) => false,
+            (false, false) => types.iter().all(|one| self.types.iter().any(|pattern| pattern.matches(one))),
+        };
+        are_types_covered && (self.names.is_empty() || self.names.iter().any(|pattern| pattern.matches(name)))
+    }
+}
+
+/// Text in which `*` stands for any text, also for none. All else stands for itself, and case matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// The pattern that this text is.
+    pub fn new(text: impl Into<String>) -> Self {
+        Pattern(text.into())
+    }
+
+    /// Whether the whole of a text matches.
+    pub fn matches(&self, text: &str) -> bool {
+        let mut parts = self.0.split('*');
+        let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+        let Some(last) = parts.next_back() else { return rest.is_empty() };
+        for part in parts {
+            // The first place is as good as any later one: what follows has the more room.
+            let Some((_, behind)) = rest.split_once(part) else { return false };
+            rest = behind;
+        }
+        rest.ends_with(last)
+    }
+}
+
+/// Who may do what.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// `None` if nobody is asked who they are.
+    rules: Option<Vec<Rule>>,
+}
+
+impl Access {
+    /// Everybody may do everything.
+    pub fn open() -> Self {
+        Access { rules: None }
+    }
+
+    /// Clients are told apart by their keys, and may do what some rule allows. Without any rule they may read and
+    /// register, and nobody is an admin.
+    pub fn by_rules(mut rules: Vec<Rule>) -> Self {
+        if rules.is_empty() {
+            let allow = HashSet::from([Right::Read, Right::Register]);
+            rules.push(Rule { clients: None, allow, types: Vec::new(), names: Vec::new() });
+        }
+        Access { rules: Some(rules) }
+    }
+
+    /// Whether a client may see services.
+    pub fn may_read(&self, client: Option<&PublicKey>) -> bool {
+        self.is_allowed(client, |rule| rule.allow.contains(&Right::Read))
+    }
+
+    /// Whether a client may register a service with this name and these types.
+    pub fn may_register(&self, client: Option<&PublicKey>, name: &str, types: &[String]) -> bool {
+        self.is_allowed(client, |rule| rule.allow.contains(&Right::Register) && rule.covers(name, types))
+    }
+
+    /// Whether a client may do everything.
+    pub fn is_admin(&self, client: Option<&PublicKey>) -> bool {
+        self.is_allowed(client, |_| false)
+    }
+
+    /// Whether a client may renew, replace or remove a service of this owner. What nobody owns was registered when
+    /// nobody was asked who they are, and is anybody's until it is registered again.
+    pub fn may_change(&self, client: Option<&PublicKey>, owner: Option<&PublicKey>) -> bool {
+        owner.is_none() || owner == client || self.is_admin(client)
+    }
+
+    fn is_allowed(&self, client: Option<&PublicKey>, allows: impl Fn(&Rule) -> bool) -> bool {
+        let Some(rules) = &self.rules else { return true };
+        let Some(client) = client else { return false };
+        let mut own = rules.iter().filter(|rule| rule.is_for(client));
+        own.any(|rule| rule.allow.contains(&Right::Admin) || allows(rule))
+    }
+
+    /// The keys that rules name.
+    pub fn named(&self) -> impl Iterator<Item = &PublicKey> {
+        self.rules.iter().flatten().filter_map(|rule| rule.clients.as_ref()).flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAMERA: PublicKey = PublicKey::from_bytes([1; 32]);
+    const STAGE: PublicKey = PublicKey::from_bytes([2; 32]);
+
+    fn rule(clients: &[PublicKey], allow: &[Right]) -> Rule {
+        let clients = (!clients.is_empty()).then(|| clients.iter().copied().collect());
+        Rule { clients, allow: allow.iter().copied().collect(), types: Vec::new(), names: Vec::new() }
+    }
+
+    fn types(types: &[&str]) -> Vec<String> {
+        types.iter().map(|text| text.to_string()).collect()
+    }
+
+    fn patterns(texts: &[&str]) -> Vec<Pattern> {
+        texts.iter().map(|text| Pattern::new(*text)).collect()
+    }
+
+    #[test]
+    fn a_star_is_any_text() {
+        for (pattern, matching, other) in [
+            ("camera", &["camera"][..], &["", "Camera", "camera1", "a camera"][..]),
+            ("", &[""], &["a"]),
+            ("*", &["", "a", "a*b"], &[]),
+            ("cam*", &["cam", "camera"], &["ca", "acam"]),
+            ("*era", &["era", "camera"], &["eras"]),
+            ("a*b*c", &["abc", "a-b-c", "abbc", "abcbc"], &["acb", "ab", "abcd", "ac"]),
+            ("ab*ba", &["abba", "ab-ba"], &["aba", "ab"]),
+            ("*ä*", &["ä", "xäx"], &["a"]),
+        ] {
+            let shown = Pattern::new(pattern);
+            matching.iter().for_each(|text| assert!(shown.matches(text), "{pattern} {text}"));
+            other.iter().for_each(|text| assert!(!shown.matches(text), "{pattern} {text}"));
+        }
+    }
+
+    #[test]
+    fn without_keys_everybody_may_do_everything() {
+        let access = Access::open();
+        assert!(access.may_read(None) && access.may_register(None, "n", &[]) && access.is_admin(None));
+        assert!(access.may_change(None, Some(&CAMERA)));
+    }
+
+    #[test]
+    fn without_rules_everybody_reads_and_registers_and_nobody_is_an_admin() {
+        let access = Access::by_rules(Vec::new());
+        assert!(access.may_read(Some(&CAMERA)) && access.may_register(Some(&CAMERA), "n", &types(&["t"])));
+        assert!(!access.is_admin(Some(&CAMERA)));
+        // Whoever has no key has no right.
+        assert!(!access.may_read(None) && !access.may_register(None, "n", &[]) && !access.is_admin(None));
+    }
+
+    #[test]
+    fn a_rule_allows_what_it_says_to_whom_it_names() {
+        let access = Access::by_rules(vec![rule(&[CAMERA], &[Right::Read]), rule(&[STAGE], &[Right::Register])]);
+        assert!(access.may_read(Some(&CAMERA)) && !access.may_register(Some(&CAMERA), "n", &[]));
+        assert!(!access.may_read(Some(&STAGE)) && access.may_register(Some(&STAGE), "n", &[]));
+        let access = Access::by_rules(vec![rule(&[], &[Right::Read]), rule(&[CAMERA], &[Right::Admin])]);
+        assert!(access.is_admin(Some(&CAMERA)) && access.may_register(Some(&CAMERA), "n", &types(&["t"])));
+        assert!(!access.is_admin(Some(&STAGE)) && access.may_read(Some(&STAGE)));
+        assert_eq!(access.named().collect::<Vec<_>>(), [&CAMERA]);
+    }
+
+    #[test]
+    fn all_types_of_a_service_and_its_name_have_to_match() {
+        let mut only = rule(&[], &[Right::Register]);
+        (only.types, only.names) = (patterns(&["camera", "cam-*"]), patterns(&["Camera *"]));
+        let access = Access::by_rules(vec![only]);
+        let may = |name: &str, types: &[&str]| access.may_register(Some(&CAMERA), name, &self::types(types));
+        assert!(may("Camera 1", &["camera"]) && may("Camera 1", &["camera", "cam-1"]));
+        assert!(!may("Camera 1", &["camera", "stage"]), "a second type that is not allowed");
+        assert!(!may("Camera 1", &[]), "no type at all");
+        assert!(!may("Stage 1", &["camera"]), "another name");
+    }
+
+    #[test]
+    fn a_service_is_its_owners_and_the_admins() {
+        let access = Access::by_rules(vec![rule(&[STAGE], &[Right::Admin])]);
+        assert!(access.may_change(Some(&CAMERA), Some(&CAMERA)) && access.may_change(Some(&STAGE), Some(&CAMERA)));
+        assert!(!access.may_change(Some(&CAMERA), Some(&STAGE)));
+        assert!(access.may_change(Some(&CAMERA), None), "nobody's");
+    }
+}

@@ -1,0 +1,57 @@
+//! Tells operators what clients were not allowed to do.
+
+use std::collections::HashMap;
+
+use super::key::PublicKey;
+
+/// How often at most a key is told of, in milliseconds: a client that tries on and on must not fill the log.
+const INTERVAL_MS: u64 = 1000;
+
+/// Lines for the log. There is an entry for each key that was refused, which only authorized keys can be.
+#[derive(Debug, Default)]
+pub struct Audit {
+    keys: HashMap<PublicKey, Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    at_ms: Option<u64>,
+    /// How many refusals were passed over since then.
+    since: u64,
+}
+
+impl Audit {
+    /// The line to log, if it is time for one. `uptime_ms` is on a clock that never goes back.
+    pub fn line(&mut self, client: PublicKey, what: &str, uptime_ms: u64) -> Option<String> {
+        let told = self.keys.entry(client).or_default();
+        if told.at_ms.is_some_and(|at_ms| uptime_ms.saturating_sub(at_ms) < INTERVAL_MS) {
+            told.since += 1;
+            return None;
+        }
+        let more = match std::mem::replace(told, Told { at_ms: Some(uptime_ms), since: 0 }).since {
+            0 => String::new(),
+            since => format!(" (and {since} times more was refused before)"),
+        };
+        Some(format!("the client with the key {client} is not allowed {what}{more}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_told_of_once_in_a_while() {
+        let [one, other] = [1, 2].map(|byte| PublicKey::from_bytes([byte; 32]));
+        let mut audit = Audit::default();
+        let line = audit.line(one, "to read", 5).expect("the first is told");
+        assert!(line.ends_with("to read") && line.contains(&one.to_string()), "{line}");
+        assert_eq!(audit.line(one, "to read", 900), None);
+        assert_eq!(audit.line(one, "to write", 1004), None);
+        assert!(audit.line(other, "to read", 900).is_some(), "another key");
+        let line = audit.line(one, "to stop", 1005).expect("it is time");
+        assert!(line.ends_with("to stop (and 2 times more was refused before)"), "{line}");
+        let line = audit.line(one, "to stop", 9000).expect("it is time");
+        assert!(line.ends_with("to stop"), "{line}");
+    }
+}

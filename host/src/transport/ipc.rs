@@ -1,0 +1,149 @@
+//! Unix sockets for clients on the same machine: `ipc://` in ZeroMQ's words.
+//!
+//! They are files in a directory: who may connect is up to the permissions of the directory, and to the umask that the
+//! registry is started with.
+
+use std::fs;
+use std::io::{Error, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// The three sockets. Their files are removed when this goes.
+#[derive(Debug)]
+pub struct IpcListeners {
+    /// For requests.
+    pub requests: UnixListener,
+    /// For events.
+    pub events: UnixListener,
+    /// For heartbeats.
+    pub heartbeats: UnixListener,
+    /// Their files.
+    pub files: SocketFiles,
+}
+
+/// The files of sockets, which are removed with this.
+#[derive(Debug, Default)]
+pub struct SocketFiles(Vec<SocketFile>);
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Which file it was: another registry may have put its own in its place.
+    device: u64,
+    inode: u64,
+}
+
+/// A socket cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on ipc://{} (server.ipc_dir): {error}{}", path.display(), hint(error))]
+pub struct IpcError {
+    path: PathBuf,
+    error: Error,
+}
+
+fn hint(error: &Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "; expected a directory that is there",
+        ErrorKind::AddrInUse => "; is another registry running?",
+        ErrorKind::AlreadyExists => "; something else than a socket has this name",
+        _ => "",
+    }
+}
+
+impl IpcListeners {
+    /// Makes `requests`, `events` and `heartbeats` in a directory. Sockets that nobody listens on, as a registry leaves
+    /// them that was killed, are replaced.
+    ///
+    /// # Errors
+    /// The first that cannot be made, and why.
+    pub fn bind(directory: &Path) -> Result<Self, IpcError> {
+        let mut files = SocketFiles::default();
+        let mut bind = |name: &str| {
+            let path = directory.join(name);
+            files.bind(&path).map_err(|error| IpcError { path, error })
+        };
+        let (requests, events, heartbeats) = (bind("requests")?, bind("events")?, bind("heartbeats")?);
+        Ok(IpcListeners { requests, events, heartbeats, files })
+    }
+}
+
+impl SocketFiles {
+    fn bind(&mut self, path: &Path) -> Result<UnixListener, Error> {
+        match fs::symlink_metadata(path) {
+            Ok(present) if !present.file_type().is_socket() => return Err(ErrorKind::AlreadyExists.into()),
+            Ok(_) if UnixStream::connect(path).is_ok() => return Err(ErrorKind::AddrInUse.into()),
+            Ok(_) => fs::remove_file(path)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let listener = UnixListener::bind(path)?;
+        let metadata = fs::symlink_metadata(path)?;
+        self.0.push(SocketFile { path: path.to_path_buf(), device: metadata.dev(), inode: metadata.ino() });
+        Ok(listener)
+    }
+}
+
+impl Drop for SocketFiles {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            let is_ours = |present: fs::Metadata| (present.dev(), present.ino()) == (file.device, file.inode);
+            if fs::symlink_metadata(&file.path).is_ok_and(is_ours) {
+                // What cannot be removed is replaced by the next registry.
+                let _ = fs::remove_file(&file.path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn sockets_are_there_while_they_are_listened_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let listeners = IpcListeners::bind(directory.path()).unwrap();
+        assert_eq!(names(directory.path()), ["events", "heartbeats", "requests"]);
+        UnixStream::connect(directory.path().join("events")).unwrap();
+        let error = IpcListeners::bind(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("requests (server.ipc_dir)") && error.contains("another registry"), "{error}");
+        assert_eq!(names(directory.path()), ["events", "heartbeats", "requests"], "the first one's are left alone");
+        drop(listeners);
+        assert!(names(directory.path()).is_empty());
+    }
+
+    #[test]
+    fn what_a_killed_registry_leaves_is_replaced_and_nothing_else_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut left = IpcListeners::bind(directory.path()).unwrap();
+        std::mem::take(&mut left.files.0);
+        drop(left);
+        assert_eq!(names(directory.path()).len(), 3);
+        drop(IpcListeners::bind(directory.path()).unwrap());
+        fs::write(directory.path().join("heartbeats"), "precious").unwrap();
+        let error = IpcListeners::bind(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("heartbeats") && error.contains("something else"), "{error}");
+        assert_eq!(names(directory.path()), ["heartbeats"], "no others are left behind");
+        assert_eq!(fs::read_to_string(directory.path().join("heartbeats")).unwrap(), "precious");
+        let error = IpcListeners::bind(&directory.path().join("none")).unwrap_err().to_string();
+        assert!(error.contains("expected a directory that is there"), "{error}");
+    }
+
+    #[test]
+    fn another_registrys_socket_is_not_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = IpcListeners::bind(directory.path()).unwrap();
+        fs::remove_file(directory.path().join("requests")).unwrap();
+        let _second = UnixListener::bind(directory.path().join("requests")).unwrap();
+        drop(first);
+        assert_eq!(names(directory.path()), ["requests"]);
+    }
+}
