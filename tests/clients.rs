@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use harness::{Host, PATIENCE, python, workspace};
+use harness::{Host, PATIENCE, python, registry, workspace};
 use tempfile::TempDir;
 
 /// How long a script may be silent. Its own watchdog ends it sooner.
@@ -60,6 +60,14 @@ fn cgse_clients_are_served_from_memory_outlast_restarts_and_terminate_the_host()
     stage.ends_by_itself();
 }
 
+#[test]
+fn clients_with_keys_are_served_and_kept_apart() {
+    let Some(python) = python() else { return };
+    let mut stage = Stage::with_keys("sqlite");
+    run_script(&python, "curve_client.py", &["--durable", "--control", "--terminate"], &mut stage);
+    stage.ends_by_itself();
+}
+
 /// The host under test, which a script may stop and start again: same directory, same ports.
 struct Stage {
     directory: TempDir,
@@ -73,6 +81,37 @@ impl Stage {
         let directory = tempfile::tempdir().expect("the temporary directory takes a directory");
         // Often enough for the expiry checks, seldom enough that a critical service can be seen.
         let config = format!("[server]\ncleanup_interval = 1.0\n{server_options}\n[backend]\nplugin = {plugin:?}\n");
+        Stage::start_in(directory, config)
+    }
+
+    /// A host that asks clients for keys: see curve_client.py.
+    fn with_keys(plugin: &str) -> Stage {
+        let directory = tempfile::tempdir().expect("the temporary directory takes a directory");
+        for name in ["clients", "ipc"] {
+            std::fs::create_dir(directory.path().join(name)).expect("the directory can be written");
+        }
+        for name in ["registry", "camera", "stage", "admin", "mute", "stranger"] {
+            let made = registry(directory.path()).args(["keygen", "--out", &format!("{name}.key")]).output();
+            assert!(made.expect("the program can be started").status.success(), "keygen for {name}");
+        }
+        let key = |name: &str| {
+            let copied = directory.path().join(format!("clients/{name}.key"));
+            std::fs::copy(directory.path().join(format!("{name}.key")), &copied).expect("keygen has written it");
+            let text = std::fs::read_to_string(copied).expect("it has just been written");
+            text.split('"').rev().nth(1).expect("the key is the last thing in quotes").to_string()
+        };
+        let [camera, stage, admin, mute] = ["camera", "stage", "admin", "mute"].map(key);
+        let config = format!(
+            "[server]\nallow_terminate = true\nipc_dir = \"ipc\"\n[backend]\nplugin = {plugin:?}\n\
+             [security]\nmechanism = \"curve\"\nkey_file = \"registry.key_secret\"\nauthorized_clients = \"clients\"\n\
+             [[security.rules]]\nclients = [{camera:?}, {stage:?}]\nallow = [\"read\", \"register\"]\n\
+             [[security.rules]]\nclients = [{admin:?}]\nallow = [\"admin\"]\n\
+             [[security.rules]]\nclients = [{mute:?}]\nallow = [\"register\"]\n"
+        );
+        Stage::start_in(directory, config)
+    }
+
+    fn start_in(directory: TempDir, config: String) -> Stage {
         let mut stage = Stage { directory, config, ports: [0; 3], host: None };
         stage.start_again();
         stage

@@ -7,6 +7,9 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+#[path = "config/security.rs"]
+mod security;
+
 const SHIPPED: &str = include_str!("../registry.toml");
 
 /// A directory to run the program in.
@@ -102,7 +105,8 @@ fn shipped_file_has_every_key() {
         for key in values.as_object().unwrap().keys() {
             let set = file[section].get(key).is_some();
             // What has no default is there all the same, to be uncommented.
-            let commented = SHIPPED.lines().any(|line| line.starts_with(&format!("# {key} = ")));
+            let marks = [format!("# {key} = "), format!("# [[{section}.{key}]]")];
+            let commented = SHIPPED.lines().any(|line| marks.iter().any(|mark| line.starts_with(mark)));
             assert!(set || commented, "{section}.{key} is not in registry.toml");
         }
     }
@@ -230,6 +234,7 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         ("server.req_port", "0", json!(0)),
         ("server.pub_port", "0", json!(0)),
         ("server.heartbeat_port", "0", json!(0)),
+        ("server.ipc_dir", "/run/registry", json!("/run/registry")),
         ("server.cleanup_interval", "2", json!(2.0)),
         ("server.enforce_unique_service_types", "true", json!(true)),
         ("server.allow_terminate", "true", json!(true)),
@@ -265,8 +270,10 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         let by_flag = place.show(&[&format!("{key}={value}")], &[]);
         assert_eq!(by_flag["config"].pointer(&pointer), Some(expected), "{key}");
     }
+    // Those are in config/security.rs.
+    const SECURITY_KEYS: usize = 4;
     let keys: usize = defaults.as_object().unwrap().values().map(|section| section.as_object().unwrap().len()).sum();
-    assert_eq!(keys, cases.len() + 1, "all but backend.options are in the list above");
+    assert_eq!(keys, cases.len() + 1 + SECURITY_KEYS, "all but backend.options and [security] are in the list above");
 }
 
 #[test]

@@ -45,10 +45,10 @@ pub struct Rule {
     /// What they may do.
     pub allow: Vec<Right>,
     /// Patterns of types; none for any.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub types: Vec<String>,
     /// Patterns of names; none for any.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
 }
 
