@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use harness::{Host, PATIENCE, python, registry, workspace};
+use harness::{Host, PATIENCE, python, workspace};
 use tempfile::TempDir;
 
 /// How long a script may be silent. Its own watchdog ends it sooner.
@@ -87,27 +87,7 @@ impl Stage {
     /// A host that asks clients for keys: see curve_client.py.
     fn with_keys(plugin: &str) -> Stage {
         let directory = tempfile::tempdir().expect("the temporary directory takes a directory");
-        for name in ["clients", "ipc"] {
-            std::fs::create_dir(directory.path().join(name)).expect("the directory can be written");
-        }
-        for name in ["registry", "camera", "stage", "admin", "mute", "stranger"] {
-            let made = registry(directory.path()).args(["keygen", "--out", &format!("{name}.key")]).output();
-            assert!(made.expect("the program can be started").status.success(), "keygen for {name}");
-        }
-        let key = |name: &str| {
-            let copied = directory.path().join(format!("clients/{name}.key"));
-            std::fs::copy(directory.path().join(format!("{name}.key")), &copied).expect("keygen has written it");
-            let text = std::fs::read_to_string(copied).expect("it has just been written");
-            text.split('"').rev().nth(1).expect("the key is the last thing in quotes").to_string()
-        };
-        let [camera, stage, admin, mute] = ["camera", "stage", "admin", "mute"].map(key);
-        let config = format!(
-            "[server]\nallow_terminate = true\nipc_dir = \"ipc\"\n[backend]\nplugin = {plugin:?}\n\
-             [security]\nmechanism = \"curve\"\nkey_file = \"registry.key_secret\"\nauthorized_clients = \"clients\"\n\
-             [[security.rules]]\nclients = [{camera:?}, {stage:?}]\nallow = [\"read\", \"register\"]\n\
-             [[security.rules]]\nclients = [{admin:?}]\nallow = [\"admin\"]\n\
-             [[security.rules]]\nclients = [{mute:?}]\nallow = [\"register\"]\n"
-        );
+        let config = format!("{}[backend]\nplugin = {plugin:?}\n", harness::keys::make(directory.path()));
         Stage::start_in(directory, config)
     }
 

@@ -56,6 +56,10 @@ fn every_piece_of_toml_is_a_configuration() {
     assert!(!pieces.is_empty());
     for piece in pieces {
         let directory = tempfile::tempdir().unwrap();
+        // What the commands of the README have made.
+        let keys = registry(directory.path()).arg("keygen").output().unwrap();
+        assert!(keys.status.success());
+        std::fs::create_dir(directory.path().join("clients")).unwrap();
         std::fs::write(directory.path().join("registry.toml"), &piece).unwrap();
         let output = registry(directory.path()).args(["config", "check"]).output().unwrap();
         assert!(output.status.success(), "{piece}{}", String::from_utf8_lossy(&output.stderr));
@@ -76,6 +80,21 @@ fn the_client_in_python_finds_what_it_registers() {
     let output = Command::new(python).args(["-c", &script]).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(printed.contains("'name': 'Camera 1'"), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_client_in_python_gets_keys_by_the_lines_that_are_said_to_do_that() {
+    let Some(python) = python() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let config = harness::keys::make(directory.path()) + "[backend]\nplugin = \"memory\"\n";
+    let host = Host::start(directory.path(), &config);
+    let [keys] = &blocks("py")[..] else { panic!("one piece of Python is about keys") };
+    let script = blocks("python")[0].replace("127.0.0.1:5556", &format!("127.0.0.1:{}", host.requests));
+    let with_keys = script.replace("registry.connect(", &format!("{keys}\nregistry.connect("));
+    let mut command = Command::new(python);
+    let output = command.args(["-c", &with_keys]).current_dir(directory.path()).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(printed.contains("'owner_key': "), "{printed}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Each test binary uses its own part of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod keys;
 pub mod zmtp;
 
 use std::io::{BufRead, BufReader, Write};

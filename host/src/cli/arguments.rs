@@ -23,6 +23,7 @@ Examples:
 Environment:
   REGISTRY_SERVER__REQ_PORT and the like            override registry.toml: server.req_port
   REGISTRY_CONNECT                                  where client commands find the registry
+  REGISTRY_KEY, REGISTRY_SERVER_KEY                 the keys they use, if it asks for some
 ";
 
 /// The command line.
@@ -64,9 +65,15 @@ impl Configuration {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection", after_help = EXIT_CODES)]
 pub(super) struct Connection {
-    /// The registry's request port
+    /// The registry's request port: tcp://HOST:PORT or ipc://PATH
     #[arg(long, value_name = "ENDPOINT", env = "REGISTRY_CONNECT", default_value = "tcp://127.0.0.1:5556")]
     pub connect: Endpoint,
+    /// Your secret certificate, for a registry that asks for keys: `registry keygen` makes one
+    #[arg(long, value_name = "FILE", env = "REGISTRY_KEY", requires = "server_key")]
+    pub key: Option<PathBuf>,
+    /// The registry's public key, or its certificate
+    #[arg(long, value_name = "KEY|FILE", env = "REGISTRY_SERVER_KEY", requires = "key")]
+    pub server_key: Option<String>,
     /// How long to wait for an answer
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds, allow_negative_numbers = true)]
     pub timeout: Duration,

@@ -1,21 +1,35 @@
-//! Where a registry is: `tcp://host:port`, or just `host:port`.
+//! Where a registry is: `tcp://host:port`, or just `host:port`, or `ipc://path`.
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
-/// A TCP endpoint.
+use crate::transport::zmtp::client::Address;
+
+/// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Endpoint {
-    /// A name or an address; an IPv6 address without its brackets.
-    host: String,
-    port: u16,
+pub(super) enum Endpoint {
+    /// A name or an address (an IPv6 address without its brackets), and a port.
+    Tcp { host: String, port: u16 },
+    /// A Unix socket.
+    Ipc(PathBuf),
 }
 
 impl Endpoint {
-    /// Another port of the same host.
-    pub(super) fn with_port(&self, port: u16) -> Self {
-        Endpoint { host: self.host.clone(), port }
+    /// Where the same registry's events are: on this port of the same host, or in the same directory.
+    pub(super) fn of_events(&self, port: u16) -> Self {
+        match self {
+            Endpoint::Tcp { host, .. } => Endpoint::Tcp { host: host.clone(), port },
+            Endpoint::Ipc(path) => Endpoint::Ipc(path.with_file_name("events")),
+        }
+    }
+
+    pub(super) fn address(&self) -> Address {
+        match self {
+            Endpoint::Tcp { host, port } => Address::Tcp(host.clone(), *port),
+            Endpoint::Ipc(path) => Address::Unix(path.clone()),
+        }
     }
 }
 
@@ -23,7 +37,11 @@ impl FromStr for Endpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const EXPECTED: &str = "expected tcp://HOST:PORT or HOST:PORT, such as 127.0.0.1:5556 or [::1]:5556";
+        const EXPECTED: &str = "expected tcp://HOST:PORT or HOST:PORT, such as 127.0.0.1:5556 or [::1]:5556, or \
+                                ipc://PATH, such as ipc:///run/registry/requests";
+        if let Some(path) = text.strip_prefix("ipc://") {
+            return if path.is_empty() { Err(EXPECTED.to_string()) } else { Ok(Endpoint::Ipc(path.into())) };
+        }
         let address = text.strip_prefix("tcp://").unwrap_or(text);
         let (host, port) = address.rsplit_once(':').ok_or(EXPECTED)?;
         let port = port.parse().ok().filter(|port| *port != 0).ok_or(EXPECTED)?;
@@ -33,7 +51,7 @@ impl FromStr for Endpoint {
             None => !host.is_empty() && host != "*" && host.chars().all(|c| c.is_alphanumeric() || "-._".contains(c)),
         };
         match is_host {
-            true => Ok(Endpoint { host: bracketed.unwrap_or(host).to_string(), port }),
+            true => Ok(Endpoint::Tcp { host: bracketed.unwrap_or(host).to_string(), port }),
             false => Err(EXPECTED.to_string()),
         }
     }
@@ -41,9 +59,10 @@ impl FromStr for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "tcp://[{}]:{}", self.host, self.port),
-            false => write!(f, "tcp://{}:{}", self.host, self.port),
+        match self {
+            Endpoint::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
+            Endpoint::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Endpoint::Ipc(path) => write!(f, "ipc://{}", path.display()),
         }
     }
 }

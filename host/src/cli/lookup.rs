@@ -11,7 +11,7 @@ use super::table;
 
 /// Prints all services, or those of one type. None is an answer, too.
 pub(super) async fn list(service_type: Option<String>, connection: &Connection) -> Result<(), Failure> {
-    let mut client = Client::new(connection);
+    let mut client = Client::new(connection)?;
     let mut reply = client.request("list", json!({ "service_type": service_type })).await?;
     let services = reply["services"].take();
     if connection.json {
@@ -26,14 +26,14 @@ pub(super) async fn list(service_type: Option<String>, connection: &Connection) 
 
 /// Prints the service with that id.
 pub(super) async fn get(id: &str, connection: &Connection) -> Result<(), Failure> {
-    let mut client = Client::new(connection);
+    let mut client = Client::new(connection)?;
     let reply = client.request("get", json!({ "service_id": id })).await?;
     show(&reply, connection)
 }
 
 /// Prints one healthy service of that type.
 pub(super) async fn discover(service_type: &str, connection: &Connection) -> Result<(), Failure> {
-    let mut client = Client::new(connection);
+    let mut client = Client::new(connection)?;
     let reply = client.request("discover", json!({ "service_type": service_type })).await?;
     show(&reply, connection)
 }

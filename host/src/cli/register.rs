@@ -20,7 +20,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) async fn register(service: &Service, connection: &Connection) -> Result<(), Failure> {
     // Before the service is there, so that no signal can end this without taking the service along.
     let signals = if service.keep { Some(Signals::new()?) } else { None };
-    let mut client = Client::new(connection);
+    let mut client = Client::new(connection)?;
     let reply = client.request("register", request(service, service.id.as_deref())).await?;
     let Some(id) = reply["service_id"].as_str() else {
         return Err(Failure::NoAnswer(format!("{} sent a reply without a service_id", connection.connect)));
@@ -37,13 +37,13 @@ pub(super) async fn register(service: &Service, connection: &Connection) -> Resu
 
 /// Sends one heartbeat.
 pub(super) async fn renew(id: &str, connection: &Connection) -> Result<(), Failure> {
-    let reply = Client::new(connection).request("renew", json!({ "service_id": id })).await?;
+    let reply = Client::new(connection)?.request("renew", json!({ "service_id": id })).await?;
     done(&reply, &format!("{id} renewed"), connection)
 }
 
 /// Removes a service.
 pub(super) async fn deregister(id: &str, connection: &Connection) -> Result<(), Failure> {
-    let reply = Client::new(connection).request("deregister", json!({ "service_id": id })).await?;
+    let reply = Client::new(connection)?.request("deregister", json!({ "service_id": id })).await?;
     done(&reply, &format!("{id} deregistered"), connection)
 }
 

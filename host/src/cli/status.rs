@@ -9,7 +9,7 @@ use super::output::{self, Failure};
 
 /// Says whether the registry is well.
 pub(super) async fn health(connection: &Connection) -> Result<(), Failure> {
-    let mut client = Client::new(connection);
+    let mut client = Client::new(connection)?;
     let reply = client.request("health", json!({})).await?;
     match reply["status"].as_str() {
         _ if connection.json => output::json(&reply),
@@ -20,7 +20,7 @@ pub(super) async fn health(connection: &Connection) -> Result<(), Failure> {
 
 /// Prints what the registry says about itself.
 pub(super) async fn info(connection: &Connection) -> Result<(), Failure> {
-    let mut client = Client::new(connection);
+    let mut client = Client::new(connection)?;
     let mut reply = client.request("info", json!({})).await?;
     if connection.json {
         return output::json(&reply);
@@ -41,7 +41,7 @@ pub(super) async fn info(connection: &Connection) -> Result<(), Failure> {
 
 /// Stops the registry.
 pub(super) async fn stop(connection: &Connection) -> Result<(), Failure> {
-    let mut client = Client::new(connection);
+    let mut client = Client::new(connection)?;
     let reply: Value = client.request("terminate", json!({})).await?;
     match connection.json {
         true => output::json(&reply),

@@ -7,16 +7,16 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
-use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv, SubSocket, ZmqMessage};
 
 use super::arguments::{Connection, EventType};
-use super::client::{Client, cause};
+use super::client::Client;
 use super::endpoint::Endpoint;
 use super::output::{self, Failure};
+use super::socket::Hearing;
 use super::table::cell;
+use crate::transport::zmtp::client::Keys;
 
 /// From one try to reach a registry that is away to the next.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -29,7 +29,7 @@ pub(super) async fn watch(
     events: Option<Endpoint>,
     connection: &Connection,
 ) -> Result<(), Failure> {
-    let mut client = Client::new(connection);
+    let mut client = Client::new(connection)?;
     let mut progress = Progress::default();
     // The registry must be there once; after that it may come and go.
     let mut info = Some(client.request("info", json!({})).await?);
@@ -43,7 +43,7 @@ pub(super) async fn watch(
             Some(endpoint) => endpoint.clone(),
             None => event_endpoint(&connection.connect, &known)?,
         };
-        match subscribe(&endpoint, connection.timeout).await {
+        match subscribe(&endpoint, client.keys(), connection.timeout).await {
             Ok(socket) => {
                 follow(socket, &mut client, &mut progress, shown, connection.json).await?;
                 output::note(&format!("the connection to {endpoint} is lost; waiting for the registry"));
@@ -69,45 +69,30 @@ async fn wait_for_registry(client: &mut Client) -> Value {
 fn event_endpoint(connect: &Endpoint, info: &Value) -> Result<Endpoint, Failure> {
     let port = info["pub_port"].as_u64().and_then(|port| u16::try_from(port).ok());
     let port = port.ok_or_else(|| Failure::NoAnswer(format!("{connect} does not say its event port: use --events")))?;
-    Ok(connect.with_port(port))
+    Ok(connect.of_events(port))
 }
 
-async fn subscribe(endpoint: &Endpoint, timeout: Duration) -> Result<SubSocket, String> {
-    let mut options = SocketOptions::default();
-    options.no_connect_timeout();
-    let mut socket = SubSocket::with_options(options);
-    let subscribed = async {
-        socket.connect(&endpoint.to_string()).await?;
-        socket.subscribe("").await
-    };
-    match tokio::time::timeout(timeout, subscribed).await {
-        Ok(Ok(())) => Ok(socket),
-        Ok(Err(error)) => Err(cause(&error)),
-        Err(_) => Err(format!("no answer within {} s", timeout.as_secs_f64())),
-    }
+async fn subscribe(endpoint: &Endpoint, keys: Option<&Keys>, timeout: Duration) -> Result<Hearing, String> {
+    let subscribed = tokio::time::timeout(timeout, Hearing::connect(endpoint, keys)).await;
+    subscribed.unwrap_or_else(|_| Err(format!("no answer within {} s", timeout.as_secs_f64())))
 }
 
 /// Prints events until the connection is lost.
 async fn follow(
-    mut socket: SubSocket,
+    mut socket: Hearing,
     client: &mut Client,
     progress: &mut Progress,
     shown: &[EventType],
     as_json: bool,
 ) -> Result<(), Failure> {
     progress.connected = true;
-    let mut monitor = socket.monitor();
     let mut ask = tokio::time::interval_at(tokio::time::Instant::now() + ASK_EVERY, ASK_EVERY);
     ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            message = socket.recv() => match message {
-                Ok(message) => print(&message, progress, shown, as_json)?,
-                Err(_) => return Ok(()),
-            },
-            // The socket would connect again by itself, but with pauses that grow to half a minute, and to the old port.
-            event = monitor.next() => if matches!(event, None | Some(SocketEvent::Disconnected(_))) {
-                return Ok(());
+            event = socket.next() => match event {
+                Some(event) => print(&event, progress, shown, as_json)?,
+                None => return Ok(()),
             },
             _ = ask.tick() => match client.request("info", json!({})).await {
                 Ok(info) => progress.asked_again(&info).iter().for_each(|news| output::note(news)),
@@ -117,9 +102,8 @@ async fn follow(
     }
 }
 
-fn print(message: &ZmqMessage, progress: &mut Progress, shown: &[EventType], as_json: bool) -> Result<(), Failure> {
-    let frame = message.iter().last().map(|frame| frame.as_ref()).unwrap_or_default();
-    let Ok(event) = serde_json::from_slice::<Value>(frame) else {
+fn print(event: &[u8], progress: &mut Progress, shown: &[EventType], as_json: bool) -> Result<(), Failure> {
+    let Ok(event) = serde_json::from_slice::<Value>(event) else {
         output::note("an event was no JSON, and is left out");
         return Ok(());
     };

@@ -41,13 +41,31 @@ pub enum GreetingError {
         /// What is configured.
         ours: &'static str,
     },
-    /// Both sides want to be the one that the other has to know.
-    #[error("the peer wants to be the server of {0}")]
-    TwoServers(&'static str),
+    /// Both sides want to be the one that the other has to know, or neither does.
+    #[error("the peer is on the same side of {0} as we are")]
+    SameSide(&'static str),
+}
+
+/// Which side of a connection somebody is: CURVE's two sides are not the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The registry.
+    Server,
+    /// Who connects to it.
+    Client,
 }
 
 /// What the server sends.
 pub fn ours(mechanism: Mechanism) -> [u8; GREETING_BYTES] {
+    greeting(mechanism, Side::Server)
+}
+
+/// What a client sends.
+pub fn theirs(mechanism: Mechanism) -> [u8; GREETING_BYTES] {
+    greeting(mechanism, Side::Client)
+}
+
+fn greeting(mechanism: Mechanism, side: Side) -> [u8; GREETING_BYTES] {
     let mut greeting = [0; GREETING_BYTES];
     greeting[0] = 0xff;
     greeting[9] = 0x7f;
@@ -55,15 +73,23 @@ pub fn ours(mechanism: Mechanism) -> [u8; GREETING_BYTES] {
     greeting[11] = 1;
     let name = mechanism.name();
     greeting[MECHANISM.start..MECHANISM.start + name.len()].copy_from_slice(name.as_bytes());
-    greeting[AS_SERVER] = u8::from(mechanism == Mechanism::Curve);
+    greeting[AS_SERVER] = u8::from(mechanism == Mechanism::Curve && side == Side::Server);
     greeting
 }
 
-/// Looks at as much of the peer's greeting as has come. The minor version, if it is complete.
+/// Looks at as much of a client's greeting as has come. The minor version, if it is complete.
 ///
 /// # Errors
 /// As soon as it is clear that nothing can come of it.
 pub fn read(bytes: &[u8], mechanism: Mechanism) -> Result<Option<u8>, GreetingError> {
+    read_from(Side::Client, bytes, mechanism)
+}
+
+/// The same of the greeting of the peer that is on this side.
+///
+/// # Errors
+/// As soon as it is clear that nothing can come of it.
+pub fn read_from(side: Side, bytes: &[u8], mechanism: Mechanism) -> Result<Option<u8>, GreetingError> {
     // What stands between these two is left open, and old peers use it.
     if bytes.first().is_some_and(|first| *first != 0xff) || bytes.get(9).is_some_and(|tenth| tenth & 1 != 1) {
         return Err(GreetingError::NotZmtp);
@@ -81,8 +107,8 @@ pub fn read(bytes: &[u8], mechanism: Mechanism) -> Result<Option<u8>, GreetingEr
         let theirs = theirs.trim_end_matches('\0').escape_debug().to_string();
         return Err(GreetingError::Mechanism { theirs, ours });
     }
-    if mechanism == Mechanism::Curve && greeting[AS_SERVER] == 1 {
-        return Err(GreetingError::TwoServers(ours));
+    if mechanism == Mechanism::Curve && greeting[AS_SERVER] != u8::from(side == Side::Server) {
+        return Err(GreetingError::SameSide(ours));
     }
     // What comes after 3 has to understand 3.1, as 3.1 does 3.0.
     Ok(Some(if greeting[10] > 3 { 1 } else { greeting[11] }))
@@ -91,12 +117,6 @@ pub fn read(bytes: &[u8], mechanism: Mechanism) -> Result<Option<u8>, GreetingEr
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn theirs(mechanism: Mechanism) -> [u8; GREETING_BYTES] {
-        let mut greeting = ours(mechanism);
-        greeting[AS_SERVER] = 0;
-        greeting
-    }
 
     #[test]
     fn a_greeting_is_read_when_it_is_complete() {
@@ -139,6 +159,10 @@ mod tests {
         assert_eq!(read(&greeting, Mechanism::Null), other("NULL2", "NULL"));
         greeting[12..17].copy_from_slice(b"\x1b[2Jx");
         assert_eq!(read(&greeting, Mechanism::Null), other("\\u{1b}[2Jx", "NULL"));
-        assert_eq!(read(&ours(Mechanism::Curve), Mechanism::Curve), Err(GreetingError::TwoServers("CURVE")));
+        assert_eq!(read(&ours(Mechanism::Curve), Mechanism::Curve), Err(GreetingError::SameSide("CURVE")));
+        let from_server = |greeting| read_from(Side::Server, greeting, Mechanism::Curve);
+        assert_eq!(from_server(&ours(Mechanism::Curve)), Ok(Some(1)));
+        assert_eq!(from_server(&theirs(Mechanism::Curve)), Err(GreetingError::SameSide("CURVE")));
+        assert_eq!(read_from(Side::Server, &ours(Mechanism::Null), Mechanism::Null), Ok(Some(1)));
     }
 }

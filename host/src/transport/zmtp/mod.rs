@@ -21,10 +21,12 @@
 //! | [`limits`] | what clients may cost | |
 //! | [`hub`] | what the connections share | |
 //! | [`accept`] | lets connections in | yes |
+//! | [`client`] | the other side, for the command line | yes |
 
 pub mod accept;
 pub mod assembly;
 pub mod cause;
+pub mod client;
 pub mod codec;
 pub mod command;
 pub mod connection;
