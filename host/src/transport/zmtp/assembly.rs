@@ -19,6 +19,8 @@ pub enum TooLarge {
 #[derive(Debug, Default)]
 pub struct Assembly {
     parts: Frames,
+    /// How many of the parts hold memory of their own.
+    settled: usize,
     bytes: usize,
 }
 
@@ -45,8 +47,22 @@ impl Assembly {
         if more {
             return Ok(None);
         }
-        self.bytes = 0;
+        (self.bytes, self.settled) = (0, 0);
         Ok(Some(std::mem::take(&mut self.parts)))
+    }
+
+    /// Lets go of the buffers that the parts came in: called when the rest of the message has yet to come. Else a few
+    /// bytes could keep a large buffer for as long as a peer likes.
+    pub fn settle(&mut self) {
+        for part in &mut self.parts[self.settled..] {
+            *part = Bytes::copy_from_slice(part);
+        }
+        self.settled = self.parts.len();
+    }
+
+    /// How many bytes are kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -67,6 +83,22 @@ mod tests {
             let whole = assembly.add(part(6), false, 3, 10).unwrap().expect("it is whole");
             assert_eq!(whole.iter().map(Bytes::len).collect::<Vec<_>>(), [0, 4, 6]);
         }
+    }
+
+    #[test]
+    fn a_part_does_not_keep_the_buffer_that_it_came_in() {
+        let mut buffer = bytes::BytesMut::zeroed(1 << 16);
+        let mut assembly = Assembly::default();
+        assert_eq!(assembly.add(buffer.split_to(1).freeze(), true, 9, 99), Ok(None));
+        assembly.settle();
+        assert_eq!(assembly.add(buffer.split_to(2).freeze(), true, 9, 99), Ok(None));
+        assembly.settle();
+        buffer.clear();
+        assert!(buffer.try_reclaim(1 << 16), "nobody else holds it");
+        assert_eq!(assembly.bytes(), 3);
+        let whole = assembly.add(part(1), false, 9, 99).unwrap().expect("it is whole");
+        assert_eq!(whole.iter().map(Bytes::len).collect::<Vec<_>>(), [1, 2, 1]);
+        assert_eq!(assembly.bytes(), 0);
     }
 
     #[test]

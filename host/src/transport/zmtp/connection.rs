@@ -218,6 +218,9 @@ impl Connection {
             requests += self.frame(state, frame)?;
         }
         state.wire.input.settle();
+        if let Phase::Router(assembly) = &mut state.phase {
+            assembly.settle();
+        }
         if limits.requests_per_second > 0 && requests > 0 {
             // Those that came together are paid for together.
             let cost = Duration::from_secs(1) * requests / limits.requests_per_second;

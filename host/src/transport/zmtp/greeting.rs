@@ -160,7 +160,7 @@ mod tests {
         greeting[12..17].copy_from_slice(b"\x1b[2Jx");
         assert_eq!(read(&greeting, Mechanism::Null), other("\\u{1b}[2Jx", "NULL"));
         assert_eq!(read(&ours(Mechanism::Curve), Mechanism::Curve), Err(GreetingError::SameSide("CURVE")));
-        let from_server = |greeting| read_from(Side::Server, greeting, Mechanism::Curve);
+        let from_server = |greeting: &[u8]| read_from(Side::Server, greeting, Mechanism::Curve);
         assert_eq!(from_server(&ours(Mechanism::Curve)), Ok(Some(1)));
         assert_eq!(from_server(&theirs(Mechanism::Curve)), Err(GreetingError::SameSide("CURVE")));
         assert_eq!(read_from(Side::Server, &ours(Mechanism::Null), Mechanism::Null), Ok(Some(1)));
