@@ -195,6 +195,39 @@ fn a_registration_is_overtaken_by_nobody_but_may_be_refused_when_too_many_wait()
 }
 
 #[test]
+fn records_in_doubt_wait_for_the_store_like_changes_of_clients() {
+    let mut world = World::with(Policy { pending_changes_max: 2, ..policy() });
+    for id in ["x", "y"] {
+        world.ask("a", register(id, "web"));
+        world.group();
+        world.outcome(Err(failed()));
+        assert_eq!(world.reply("a").unwrap()["code"], "backend_unavailable");
+    }
+    world.ask("b", register("z", "web"));
+    assert_eq!(world.reply("b").unwrap()["code"], "overloaded");
+    world.pass(200);
+    world.store();
+    assert_eq!(world.register("z", "web")["success"], true);
+}
+
+#[test]
+fn what_a_failed_group_may_have_left_behind_is_in_nobodys_way() {
+    let mut world = World::new();
+    world.ask("a", singleton("x", "web"));
+    world.group();
+    world.outcome(Err(failed()));
+    world.ask("b", singleton("y", "web"));
+    // Had `x` been stored after all, the store would find that the type is taken.
+    let group = world.group();
+    assert!(
+        matches!(&group[..], [Change::Remove { id, .. }, Change::Put { record, .. }] if id == "x" && record.id == "y"),
+        "{group:?}"
+    );
+    world.accept(&group);
+    assert_eq!(world.reply("b").unwrap()["success"], true);
+}
+
+#[test]
 fn terminate_is_the_operators_to_allow() {
     let mut world = World::new();
     assert_eq!(world.call(json!({"action": "terminate"}))["code"], "forbidden");

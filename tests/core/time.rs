@@ -161,3 +161,66 @@ fn a_renewal_while_an_update_is_under_way_counts() {
     world.pass(30_000);
     assert_eq!(world.health("x").as_deref(), Some("passing"));
 }
+
+/// A world in which so many services are critical that no group holds them all, and a clean-up has begun.
+fn sweeping(services: usize) -> World {
+    let mut world = World::new();
+    for number in 0..services {
+        world.registry.load(stored(&format!("s{number}"), "web"), world.now).unwrap();
+    }
+    world.pass(31_000);
+    world.registry.clean_up(world.now);
+    world
+}
+
+fn ids(changes: &[Change]) -> Vec<&str> {
+    changes.iter().map(Change::id).collect()
+}
+
+#[test]
+fn a_clean_up_removes_all_that_are_critical_however_many() {
+    let mut world = sweeping(5000);
+    assert_eq!(world.store().len(), 5000);
+    assert_eq!(world.take_events().len(), 5000);
+    assert!(world.registry.is_empty() && world.registry.is_idle());
+}
+
+#[test]
+fn what_a_client_asks_for_does_not_wait_for_a_clean_up() {
+    let mut world = sweeping(5000);
+    let first = world.group();
+    let is_first = |id: &str| ids(&first).contains(&id);
+    let critical = (0..5000).map(|number| format!("s{number}"));
+    let [again, gone, beats] = critical.filter(|id| !is_first(id)).take(3).collect::<Vec<_>>().try_into().unwrap();
+    world.ask("new", register("new", "web"));
+    world.ask("again", register(&again, "web"));
+    world.ask("gone", deregister(&gone));
+    world.call(renew(&beats));
+    world.accept(&first);
+    let second = world.group();
+    assert_eq!(ids(&second)[..3], ["new", &again, &gone]);
+    world.accept(&second);
+    for caller in ["new", "again", "gone"] {
+        assert_eq!(world.reply(caller).unwrap()["success"], true);
+    }
+    world.store();
+    assert_eq!(world.registry.len(), 3);
+    let expired = world.take_events().into_iter().filter(|(kind, ..)| kind == "expire").count();
+    assert_eq!(expired, 4997);
+    for id in [&again, &beats] {
+        assert_eq!(world.health(id).as_deref(), Some("passing"));
+    }
+}
+
+#[test]
+fn a_failing_store_is_not_asked_without_pause_however_many_are_critical() {
+    let mut world = sweeping(5000);
+    world.group();
+    world.outcome(Err(failed()));
+    assert!(world.registry.next_group(world.now).is_none());
+    assert_eq!(world.registry.wake_at_ms(), world.now.uptime_ms + 200);
+    world.pass(200);
+    world.store();
+    world.clean_up();
+    assert!(world.registry.is_empty());
+}

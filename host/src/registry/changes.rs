@@ -22,8 +22,8 @@ use crate::registry::service::Service;
 use crate::registry::{Now, Output, Registry};
 use crate::security::key::PublicKey;
 
-/// How many changes of each kind (restorations, wishes of clients, renewals) go to the store at once, at most: it bounds
-/// how long one group can take.
+/// How many changes of each kind (restorations, wishes of clients, expiries, renewals) go to the store at once, at most:
+/// it bounds how long one group can take.
 const GROUP_MAX: usize = 1024;
 
 /// What a client gets to read if its registration or deregistration fails without a better reason.
@@ -135,12 +135,20 @@ impl<C> Registry<C> {
         }
     }
 
-    /// Has all critical services removed that are not being changed already.
+    /// Has all critical services removed that are still critical when their turn has come.
     pub(super) fn expire_critical(&mut self) {
-        let critical = self.services.critical().filter(|service| !self.pending.is_id_claimed(service.id()));
-        for expired in critical.map(expiry).collect::<Vec<_>>() {
-            self.pending.queue(expired);
+        self.pending.expire(self.services.critical().map(|service| service.id().clone()).collect());
+    }
+
+    /// The next expiries of the clean-up.
+    fn take_expiries(&mut self, most: usize, now: Now) -> Vec<Queued> {
+        let mut expiries = Vec::new();
+        while expiries.len() < most
+            && let Some(id) = self.pending.take_expiring(now)
+        {
+            expiries.extend(self.services.get(&id).filter(|service| !service.passing).map(expiry));
         }
+        expiries
     }
 
     /// The next group of changes for the store, if it has none and there is something to store. The outcome is to be
@@ -151,7 +159,7 @@ impl<C> Registry<C> {
         }
         self.services.advance(now.uptime_ms);
         let services = &self.services;
-        // A service whose expiry has gathered may have been heard of since.
+        // A service that makes way for another may have been heard of since.
         self.pending.retain_gathered(|queued| match &queued.write {
             Write::Remove { id, reason: RemoveReason::Expired, .. } => {
                 services.get(id).is_some_and(|service| !service.passing)
@@ -161,8 +169,9 @@ impl<C> Registry<C> {
         let mut sent: Vec<Sent> = Vec::new();
         sent.extend(self.pending.take_doubtful(GROUP_MAX, now).into_iter().map(Sent::Restore));
         sent.extend(self.pending.take_gathered(GROUP_MAX).map(Sent::Write));
-        sent.extend(self.pending.take_heartbeats(GROUP_MAX, now).into_iter().map(Sent::Renew));
-        sent.retain(|sent| !matches!(sent, Sent::Renew(id) if services.get(id).is_none()));
+        sent.extend(self.take_expiries(GROUP_MAX, now).into_iter().map(Sent::Write));
+        let heartbeats = self.pending.take_heartbeats(GROUP_MAX, now).into_iter();
+        sent.extend(heartbeats.filter(|id| self.services.get(id).is_some()).map(Sent::Renew));
         if sent.is_empty() {
             return None;
         }

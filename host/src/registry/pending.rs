@@ -131,6 +131,9 @@ pub(super) struct Pending<C> {
     heartbeats: IndexSet<Arc<str>>,
     heartbeats_due_ms: u64,
     doubtful: IndexSet<Arc<str>>,
+    /// Services that a clean-up has found critical. They claim nothing and wait behind everything that a client waits
+    /// for: whoever is heard of before its turn stays.
+    expiring: VecDeque<Arc<str>>,
     retry_at_ms: u64,
 }
 
@@ -148,6 +151,7 @@ impl<C> Default for Pending<C> {
             heartbeats: IndexSet::new(),
             heartbeats_due_ms: 0,
             doubtful: IndexSet::new(),
+            expiring: VecDeque::new(),
             retry_at_ms: 0,
         }
     }
@@ -173,9 +177,9 @@ impl<C> Pending<C> {
         self.waiting.contains_key(&ticket)
     }
 
-    /// How many clients wait.
+    /// How many changes wait: those of clients, and records to be restored.
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.doubtful.len()
     }
 
     /// The next client whose time is up.
@@ -221,13 +225,7 @@ impl<C> Pending<C> {
     /// `also` are ids that are claimed besides.
     pub(super) fn settle<'a>(&mut self, also: impl Iterator<Item = &'a Arc<str>>) -> VecDeque<Deferred> {
         let mut claims = Claims::default();
-        for sent in &self.sent {
-            match sent {
-                Sent::Write(queued) => claims.add_write(&queued.write),
-                Sent::Restore(id) => claims.ids.extend([id.clone()]),
-                Sent::Renew(_) => {}
-            }
-        }
+        self.sent.iter().for_each(|sent| claims.add_sent(sent));
         self.gathering.iter().for_each(|queued| claims.add_write(&queued.write));
         claims.ids.extend(self.doubtful.iter().cloned());
         claims.ids.extend(also.cloned());
@@ -278,13 +276,32 @@ impl<C> Pending<C> {
         self.doubtful.insert(id);
     }
 
-    /// Takes up to `most` doubtful records, if it is time to restore them.
+    /// Takes up to `most` doubtful records, if it is time to restore them, or if changes of clients go to the store
+    /// anyway: what may be left behind must not be in their way.
     pub(super) fn take_doubtful(&mut self, most: usize, now: Now) -> Vec<Arc<str>> {
-        if now.uptime_ms < self.retry_at_ms {
+        if now.uptime_ms < self.retry_at_ms && self.gathering.is_empty() {
             return Vec::new();
         }
         let count = self.doubtful.len().min(most);
         self.doubtful.drain(..count).collect()
+    }
+
+    /// Has these services expire, in place of those that were to expire so far.
+    pub(super) fn expire(&mut self, critical: VecDeque<Arc<str>>) {
+        self.expiring = critical;
+    }
+
+    /// The next service that may have to expire and that no change under way concerns, unless the store needs rest.
+    pub(super) fn take_expiring(&mut self, now: Now) -> Option<Arc<str>> {
+        if now.uptime_ms < self.retry_at_ms {
+            return None;
+        }
+        loop {
+            let id = self.expiring.pop_front()?;
+            if !self.is_id_claimed(&id) {
+                return Some(id);
+            }
+        }
     }
 
     /// Lets the store rest for a while, but for what clients ask of it.
@@ -297,9 +314,7 @@ impl<C> Pending<C> {
         self.sent_at_ms = now.uptime_ms;
         debug_assert!(self.sent.is_empty(), "one group at a time");
         for sent in &sent {
-            if let Sent::Restore(id) = sent {
-                self.claims.ids.insert(id.clone());
-            }
+            self.claims.add_sent(sent);
         }
         self.sent = sent;
     }
@@ -334,12 +349,23 @@ impl<C> Pending<C> {
             return timeout;
         }
         let heartbeats = (!self.heartbeats.is_empty()).then_some(self.heartbeats_due_ms);
-        let doubtful = (!self.doubtful.is_empty()).then_some(self.retry_at_ms);
-        [timeout, heartbeats, doubtful].into_iter().flatten().min()
+        let resting = !self.doubtful.is_empty() || !self.expiring.is_empty();
+        let retry = resting.then_some(self.retry_at_ms);
+        [timeout, heartbeats, retry].into_iter().flatten().min()
     }
 }
 
 impl Claims {
+    fn add_sent(&mut self, sent: &Sent) {
+        match sent {
+            Sent::Write(queued) => self.add_write(&queued.write),
+            Sent::Restore(id) => {
+                self.ids.insert(id.clone());
+            }
+            Sent::Renew(_) => {}
+        }
+    }
+
     fn add_write(&mut self, write: &Write) {
         self.ids.insert(write.id().clone());
         self.types.extend(write.types().iter().cloned());
