@@ -225,9 +225,14 @@ fn migrate_copies_every_service_and_says_how_many() {
     assert_eq!((code, out.as_str()), (Some(0), "2500 services copied\n"), "{error}");
     let (code, _, error) = migrate(directory.path(), "registry.toml", "other.toml", &[]);
     assert_eq!(code, Some(1));
-    assert!(error.contains("there are 2500 services in it already; --merge copies over them"), "{error}");
+    assert!(error.contains("2500 services are in it already; --merge copies over them"), "{error}");
     let (code, ..) = migrate(directory.path(), "registry.toml", "other.toml", &["--merge"]);
     assert_eq!(code, Some(0));
+
+    std::fs::write(directory.path().join("memory.toml"), "[backend]\nplugin = \"memory\"\n").unwrap();
+    let (code, out, error) = migrate(directory.path(), "registry.toml", "memory.toml", &[]);
+    assert_eq!((code, out.as_str()), (Some(1), ""), "a copy of which nothing is left is none");
+    assert!(error.contains("memory.toml: the storage memory is not durable"), "{error}");
 
     let config = format!("{SQLITE}[backend.options]\npath = \"other.db\"\n");
     let host = Host::start(directory.path(), &config);

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use registry_plugin_api::{Change, Outcome};
+use registry_plugin_api::{Capabilities, Change, Outcome};
 
 use crate::config;
 use crate::log::counted;
@@ -19,14 +19,20 @@ const GROUP: usize = 1000;
 /// many. The two are to be different, and no host may be running on either.
 ///
 /// # Errors
-/// Why one of them cannot be opened, read or written, or that there are services in the target already (unless
-/// `merge`, which lets those of the source take the place of those with the same id).
+/// Why one of them cannot be opened, read or written; that the target keeps nothing; or that there are services in it
+/// already (unless `merge`, which lets those of the source take the place of those with the same id).
 pub fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure> {
     let [source, target] = [from, to].map(|file| config::load(Some(file), &[]));
     let (source, target) = (source?, target?);
     let in_file = |file: &Path, error: Failure| Failure::from(format!("{}: {error}", file.display()));
     let source_plugin = load_plugin(&source).map_err(|error| in_file(from, error))?;
     let target_plugin = load_plugin(&target).map_err(|error| in_file(to, error))?;
+    let promises = target_plugin.info().capabilities;
+    if !promises.has(Capabilities::NONE.durable()) && !promises.has(Capabilities::NONE.shared()) {
+        let name = &target_plugin.info().name;
+        let error = format!("the storage {name} is not durable: nothing would be left of what is copied to it");
+        return Err(in_file(to, error.into()));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(async {
         let (source, contents) = store::open(&source_plugin, source.config.backend.options)
@@ -36,8 +42,8 @@ pub fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure> {
             .await
             .map_err(|error| in_file(to, error.into()))?;
         if !present.records.is_empty() && !merge {
-            let present = counted(present.records.len(), "service", "services");
-            let error = format!("there are {present} in it already; --merge copies over them");
+            let present = counted(present.records.len(), "service is", "services are");
+            let error = format!("{present} in it already; --merge copies over them");
             return Err(in_file(to, error.into()));
         }
         let count = contents.records.len();

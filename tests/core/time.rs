@@ -199,6 +199,7 @@ fn what_a_client_asks_for_does_not_wait_for_a_clean_up() {
     world.accept(&first);
     let second = world.group();
     assert_eq!(ids(&second)[..3], ["new", &again, &gone]);
+    assert_eq!(second.len(), first.len(), "a group stays as large as plugins are told");
     world.accept(&second);
     for caller in ["new", "again", "gone"] {
         assert_eq!(world.reply(caller).unwrap()["success"], true);

@@ -22,8 +22,8 @@ use crate::registry::service::Service;
 use crate::registry::{Now, Output, Registry};
 use crate::security::key::PublicKey;
 
-/// How many changes of each kind (restorations, wishes of clients, expiries, renewals) go to the store at once, at most:
-/// it bounds how long one group can take.
+/// How many changes of each kind (restorations; wishes of clients, and expiries behind them; renewals) go to the store at
+/// once, at most: it bounds how long one group can take.
 const GROUP_MAX: usize = 1024;
 
 /// What a client gets to read if its registration or deregistration fails without a better reason.
@@ -168,8 +168,9 @@ impl<C> Registry<C> {
         });
         let mut sent: Vec<Sent> = Vec::new();
         sent.extend(self.pending.take_doubtful(GROUP_MAX, now).into_iter().map(Sent::Restore));
-        sent.extend(self.pending.take_gathered(GROUP_MAX).map(Sent::Write));
-        sent.extend(self.take_expiries(GROUP_MAX, now).into_iter().map(Sent::Write));
+        let gathered: Vec<Queued> = self.pending.take_gathered(GROUP_MAX).collect();
+        let expiries = self.take_expiries(GROUP_MAX - gathered.len(), now);
+        sent.extend(gathered.into_iter().chain(expiries).map(Sent::Write));
         let heartbeats = self.pending.take_heartbeats(GROUP_MAX, now).into_iter();
         sent.extend(heartbeats.filter(|id| self.services.get(id).is_some()).map(Sent::Renew));
         if sent.is_empty() {
