@@ -161,6 +161,8 @@ pub fn new_epoch() -> String {
 }
 
 /// Exports a [`Backend`] as this library's storage backend. Once in a crate, whose `crate-type` holds `cdylib`.
+///
+/// The backend has the crate's version and its name without `registry_`: logs and `registry health` call it so.
 #[macro_export]
 macro_rules! export_backend {
     ($backend:ty) => {
