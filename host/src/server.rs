@@ -104,7 +104,11 @@ impl<T: Transport> Server<T> {
                     return Err(format!("the storage is gone: {error}"));
                 }
                 Woken::Store(answer) => self.answered(answer, now),
-                Woken::Messages => batch.drain(..).for_each(|inbound| self.received(inbound, now)),
+                Woken::Messages => batch.drain(..).for_each(|inbound| {
+                    self.received(inbound, now);
+                    // At once: so the memory of one reply serves the next, and is still in the cache.
+                    self.hand_over_replies();
+                }),
                 Woken::Time => {}
             }
             self.registry.tick(now, &mut self.out);
@@ -238,13 +242,7 @@ impl<T: Transport> Server<T> {
         for (ticket, query) in self.out.queries.drain(..) {
             self.store.discover(ticket, query);
         }
-        for (caller, reply) in self.out.replies.drain(..) {
-            let Caller { peer, layout, request_id } = caller;
-            if layout.is_answered() {
-                let body = reply.finish(request_id.as_deref());
-                self.transport.reply(peer, layout.reply(Bytes::from(body)));
-            }
-        }
+        self.hand_over_replies();
         for Forbidden { client, what } in self.out.forbidden.drain(..) {
             if let Some(line) = self.audit.line(client, &what, now.uptime_ms) {
                 tracing::warn!("{line}");
@@ -259,6 +257,16 @@ impl<T: Transport> Server<T> {
             self.transport.publish(event.kind.as_str(), Bytes::from(event.json));
         }
         self.transport.flush();
+    }
+
+    fn hand_over_replies(&mut self) {
+        for (caller, reply) in self.out.replies.drain(..) {
+            let Caller { peer, layout, request_id } = caller;
+            if layout.is_answered() {
+                let body = reply.finish(request_id.as_deref());
+                self.transport.reply(peer, layout.reply(Bytes::from(body)));
+            }
+        }
     }
 
     fn read_clock(&mut self) -> Now {

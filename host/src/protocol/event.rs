@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::protocol::reply::{push_display, push_text};
+use crate::protocol::reply::{push_number, push_text};
 use crate::registry::Service;
 
 /// What happened to a service. The word is also the topic that subscribers filter by.
@@ -45,13 +45,13 @@ impl Event {
         json.push_str("{\"type\":\"");
         json.push_str(kind.as_str());
         json.push_str("\",\"timestamp\":");
-        push_display(&mut json, unix_seconds);
+        push_number(&mut json, unix_seconds);
         json.push_str(",\"data\":{\"service_id\":");
         push_text(&mut json, service.id());
         json.push_str(",\"service_info\":");
         service.render(&mut json);
         json.push_str("},\"revision\":");
-        push_display(&mut json, revision);
+        push_number(&mut json, revision);
         json.push_str(",\"epoch\":");
         push_text(&mut json, epoch);
         json.push('}');

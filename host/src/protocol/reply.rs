@@ -52,6 +52,9 @@ impl Code {
     }
 }
 
+/// Room for what most replies say: they are written without growing.
+const REPLY_BYTES: usize = 512;
+
 /// A reply in the making: JSON text that lacks its closing brace.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -61,12 +64,18 @@ pub struct Reply {
 impl Reply {
     /// `success: true`.
     pub fn success() -> Self {
-        Reply { json: String::from("{\"success\":true") }
+        Reply::begin("{\"success\":true")
     }
 
     /// `success: false`, with a text for people and old clients, and a word for programs.
     pub fn failure(code: Code, error: &str) -> Self {
-        Reply { json: String::from("{\"success\":false") }.text("error", error).text("code", code.as_str())
+        Reply::begin("{\"success\":false").text("error", error).text("code", code.as_str())
+    }
+
+    fn begin(json: &str) -> Self {
+        let mut reply = Reply { json: String::with_capacity(REPLY_BYTES) };
+        reply.json.push_str(json);
+        reply
     }
 
     /// Adds a text.
@@ -79,7 +88,7 @@ impl Reply {
     /// Adds a whole number.
     pub fn number(mut self, key: &'static str, value: u64) -> Self {
         self.key(key);
-        push_display(&mut self.json, value);
+        push_number(&mut self.json, value);
         self
     }
 
@@ -93,7 +102,8 @@ impl Reply {
     /// Adds any JSON.
     pub fn json(mut self, key: &'static str, value: &Value) -> Self {
         self.key(key);
-        push_display(&mut self.json, value);
+        // Writing to a string cannot fail.
+        let _ = write!(self.json, "{value}");
         self
     }
 
@@ -137,11 +147,39 @@ impl Reply {
 
 /// Appends a JSON string.
 pub(crate) fn push_text(json: &mut String, text: &str) {
-    json.push_str(&Value::from(text).to_string());
+    // What has nothing to escape, as ids and most texts, is copied.
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        json.push('"');
+        json.push_str(text);
+        json.push('"');
+    } else {
+        json.push_str(&Value::from(text).to_string());
+    }
 }
 
-/// Appends what is JSON as it displays: numbers.
-pub(crate) fn push_display(json: &mut String, value: impl std::fmt::Display) {
-    // Writing to a string cannot fail.
-    let _ = write!(json, "{value}");
+/// Appends a whole number.
+pub(crate) fn push_number(json: &mut String, value: u64) {
+    json.push_str(itoa::Buffer::new().format(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_escaped_where_json_wants_it_and_only_there() {
+        for text in ["", "a-1", "\u{7f}é漢\u{10ffff}", "\"", "a\\b", "\n", "\u{0}", "\u{1f}x", "tab\there"] {
+            let mut json = String::from("[");
+            push_text(&mut json, text);
+            assert_eq!(json, format!("[{}", Value::from(text)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn replies_of_any_length_are_json() {
+        let long = "x".repeat(2 * REPLY_BYTES);
+        let json = Reply::success().text("long", &long).number("most", u64::MAX).finish(Some("7"));
+        let expected = serde_json::json!({"success": true, "long": long, "most": u64::MAX, "request_id": 7});
+        assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), expected);
+    }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::de::Read;
 use serde_json::value::RawValue;
 
 use crate::protocol::registration::{Registration, invalid_value};
@@ -98,7 +99,15 @@ struct Fields<'a> {
 }
 
 fn read_fields(body: &[u8]) -> serde_json::Result<Fields<'_>> {
-    let mut json = serde_json::Deserializer::from_slice(body);
+    // Whether it is text is seen once for all of it, and not for each string of it; if it is not, the other way says
+    // where.
+    match std::str::from_utf8(body) {
+        Ok(text) => read_from(serde_json::Deserializer::from_str(text)),
+        Err(_) => read_from(serde_json::Deserializer::from_slice(body)),
+    }
+}
+
+fn read_from<'a>(mut json: serde_json::Deserializer<impl Read<'a>>) -> serde_json::Result<Fields<'a>> {
     let fields = json.deserialize_map(FieldsVisitor)?;
     json.end()?;
     Ok(fields)
@@ -231,6 +240,11 @@ fn is_empty(value: &RawValue) -> bool {
 }
 
 fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    // A string without escapes is what stands between its quotes: that it is well-formed has been seen.
+    let plain = value.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    if let Some(plain) = plain.filter(|text| text.bytes().all(|byte| byte != b'\\')) {
+        return Some(Cow::Borrowed(plain));
+    }
     serde_json::from_str::<Key<'_>>(value.get()).ok().map(|Key(text)| text)
 }
 

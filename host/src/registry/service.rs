@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::protocol::registration::{OWNER_KEY, Registration};
-use crate::protocol::reply::push_display;
+use crate::protocol::reply::push_number;
 use crate::registry::Now;
 use crate::security::key::PublicKey;
 
@@ -135,7 +135,7 @@ impl Service {
     pub fn render(&self, json: &mut String) {
         json.push_str(&self.document[..self.document.len() - 1]);
         json.push_str(",\"last_heartbeat\":");
-        push_display(json, self.last_heartbeat_ms / 1000);
+        push_number(json, self.last_heartbeat_ms / 1000);
         json.push_str(",\"health\":\"");
         json.push_str(if self.passing { "passing" } else { "critical" });
         json.push_str("\"}");
