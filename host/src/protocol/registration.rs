@@ -16,6 +16,9 @@ const TTL_SECONDS_MAX: f64 = 100.0 * 365.0 * 86_400.0;
 const OWN_KEYS: [&str; 4] = ["ttl", "last_heartbeat", "health", OWNER_KEY];
 /// Where a record says whose it is.
 pub(crate) const OWNER_KEY: &str = "owner_key";
+/// How the keys begin by which `serde_json` knows its own kinds of values again. It would take a client's object with
+/// such a key for a number, or for JSON in a string, which nobody has looked at: how deep that is nested, for one.
+const RESERVED: &str = "$serde_json::private::";
 
 /// A service that wants to be registered: all fields checked, lacking only an id if it brought none.
 #[derive(Clone, Debug)]
@@ -44,6 +47,9 @@ impl Registration {
     /// # Errors
     /// The reply that refuses the registration, naming the field and what it should be.
     pub fn read(service_info: &str, ttl: Option<&str>) -> Result<Self, Reply> {
+        if let Some(key) = reserved_key(service_info) {
+            return Err(invalid_value("service_info", &format!("no key that begins with {RESERVED}"), key));
+        }
         let info = match serde_json::from_str(service_info) {
             Ok(Value::Object(info)) => info,
             Ok(_) => return Err(invalid_value("service_info", "an object", service_info)),
@@ -182,12 +188,39 @@ fn read_ttl(json: Option<&str>) -> Result<(Number, u64), Reply> {
         return Ok((Number::from(TTL_SECONDS_DEFAULT), TTL_SECONDS_DEFAULT * 1000));
     };
     let refusal = || invalid_value("ttl", "a positive number of seconds, at most 3153600000 (100 years)", json);
-    let number: Number = serde_json::from_str(json).map_err(|_| refusal())?;
+    // See `RESERVED`: an object can pass for a number.
+    let number: Number = Some(json)
+        .filter(|json| !json.starts_with('{'))
+        .and_then(|json| serde_json::from_str(json).ok())
+        .ok_or_else(refusal)?;
     match number.as_f64() {
         Some(seconds) if (TTL_SECONDS_MIN..=TTL_SECONDS_MAX).contains(&seconds) => {
             Ok((number, (seconds * 1000.0).round() as u64))
         }
         _ => Err(refusal()),
+    }
+}
+
+/// The first key in JSON text that is reserved, as it is written there: with escapes, perhaps.
+fn reserved_key(json: &str) -> Option<&str> {
+    if !json.contains(RESERVED) && !json.contains("\\u") {
+        return None;
+    }
+    let mut rest = json;
+    loop {
+        rest = &rest[rest.find('"')?..];
+        let mut escaped = false;
+        let closes = |byte: u8| {
+            let closes = byte == b'"' && !escaped;
+            escaped = byte == b'\\' && !escaped;
+            closes
+        };
+        let (text, after) = rest.split_at(1 + rest.bytes().skip(1).position(closes)? + 1);
+        let is_reserved = |key: String| key.starts_with(RESERVED);
+        if after.trim_start().starts_with(':') && serde_json::from_str(text).is_ok_and(is_reserved) {
+            return Some(text);
+        }
+        rest = after;
     }
 }
 
@@ -202,4 +235,35 @@ pub(crate) fn invalid_value(field: &str, expected: &str, got: &str) -> Reply {
     let got = cut.map_or(got.to_string(), |cut| format!("{cut}..."));
     Reply::failure(Code::InvalidRequest, &format!("Invalid value for {field}: expected {expected}, got {got}"))
         .text("field", field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(service_info: &str, ttl: Option<&str>) -> Option<String> {
+        Registration::read(service_info, ttl).err().map(|reply| reply.finish(None))
+    }
+
+    /// `serde_json` has names of its own for numbers and for JSON in a string, and looks for them in what clients send.
+    #[test]
+    fn nothing_in_a_string_is_taken_for_json() {
+        let info = |extra: &str| format!("{{\"name\":\"n\",\"host\":\"h\",\"port\":1,{extra}}}");
+        for key in ["$serde_json::private::RawValue", "\\u0024serde_json::pri\\u0076ate::RawValue"] {
+            for extra in [format!("{{\"{key}\":\"[[[[]]]]\"}}"), format!("[\"\\\"\",{{\"x\":1, \"{key}\" : \"\"}}]")] {
+                let refusal = refusal(&info(&format!("\"metadata\":{{\"m\":{extra}}}")), None);
+                assert!(refusal.is_some_and(|refusal| refusal.contains("no key that begins with")), "{extra}");
+            }
+        }
+        let whole =
+            "{\"$serde_json::private::RawValue\":\"{\\\"name\\\":\\\"n\\\",\\\"host\\\":\\\"h\\\",\\\"port\\\":1}\"}";
+        assert!(refusal(whole, None).is_some_and(|refusal| refusal.contains("no key that begins with")));
+        assert!(refusal(&info("\"x\":{\"$serde_json::private::Number\":\"1\"}"), None).is_some());
+        let ttl = refusal(&info("\"x\":1"), Some("{\"$serde_json::private::Number\":\"5\"}"));
+        assert!(ttl.is_some_and(|refusal| refusal.contains("Invalid value for ttl")));
+        // The same as a value is text like any other, and other escapes are no harm.
+        for extra in ["\"x\":\"$serde_json::private::Number\"", "\"\\u00e9\":{\"\\u0024serde_json\":\"\\\\u\"}"] {
+            assert_eq!(refusal(&info(extra), Some("5")), None, "{extra}");
+        }
+    }
 }
