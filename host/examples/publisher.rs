@@ -22,7 +22,8 @@ fn main() -> Result<()> {
     let [transport, ports @ .., event_bytes] = &arguments[..] else { return Err("five arguments are needed".into()) };
     let [requests, events, heartbeats] = ports else { return Err("three ports are needed".into()) };
     let listen = |port: &str| -> Result<TcpListener> { Ok(TcpListener::bind(("127.0.0.1", port.parse()?))?) };
-    let listeners = Listeners { requests: listen(requests)?, events: listen(events)?, heartbeats: listen(heartbeats)? };
+    let listeners =
+        Listeners { requests: listen(requests)?, events: listen(events)?, heartbeats: listen(heartbeats)?, ipc: None };
     let event = Bytes::from(vec![b'x'; event_bytes.parse()?]);
     let server = Server::default();
     let batch = server.receive_high_water_mark as usize;
