@@ -9,7 +9,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use registry_plugin_api::{
-    Backend, Capabilities, Change, Cursor, Error, Host, OptionSpec, Options, Outcome, Page, Record, Result,
+    Backend, Capabilities, Change, Cursor, Error, ErrorKind, Host, OptionSpec, Options, Outcome, Page, Record, Result,
     export_backend,
 };
 use rusqlite::types::Type;
@@ -86,7 +86,8 @@ fn apply_group(connection: &mut Connection, changes: &[Change]) -> rusqlite::Res
     for change in changes {
         let outcome = match apply(&transaction, change, revision) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::TooBig) => {
-                Outcome::Refused(Error::unavailable("the service is too large for SQLite, which takes up to 1 GB"))
+                let refusal = "the service is too large for SQLite, which takes up to 1 GB";
+                Outcome::Refused(Error::new(ErrorKind::Unsupported, refusal))
             }
             applied => applied?,
         };
@@ -183,7 +184,6 @@ fn read_record(row: &Row) -> rusqlite::Result<Record> {
 mod tests {
     //! What needs a hand on the connection. All else is in `tests/`.
 
-    use registry_plugin_api::ErrorKind;
     use rusqlite::limits::Limit;
 
     use super::*;
@@ -234,8 +234,9 @@ mod tests {
         let group = [put_of("a", 10), put_of("large", 20_000), put_of("row", 9_999), put_of("b", 10)];
         let outcomes = apply_group(&mut connection, &group).unwrap();
         assert_eq!(outcomes[0], Outcome::Done { revision: 1 });
-        assert!(matches!(outcomes[1], Outcome::Refused(_)), "{outcomes:?}");
-        assert!(matches!(outcomes[2], Outcome::Refused(_)), "{outcomes:?}");
+        let is_refused =
+            |outcome: &Outcome| matches!(outcome, Outcome::Refused(error) if error.kind() == ErrorKind::Unsupported);
+        assert!(outcomes[1..3].iter().all(is_refused), "{outcomes:?}");
         assert_eq!(outcomes[3], Outcome::Done { revision: 2 });
         assert_eq!(ids(&connection), ["a", "b"]);
     }
