@@ -22,6 +22,8 @@ use crate::transport::zmtp::client::Keys;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// From one question for the revision to the next.
 const ASK_EVERY: Duration = Duration::from_secs(5);
+/// A type that no service has. A list of those says the revision and nothing else, where `info` shows every service.
+const NO_TYPE: &str = "registry watch: no service";
 
 /// Prints events until nobody reads them any more, or for ever. With `shown` empty, all of them.
 pub(super) async fn watch(
@@ -94,8 +96,8 @@ async fn follow(
                 Some(event) => print(&event, progress, shown, as_json)?,
                 None => return Ok(()),
             },
-            _ = ask.tick() => match client.request("info", json!({})).await {
-                Ok(info) => progress.asked_again(&info).iter().for_each(|news| output::note(news)),
+            _ = ask.tick() => match client.request("list", json!({"service_type": NO_TYPE})).await {
+                Ok(list) => progress.asked_again(&list).iter().for_each(|news| output::note(news)),
                 Err(_) => return Ok(()),
             },
         }
@@ -164,7 +166,7 @@ impl Progress {
         changed.or_else(|| before.filter(|before| *before < revision).map(|before| missed(before, revision)))
     }
 
-    /// Takes in the answer to `info` while events come. What it counts may still be under way, so it is held against
+    /// Takes in a question's answer while events come. What it counts may still be under way, so it is held against
     /// what has come when it is asked for the next time.
     fn asked_again(&mut self, info: &Value) -> Option<String> {
         let (changed, revision) = (self.epoch_changed(info), revision(info)?);
