@@ -1,0 +1,108 @@
+//! A handshake without keys, from any bytes, and from a valid client's that were spoilt: it comes to the same however
+//! the bytes are cut; a peer is let in only if what it has sent says what it has to; a valid client is let in, and
+//! everybody else is refused or has not said enough yet; and what the server says is little, and ZMTP.
+#![no_main]
+
+use bytes::BytesMut;
+use libfuzzer_sys::fuzz_target;
+use registry_fuzz::{edit, pieces};
+use registry_host::transport::zmtp::codec::{Decoder, Kind, put_frame};
+use registry_host::transport::zmtp::command::{self, Command};
+use registry_host::transport::zmtp::greeting::{self, GREETING_BYTES, Mechanism};
+use registry_host::transport::zmtp::handshake::{Handshake, HandshakeError, Peer, Role};
+use registry_host::transport::zmtp::security::Security;
+use registry_host::transport::zmtp::wire::Wire;
+
+const ROUTER_PEERS: [&str; 3] = ["REQ", "DEALER", "ROUTER"];
+const PUBLISHER_PEERS: [&str; 2] = ["SUB", "XSUB"];
+/// More than a greeting and the longest command of a handshake.
+const ENOUGH_BYTES: usize = GREETING_BYTES + 9 + 8192;
+/// The greeting, READY and ERROR.
+const SAID_BYTES_MAX: usize = GREETING_BYTES + 64 + 2 + 262;
+
+fuzz_target!(|input: &[u8]| {
+    let Some(([choice, lengths @ ..], rest)) = input.split_first_chunk::<4>() else { return };
+    let role = if choice & 1 == 0 { Role::Router } else { Role::Publisher };
+    let mut bytes = rest.to_vec();
+    let mut is_valid = false;
+    if choice & 2 != 0 {
+        let peers: &[&str] = if role == Role::Router { &ROUTER_PEERS } else { &PUBLISHER_PEERS };
+        let valid = client(peers[usize::from(choice >> 4) % peers.len()], &rest[..rest.len().min(3)]);
+        bytes = valid.clone();
+        edit(&mut bytes, rest.get(3..).unwrap_or_default());
+        is_valid = bytes.starts_with(&valid);
+    }
+
+    let (result, wire) = play(role, [BytesMut::from(&bytes[..])]);
+    let (cut_result, cut_wire) = play(role, pieces(&bytes, lengths));
+    assert_eq!(cut_result, result, "in pieces of {lengths:?}");
+    assert_eq!(cut_wire.out, wire.out, "in pieces of {lengths:?}");
+
+    match &result {
+        Ok(Some(peer)) => {
+            assert!(bytes.ends_with(wire.input.peek()), "what follows is left as it came");
+            check_peer(role, &bytes, peer);
+        }
+        Ok(None) => assert!(bytes.len() < ENOUGH_BYTES, "{} bytes and no end", bytes.len()),
+        Err(error) => assert!(error.to_string().len() < 10_000, "a reason is short: {error}"),
+    }
+    assert!(!is_valid || matches!(result, Ok(Some(_))), "a valid client: {result:?}");
+    check_said(&wire.out, &result);
+});
+
+/// What a client sends that speaks NULL.
+fn client(socket_type: &str, identity: &[u8]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for (name, value) in [("Socket-Type", socket_type.as_bytes()), ("Identity", identity)] {
+        data.push(name.len() as u8);
+        data.extend(name.as_bytes());
+        data.extend((value.len() as u32).to_be_bytes());
+        data.extend(value);
+    }
+    let mut bytes = BytesMut::from(&greeting::ours(Mechanism::Null)[..]);
+    put_frame(Kind::Command, &command::body("READY", &data), &mut bytes);
+    bytes.to_vec()
+}
+
+/// As a connection does it: until the handshake is over.
+fn play(role: Role, pieces: impl IntoIterator<Item = BytesMut>) -> (Result<Option<Peer>, HandshakeError>, Wire) {
+    let mut wire = Wire::default();
+    let mut handshake = Handshake::begin(role, &Security::Null, &mut wire.out);
+    for piece in pieces {
+        wire.input.feed(piece);
+        match handshake.advance(&mut wire) {
+            Ok(None) => wire.input.settle(),
+            over => return (over, wire),
+        }
+    }
+    (Ok(None), wire)
+}
+
+fn check_peer(role: Role, bytes: &[u8], peer: &Peer) {
+    assert!(bytes[0] == 0xff && bytes[9] & 1 == 1 && bytes[10] >= 3, "it has spoken ZMTP 3");
+    assert_eq!(&bytes[12..32], b"NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    assert_eq!(peer.client, None, "nobody has proved anything");
+    let peers: &[&str] = if role == Role::Router { &ROUTER_PEERS } else { &PUBLISHER_PEERS };
+    assert!(peers.iter().any(|known| known.as_bytes() == &peer.metadata.socket_type[..]), "{peer:?}");
+    for value in [&peer.metadata.socket_type, &peer.metadata.identity] {
+        assert!(value.is_empty() || bytes.windows(value.len()).any(|part| part == &value[..]), "it has said {value:?}");
+    }
+}
+
+/// The server's greeting, READY if the peer's greeting was right, and ERROR at the end at most.
+fn check_said(said: &BytesMut, result: &Result<Option<Peer>, HandshakeError>) {
+    assert!(said.len() <= SAID_BYTES_MAX, "{} bytes are said", said.len());
+    assert_eq!(said[..GREETING_BYTES], greeting::ours(Mechanism::Null));
+    let mut decoder = Decoder::default();
+    decoder.feed(BytesMut::from(&said[GREETING_BYTES..]));
+    let mut commands = Vec::new();
+    while let Some(frame) = decoder.next_frame(usize::MAX).expect("the server speaks ZMTP") {
+        assert_eq!(frame.kind, Kind::Command);
+        commands.push(command::read(&frame.body).expect("the server's commands are well formed"));
+    }
+    assert!(decoder.peek().is_empty());
+    match (commands.as_slice(), result) {
+        ([], Ok(None) | Err(_)) | ([Command::Unknown], _) | ([Command::Unknown, Command::Error(_)], Err(_)) => {}
+        other => panic!("{other:?}"),
+    }
+}
