@@ -5,7 +5,6 @@ use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde_json::de::Read;
 use serde_json::value::RawValue;
 
 use crate::protocol::registration::{Registration, invalid_value};
@@ -99,15 +98,10 @@ struct Fields<'a> {
 }
 
 fn read_fields(body: &[u8]) -> serde_json::Result<Fields<'_>> {
-    // Whether it is text is seen once for all of it, and not for each string of it; if it is not, the other way says
-    // where.
-    match std::str::from_utf8(body) {
-        Ok(text) => read_from(serde_json::Deserializer::from_str(text)),
-        Err(_) => read_from(serde_json::Deserializer::from_slice(body)),
-    }
-}
-
-fn read_from<'a>(mut json: serde_json::Deserializer<impl Read<'a>>) -> serde_json::Result<Fields<'a>> {
+    // The reader looks at what it passes over as little as it can. All of it has to be text, which is seen once, and not
+    // for each string of it.
+    let text = str::from_utf8(body).map_err(serde::de::Error::custom)?;
+    let mut json = serde_json::Deserializer::from_str(text);
     let fields = json.deserialize_map(FieldsVisitor)?;
     json.end()?;
     Ok(fields)
@@ -263,6 +257,16 @@ mod tests {
             (r#"["\\", [[]]]"#, 3),
         ] {
             assert_eq!(depth(json), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_refused_wherever_it_stands() {
+        for body in
+            [&b"{\"action\":\"list\",\"x\":\"\xff\"}"[..], b"{\"action\":\"list\xff\"}", b"{\"\xff\":1}", b"\xff"]
+        {
+            let refusal = parse(body, Port::Requests, 10).request.map(|_| ()).map_err(|reply| reply.finish(None));
+            assert!(refusal.is_err_and(|refusal| refusal.contains("invalid_json")), "{body:?}");
         }
     }
 
