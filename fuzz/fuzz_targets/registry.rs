@@ -1,7 +1,8 @@
 //! The core through a history of requests, time, and a store that says yes, no, nothing, or fails with or without having
 //! stored. Everybody is answered once, in valid JSON; what `list` shows, `get` shows too, and `discover` finds a healthy
 //! one of each type that has one; the events tell the same story as the lists, with revisions that do not go back; and
-//! once all is settled, the store holds the services that the registry shows.
+//! once all is settled, the store holds the services that the registry shows. If clients have keys, each can renew its
+//! own services and no others.
 #![no_main]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,10 +12,16 @@ use libfuzzer_sys::fuzz_target;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use registry_fuzz::json;
-use registry_host::protocol::request::{Port, parse};
+use registry_host::protocol::request::{Port, Request, parse};
 use registry_host::registry::{About, Now, Output, Policy, Registry};
+use registry_host::security::access::{Access, Right, Rule};
+use registry_host::security::key::PublicKey;
 use registry_plugin_api::{Change, Error, Outcome, Record};
 use serde_json::{Value, json};
+
+/// The clients, if they have keys. The first is an admin.
+const CLIENTS: [PublicKey; 3] =
+    [PublicKey::from_bytes([1; 32]), PublicKey::from_bytes([2; 32]), PublicKey::from_bytes([3; 32])];
 
 const STEPS_MAX: usize = 120;
 /// Steps until everything that waits for a store that works is through.
@@ -95,6 +102,7 @@ impl World {
             pending_changes_max: u.int_in_range(1..=8)?,
             balances: u.arbitrary()?,
             watches: false,
+            access: if u.arbitrary()? { access() } else { Access::open() },
         };
         let registry =
             Registry::new(policy.clone(), About::default(), "e".into(), 0, StdRng::seed_from_u64(u.arbitrary()?));
@@ -116,11 +124,11 @@ impl World {
         match u.int_in_range(0..=11_u8)? {
             0 => {
                 let text = json::request(u);
-                self.ask(&text);
+                self.ask(&text, *u.choose(&CLIENTS)?);
             }
             1..=4 => {
                 let request = request(u)?;
-                self.ask(&request.to_string());
+                self.ask(&request.to_string(), *u.choose(&CLIENTS)?);
             }
             5 | 6 => self.pass(u.int_in_range(0..=1500)?),
             7 => {
@@ -160,11 +168,25 @@ impl World {
         Ok(())
     }
 
-    fn ask(&mut self, text: &str) {
+    /// Whether clients have keys.
+    fn has_keys(&self) -> bool {
+        !self.policy.access.is_admin(None)
+    }
+
+    fn ask(&mut self, text: &str, client: PublicKey) {
         let caller = self.answers.len();
         self.answers.push(0);
+        let client = self.has_keys().then_some(client);
         match parse(text.as_bytes(), Port::Requests, 64).request {
-            Ok(request) => self.registry.request(caller, request, self.now, &mut self.out),
+            Ok(Request::Renew { service_id }) => {
+                let owner = self.told.get(&service_id).and_then(|service| service["owner_key"].as_str());
+                let is_owner = owner.is_none_or(|owner| client.is_some_and(|client| client.to_string() == owner));
+                let is_allowed = is_owner || client == Some(CLIENTS[0]);
+                self.registry.request(caller, client, Request::Renew { service_id }, self.now, &mut self.out);
+                let (_, reply) = self.out.replies.last().expect("it is answered at once");
+                assert_eq!(reply.clone().finish(None).contains("\"code\":\"forbidden\""), !is_allowed);
+            }
+            Ok(request) => self.registry.request(caller, client, request, self.now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }
     }
@@ -193,12 +215,16 @@ impl World {
             self.answers[caller] += 1;
             assert_eq!(self.answers[caller], 1, "answered again: {reply}");
         }
+        let has_keys = self.has_keys();
         for event in self.out.events.drain(..) {
             let event: Value = serde_json::from_str(&event.json).expect("an event is JSON");
             let revision = event["revision"].as_u64().expect("a revision is a number");
             assert!(revision >= self.revision_told, "{revision} after {}", self.revision_told);
             self.revision_told = revision;
             let id = event["data"]["service_id"].as_str().expect("an id is text").to_string();
+            let owner = event["data"]["service_info"]["owner_key"].as_str();
+            let owner = owner.map(|key| key.parse().expect("an owner is a key"));
+            assert!(owner.map_or(!has_keys, |owner: PublicKey| CLIENTS.contains(&owner)), "{event}");
             let before = match event["type"].as_str() {
                 Some("register") => self.told.insert(id, lasting(&event["data"]["service_info"])),
                 _ => Some(self.told.remove(&id).expect("who goes was there")),
@@ -214,7 +240,7 @@ impl World {
     fn read(&mut self, request: Value) -> Value {
         let Ok(request) = parse(request.to_string().as_bytes(), Port::Requests, 64).request else { return Value::Null };
         let mut out = Output::default();
-        self.registry.request(0, request, self.now, &mut out);
+        self.registry.request(0, self.has_keys().then_some(CLIENTS[0]), request, self.now, &mut out);
         let (_, reply) = out.replies.pop().expect("it is answered at once");
         serde_json::from_str(&reply.finish(None)).expect("a reply is JSON")
     }
@@ -272,6 +298,17 @@ impl World {
         });
         assert_eq!(stored.collect::<BTreeMap<String, Value>>(), self.told, "what is stored and what is shown");
     }
+}
+
+/// All may read and register, and one may do everything.
+fn access() -> Access {
+    let rule = |clients: Option<PublicKey>, allow: &[Right]| Rule {
+        clients: clients.map(|client| [client].into()),
+        allow: allow.iter().copied().collect(),
+        types: Vec::new(),
+        names: Vec::new(),
+    };
+    Access::by_rules(vec![rule(None, &[Right::Read, Right::Register]), rule(Some(CLIENTS[0]), &[Right::Admin])])
 }
 
 /// A request that most often concerns what is there.
