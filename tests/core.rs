@@ -17,6 +17,8 @@ mod changes;
 mod discovery;
 #[path = "core/loading.rs"]
 mod loading;
+#[path = "core/random.rs"]
+mod random;
 #[path = "core/time.rs"]
 mod time;
 #[path = "core/unique.rs"]

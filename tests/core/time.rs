@@ -225,3 +225,40 @@ fn a_failing_store_is_not_asked_without_pause_however_many_are_critical() {
     world.clean_up();
     assert!(world.registry.is_empty());
 }
+
+/// The last heartbeat of `x` in the store, after these changes.
+fn stored_heartbeat(changes: &[Change]) -> Option<u64> {
+    let heartbeat = |change: &Change| match change {
+        Change::Put { record, .. } => Some(record.last_heartbeat_ms),
+        Change::Renew { last_heartbeat_ms, .. } => Some(*last_heartbeat_ms),
+        Change::Remove { .. } => None,
+    };
+    changes.iter().filter(|change| change.id() == "x").filter_map(heartbeat).next_back()
+}
+
+#[test]
+fn an_earlier_heartbeat_is_not_written_over_a_registration() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.call(renew("x"));
+    world.pass(2000);
+    world.ask("a", register("x", "web"));
+    assert_eq!(stored_heartbeat(&world.store()), Some(world.now.unix_ms));
+}
+
+#[test]
+fn a_heartbeat_during_a_registration_reaches_the_store_after_it() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.ask("other", register("other", "web"));
+    let busy = world.group();
+    world.ask("a", register("x", "web"));
+    world.pass(300);
+    world.call(renew("x"));
+    let heard_ms = world.now.unix_ms;
+    world.accept(&busy);
+    let registered = world.group();
+    world.accept(&registered);
+    world.pass(2000);
+    assert_eq!(stored_heartbeat(&world.store()), Some(heard_ms));
+}

@@ -51,3 +51,47 @@ fn the_servers_policy_makes_types_unique_unless_a_service_allows_duplicates() {
     assert_eq!(refusal["error"], "invalid_service_type_policy");
     assert_eq!(refusal["message"], "singleton and allow_duplicate_service_type cannot both be true.");
 }
+
+#[test]
+fn a_service_that_is_heard_of_while_a_singleton_takes_its_place_keeps_it() {
+    for is_sent in [false, true] {
+        let mut world = World::new();
+        world.register("x", "web");
+        world.ask("other", register("other", "mail"));
+        let busy = world.group();
+        world.pass(30_001);
+        world.take_events();
+        world.ask("y", singleton("y", "web"));
+        let first = if is_sent {
+            world.accept(&busy);
+            world.group()
+        } else {
+            busy
+        };
+        assert_eq!(world.call(renew("x"))["success"], true);
+        world.accept(&first);
+        world.store();
+        assert_eq!(world.reply("y").unwrap()["error"], "duplicate_service_type", "sent: {is_sent}");
+        assert_eq!(world.health("x").as_deref(), Some("passing"));
+        assert_eq!(world.health("y"), None);
+        assert!(world.take_events().iter().all(|(_, id, _)| id == "other"));
+    }
+}
+
+#[test]
+fn a_singleton_waits_until_it_is_known_what_the_store_has_of_an_expired_one() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.pass(30_001);
+    world.registry.clean_up(world.now);
+    world.group();
+    world.outcome(Err(failed()));
+    world.take_events();
+    world.ask("y", singleton("y", "web"));
+    world.pass(200);
+    world.store();
+    assert_eq!(world.reply("y").unwrap()["success"], true);
+    let events: Vec<_> = world.take_events().into_iter().map(|(kind, id, _)| (kind, id)).collect();
+    let expected = [("expire", "x"), ("register", "y")].map(|(kind, id)| (kind.to_string(), id.to_string()));
+    assert_eq!(events, expected);
+}

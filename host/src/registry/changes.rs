@@ -84,7 +84,7 @@ impl<C> Registry<C> {
 
     /// Lets a wish become a change, or refuses it, or defers it.
     fn admit(&mut self, deferred: Deferred, out: &mut Output<C>) {
-        if self.pending.is_claimed(&deferred.wish) {
+        if self.pending.is_claimed(&deferred.wish) || self.is_stale_claimed(&deferred.wish) {
             self.pending.defer(deferred);
             return;
         }
@@ -93,6 +93,13 @@ impl<C> Registry<C> {
             Ok(write) => self.pending.queue(Queued { ticket: Some(ticket), write }),
             Err(refusal) => self.answer(Some(ticket), refusal, out),
         }
+    }
+
+    /// Whether a service that has to make way for this one is being changed.
+    fn is_stale_claimed(&self, wish: &Wish) -> bool {
+        let Wish::Register { id, unique: Some(name), .. } = wish else { return false };
+        let mut stale = self.services.critical_of_type(name).filter(|other| other.id() != id);
+        stale.any(|other| self.pending.is_id_claimed(other.id()))
     }
 
     /// What is to be done for a wish, given the services as they are.
@@ -123,8 +130,7 @@ impl<C> Registry<C> {
                     if let Some(other) = self.services.passing_of_type(name).find(|other| *other.id() != id) {
                         return Err(duplicate(name, other.id()));
                     }
-                    let stale = self.services.critical_of_type(name);
-                    let stale = stale.filter(|other| *other.id() != id && !self.pending.is_id_claimed(other.id()));
+                    let stale = self.services.critical_of_type(name).filter(|other| *other.id() != id);
                     for expired in stale.map(expiry).collect::<Vec<_>>() {
                         self.pending.queue(expired);
                     }
@@ -171,8 +177,14 @@ impl<C> Registry<C> {
         let gathered: Vec<Queued> = self.pending.take_gathered(GROUP_MAX).collect();
         let expiries = self.take_expiries(GROUP_MAX - gathered.len(), now);
         sent.extend(gathered.into_iter().chain(expiries).map(Sent::Write));
-        let heartbeats = self.pending.take_heartbeats(GROUP_MAX, now).into_iter();
-        sent.extend(heartbeats.filter(|id| self.services.get(id).is_some()).map(Sent::Renew));
+        for id in self.pending.take_heartbeats(GROUP_MAX, now) {
+            if self.pending.is_id_claimed(&id) {
+                // What is being changed may have been heard of since: its heartbeat is written afterwards.
+                self.pending.heartbeat(id, now);
+            } else if self.services.get(&id).is_some() {
+                sent.push(Sent::Renew(id));
+            }
+        }
         if sent.is_empty() {
             return None;
         }
@@ -301,7 +313,16 @@ impl<C> Registry<C> {
         self.revision = self.revision.max(revision);
         let reply = done(&write);
         match write {
-            Write::Put { mut service, .. } => {
+            Write::Put { mut service, unique } => {
+                let is_other = |other: &&Service| other.id() != service.id();
+                let taken = |name: &String| {
+                    self.services.passing_of_type(name).find(is_other).map(|other| duplicate(name, other.id()))
+                };
+                if let Some(refusal) = unique.as_ref().and_then(taken) {
+                    // Whoever was to make way for it has been heard of since.
+                    self.pending.doubt(service.id().clone());
+                    return self.answer(ticket, refusal, out);
+                }
                 service.revision = revision;
                 if let Some(earlier) = self.services.get(service.id()) {
                     service.inherit_heartbeat(earlier);

@@ -1,0 +1,240 @@
+//! Random histories of requests, time and a store that fails in every way it may: whatever happens, each request is
+//! answered once and in time, what is announced is what there is, a unique type has one healthy service, and in the
+//! end the store holds what the core holds.
+
+use std::collections::BTreeMap;
+
+use rand::RngExt;
+
+use super::*;
+
+const HISTORIES: u64 = 100;
+const STEPS: usize = 250;
+const IDS: u32 = 7;
+/// Only singletons register with it.
+const UNIQUE: &str = "unique";
+
+#[test]
+fn whatever_happens_core_store_and_clients_agree() {
+    for seed in 0..HISTORIES {
+        let mut history = History::new(seed);
+        for _ in 0..STEPS {
+            history.step();
+        }
+        history.end();
+    }
+}
+
+struct History {
+    seed: u64,
+    rng: StdRng,
+    registry: Registry<usize>,
+    now: Now,
+    out: Output<usize>,
+    /// When each request was made, and whether it was answered.
+    asked: Vec<(u64, bool)>,
+    /// What the events tell.
+    announced: BTreeMap<String, Value>,
+    last_revision: u64,
+    /// The store.
+    stored: BTreeMap<String, Record>,
+    revision: u64,
+    under_way: Option<Vec<Change>>,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let policy = Policy { cleanup_interval_ms: 1000, pending_changes_max: 8, ..policy() };
+        History {
+            seed,
+            rng: StdRng::seed_from_u64(seed),
+            registry: Registry::new(policy, About::default(), "e".into(), 0, StdRng::seed_from_u64(seed)),
+            now: Now { uptime_ms: 0, unix_ms: 1_700_000_000_000 },
+            out: Output::default(),
+            asked: Vec::new(),
+            announced: BTreeMap::new(),
+            last_revision: 0,
+            stored: BTreeMap::new(),
+            revision: 0,
+            under_way: None,
+        }
+    }
+
+    fn step(&mut self) {
+        match self.rng.random_range(0..10) {
+            0..3 => self.ask(),
+            3..5 => self.take_group(),
+            5..8 => self.commit(),
+            _ => self.pass(),
+        }
+        self.check();
+    }
+
+    fn ask(&mut self) {
+        let id = format!("s{}", self.rng.random_range(0..IDS));
+        let request = match self.rng.random_range(0..6) {
+            0 | 1 => {
+                let service_type = ["web", "mail"][self.rng.random_range(0..2)];
+                with_ttl(register(&id, service_type), &mut self.rng)
+            }
+            2 => with_ttl(singleton(&id, UNIQUE), &mut self.rng),
+            3 => deregister(&id),
+            _ => renew(&id),
+        };
+        let request = parse(request.to_string().as_bytes(), Port::Requests, 64).request.expect("it is well-formed");
+        let caller = self.asked.len();
+        self.asked.push((self.now.uptime_ms, false));
+        self.registry.request(caller, Default::default(), request, self.now, &mut self.out);
+    }
+
+    fn pass(&mut self) {
+        let ms = [1, 30, 200, 700][self.rng.random_range(0..4)];
+        self.now.uptime_ms += ms;
+        self.now.unix_ms += ms;
+        self.registry.tick(self.now, &mut self.out);
+        if self.registry.is_cleanup_due(self.now) {
+            self.registry.clean_up(self.now);
+        }
+    }
+
+    fn take_group(&mut self) {
+        if self.under_way.is_some() {
+            return;
+        }
+        self.under_way = self.registry.next_group(self.now);
+        let written = self.under_way.iter().flatten().filter(|change| !matches!(change, Change::Renew { .. }));
+        let mut ids: Vec<&str> = written.map(Change::id).collect();
+        let count = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), count, "seed {}: an id is written twice in {:?}", self.seed, self.under_way);
+    }
+
+    /// The store does what it was asked to do, or a part of it, or nothing, and may say that it has failed.
+    fn commit(&mut self) {
+        let Some(changes) = self.under_way.take() else { return };
+        let result = match self.rng.random_range(0..10) {
+            0 => {
+                let done = self.rng.random_range(0..=changes.len());
+                self.make(&changes[..done]);
+                Err(failed())
+            }
+            1 => Ok(changes.iter().flat_map(|change| self.refuse(change)).collect()),
+            _ => Ok(self.make(&changes)),
+        };
+        self.registry.committed(result, self.now, &mut self.out);
+    }
+
+    /// The store cannot take what it has not got.
+    fn refuse(&mut self, change: &Change) -> Vec<Outcome> {
+        match change {
+            Change::Put { .. } => vec![Outcome::Refused(failed())],
+            other => self.make(std::slice::from_ref(other)),
+        }
+    }
+
+    fn make(&mut self, changes: &[Change]) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        for change in changes {
+            if !matches!(change, Change::Put { .. }) && !self.stored.contains_key(change.id()) {
+                outcomes.push(Outcome::Missing);
+                continue;
+            }
+            self.revision += u64::from(!matches!(change, Change::Renew { .. }));
+            match change {
+                Change::Put { record, .. } => drop(self.stored.insert(record.id.clone(), record.clone())),
+                Change::Remove { id, .. } => drop(self.stored.remove(id)),
+                Change::Renew { id, last_heartbeat_ms } => {
+                    self.stored.get_mut(id).expect("it is there").last_heartbeat_ms = *last_heartbeat_ms;
+                }
+            }
+            outcomes.push(Outcome::Done { revision: self.revision });
+        }
+        outcomes
+    }
+
+    /// What holds at any time.
+    fn check(&mut self) {
+        let seed = self.seed;
+        for (caller, _) in self.out.replies.drain(..) {
+            assert!(!self.asked[caller].1, "seed {seed}: a request is answered twice");
+            self.asked[caller].1 = true;
+        }
+        self.registry.tick(self.now, &mut self.out);
+        for (caller, _) in self.out.replies.drain(..) {
+            self.asked[caller].1 = true;
+        }
+        let late = self.asked.iter().find(|(asked_ms, done)| !done && asked_ms + 400 <= self.now.uptime_ms);
+        assert_eq!(late, None, "seed {seed}: somebody waits at {:?}", self.now);
+        for event in self.out.events.drain(..) {
+            let event: Value = serde_json::from_str(&event.json).expect("an event is JSON");
+            let revision = event["revision"].as_u64().expect("an event has a revision");
+            assert!(revision >= self.last_revision, "seed {seed}: {event} after {}", self.last_revision);
+            self.last_revision = revision;
+            let id = event["data"]["service_id"].as_str().expect("an event is about a service").to_string();
+            match event["type"].as_str() {
+                Some("register") => drop(self.announced.insert(id, fixed(&event["data"]["service_info"]))),
+                _ => assert!(self.announced.remove(&id).is_some(), "seed {seed}: {event} about nobody"),
+            }
+        }
+        let listed = self.list();
+        let there: BTreeMap<String, Value> = listed.iter().map(|service| (id_of(service), fixed(service))).collect();
+        assert_eq!(there, self.announced, "seed {seed}: what there is, and what was announced");
+        let is_unique = |service: &&Value| service["type"] == UNIQUE && service["health"] == "passing";
+        let unique: Vec<_> = listed.iter().filter(is_unique).collect();
+        assert!(unique.len() <= 1, "seed {seed}: {unique:?}");
+    }
+
+    fn list(&mut self) -> Vec<Value> {
+        let request = parse(br#"{"action": "list"}"#, Port::Requests, 64).request.expect("it is well-formed");
+        let mut out = Output::default();
+        self.registry.request(0, Default::default(), request, self.now, &mut out);
+        let reply = out.replies.pop().expect("a list comes at once").1.finish(None);
+        let reply: Value = serde_json::from_str(&reply).expect("a reply is JSON");
+        reply["services"].as_array().expect("a list has services").clone()
+    }
+
+    /// The store works again, and gets the time that it needs.
+    fn end(&mut self) {
+        for _ in 0..50 {
+            if let Some(changes) = self.under_way.take() {
+                let outcomes = self.make(&changes);
+                self.registry.committed(Ok(outcomes), self.now, &mut self.out);
+            }
+            self.now.uptime_ms += 200;
+            self.now.unix_ms += 200;
+            self.registry.hurry();
+            self.under_way = self.registry.next_group(self.now);
+            self.check();
+        }
+        let seed = self.seed;
+        assert!(self.registry.is_idle(), "seed {seed}: something is left to do");
+        assert!(self.asked.iter().all(|(_, done)| *done), "seed {seed}: somebody was not answered");
+        let listed = self.list();
+        let known = |service: &Value| (id_of(service), (fixed(service), service["last_heartbeat"].as_u64()));
+        let there: BTreeMap<_, _> = listed.iter().map(known).collect();
+        let stored = |record: &Record| {
+            let document = serde_json::from_str(&record.document).expect("a document is JSON");
+            (record.id.clone(), (document, Some(record.last_heartbeat_ms / 1000)))
+        };
+        let stored: BTreeMap<_, _> = self.stored.values().map(stored).collect();
+        assert_eq!(there, stored, "seed {seed}: what there is, and what is stored");
+    }
+}
+
+fn with_ttl(mut request: Value, rng: &mut StdRng) -> Value {
+    request["ttl"] = [0.1, 1.0, 30.0][rng.random_range(0..3)].into();
+    request
+}
+
+fn id_of(service: &Value) -> String {
+    service["id"].as_str().expect("a service has an id").to_string()
+}
+
+/// What does not move with heartbeats and time.
+fn fixed(service: &Value) -> Value {
+    let mut fixed = service.clone();
+    let fields = fixed.as_object_mut().expect("a service is an object");
+    fields.retain(|field, _| field != "last_heartbeat" && field != "health");
+    fixed
+}
