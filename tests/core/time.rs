@@ -214,6 +214,19 @@ fn what_a_client_asks_for_does_not_wait_for_a_clean_up() {
 }
 
 #[test]
+fn a_clean_up_gets_on_however_much_clients_ask_for() {
+    let mut world = World::with(Policy { pending_changes_max: 10_000, ..policy() });
+    world.register("x", "web");
+    world.pass(31_000);
+    for number in 0..3000 {
+        world.ask("client", register(&format!("s{number}"), "web"));
+    }
+    world.registry.clean_up(world.now);
+    let group = world.group();
+    assert!(ids(&group).contains(&"x"), "the expired one has its place among {} changes", group.len());
+}
+
+#[test]
 fn a_failing_store_is_not_asked_without_pause_however_many_are_critical() {
     let mut world = sweeping(5000);
     world.group();

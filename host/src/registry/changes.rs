@@ -25,6 +25,8 @@ use crate::security::key::PublicKey;
 /// How many changes of each kind (restorations; wishes of clients, and expiries behind them; renewals) go to the store at
 /// once, at most: it bounds how long one group can take.
 const GROUP_MAX: usize = 1024;
+/// How many of these are kept for expiries if there are any: however much clients ask for, a clean-up gets on.
+const EXPIRIES_MIN: usize = 64;
 
 /// What a client gets to read if its registration or deregistration fails without a better reason.
 const REGISTER_FAILED: &str = "Failed to register service";
@@ -174,7 +176,8 @@ impl<C> Registry<C> {
         });
         let mut sent: Vec<Sent> = Vec::new();
         sent.extend(self.pending.take_doubtful(GROUP_MAX, now).into_iter().map(Sent::Restore));
-        let gathered: Vec<Queued> = self.pending.take_gathered(GROUP_MAX).collect();
+        let kept = self.pending.expiring().min(EXPIRIES_MIN);
+        let gathered: Vec<Queued> = self.pending.take_gathered(GROUP_MAX - kept).collect();
         let expiries = self.take_expiries(GROUP_MAX - gathered.len(), now);
         sent.extend(gathered.into_iter().chain(expiries).map(Sent::Write));
         for id in self.pending.take_heartbeats(GROUP_MAX, now) {

@@ -291,6 +291,11 @@ impl<C> Pending<C> {
         self.expiring = critical;
     }
 
+    /// How many services may have to expire.
+    pub(super) fn expiring(&self) -> usize {
+        self.expiring.len()
+    }
+
     /// The next service that may have to expire and that no change under way concerns, unless the store needs rest.
     pub(super) fn take_expiring(&mut self, now: Now) -> Option<Arc<str>> {
         if now.uptime_ms < self.retry_at_ms {
