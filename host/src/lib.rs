@@ -12,6 +12,7 @@ pub mod config;
 pub mod conformance;
 mod log;
 pub mod migrate;
+mod open_files;
 pub mod plugin;
 pub mod protocol;
 pub mod registry;

@@ -25,7 +25,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 ///
 /// # Errors
 /// Why it could not start, or what was lost when it stopped: one line.
-pub fn run(loaded: Loaded) -> Result<(), Failure> {
+pub fn run(mut loaded: Loaded) -> Result<(), Failure> {
     crate::log::start(&loaded.config.log)?;
     let version = env!("CARGO_PKG_VERSION");
     match &loaded.file {
@@ -37,6 +37,7 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
     }
     let security = Security::load(&loaded.config.security)?;
     security.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    loaded.config.limits.connections = crate::open_files::raise(loaded.config.limits.connections);
     let plugin = load_plugin(&loaded)?;
     let config = loaded.config;
     let backend = plugin.info().name.clone();

@@ -1,0 +1,54 @@
+//! The limit of open files, which is a limit of connections too.
+//!
+//! Systems start programs with a low limit (1024, often), for those that still use `select`, and with a higher one that
+//! a program may give itself.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// How many files may be open beside connections: the ports, the log, what the storage and the runtime need.
+const OTHERS: u64 = 32;
+
+/// Raises the limit of open files as far as this process may. How many of the configured connections it has room for:
+/// if that is less, the log says so. Whoever connects beyond that is refused while the storage can still open files.
+pub(crate) fn raise(connections: u32) -> u32 {
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: before.maximum, ..before };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => tracing::debug!("limit of open files: {}, it was {}", words(raised.current), words(before.current)),
+        Err(error) => tracing::debug!("limit of open files: {}, it stays so: {error}", words(before.current)),
+    }
+    let Some((limit, room)) = too_few(connections, getrlimit(Resource::Nofile).current) else { return connections };
+    tracing::warn!(
+        "limits.connections is {connections}, but the system allows this process {limit} open files, so there is room \
+         for {room}: raise that (ulimit -n, or LimitNOFILE of systemd), or lower limits.connections"
+    );
+    room
+}
+
+fn words(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "none".into(), |limit| limit.to_string())
+}
+
+/// The limit of open files, and how many connections it has room for, if these are fewer.
+fn too_few(connections: u32, limit: Option<u64>) -> Option<(u64, u32)> {
+    let limit = limit?;
+    // A connection on each port has to be possible, whatever becomes of it.
+    let room = u32::try_from(limit.saturating_sub(OTHERS)).unwrap_or(u32::MAX).max(3);
+    (room < connections).then_some((limit, room))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_is_too_low_leaves_room_for_fewer_connections() {
+        assert_eq!(too_few(1000, Some(256)), Some((256, 256 - 32)));
+        assert_eq!(too_few(1000, Some(1000)), Some((1000, 968)), "connections are not all that is open");
+        assert_eq!(too_few(1000, Some(10)), Some((10, 3)));
+        for enough in [Some(1032), Some(u64::MAX), None] {
+            assert_eq!(too_few(1000, enough), None, "{enough:?}");
+        }
+        assert_eq!(too_few(3, Some(10)), None);
+    }
+}
