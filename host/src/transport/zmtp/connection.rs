@@ -33,6 +33,10 @@ use super::wire::Wire;
 const READ_BYTES: usize = 64 * 1024;
 /// How much free space a buffer has at least before it is read into.
 const READ_BYTES_MIN: usize = 8 * 1024;
+/// How many frames of one peer are looked at before others have their turn: at first, and at most.
+const TURN_FRAMES: (usize, usize) = (8, 128);
+/// How many bytes of answers to one turn are much: a peer that asks for so much gets shorter turns.
+const TURN_BYTES: usize = 64 * 1024;
 /// How much is handed to the network at once, where it is made of many events, and what an idle connection may keep.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -87,6 +91,14 @@ struct State {
     client: Option<PublicKey>,
     /// How long the peer takes the connection to live without its hearing, if it has said so.
     peer_ttl: Option<Duration>,
+    /// Whether the last turn was over before all that had come was looked at.
+    has_more: bool,
+    /// How many frames the peer's turn has.
+    turn: usize,
+    /// How many bytes of replies there were since the last turn.
+    replied: usize,
+    /// The last batch that a message of the peer went into.
+    batch: u64,
     /// Until when nothing is to be read, if the task has not taken note of it yet.
     paused_until: Option<Instant>,
 }
@@ -121,6 +133,10 @@ impl Connection {
             minor_version: 0,
             client: None,
             peer_ttl: None,
+            has_more: false,
+            turn: TURN_FRAMES.0,
+            replied: 0,
+            batch: 0,
             paused_until: None,
         });
         let connection = Rc::new(Connection { id, address, entrance, hub, is_listed: Cell::new(false), state });
@@ -165,21 +181,35 @@ impl Connection {
             if self.hub.limits.requests_per_second > 0 {
                 ready!(pause.as_mut().poll(context));
             }
-            ready!(self.hub.poll_room(context));
-            let read = {
-                let buffer = &mut *self.hub.buffer.borrow_mut();
-                if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
-                    buffer.reserve(READ_BYTES);
-                }
-                let read = ready!(reader.poll_read(context, buffer));
-                read.map(|length| (length, buffer.split()))
+            let (batch, has_more) = {
+                let state = self.state.borrow();
+                (state.batch, state.has_more)
             };
-            match read {
-                Ok((0, _)) => self.close(Cause::Left),
-                Ok((_, bytes)) => self.received(bytes),
-                Err(error) => self.close(Cause::Network(error)),
+            ready!(self.hub.poll_room(batch, has_more, context));
+            if has_more {
+                self.received(BytesMut::new());
+            } else {
+                match ready!(self.poll_read(reader, context)) {
+                    Ok(bytes) if bytes.is_empty() => self.close(Cause::Left),
+                    Ok(bytes) => self.received(bytes),
+                    Err(error) => self.close(Cause::Network(error)),
+                }
+            }
+            if self.state.borrow().has_more {
+                // Others first.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
+    }
+
+    fn poll_read(&self, reader: &mut Reader, context: &mut Context<'_>) -> Poll<io::Result<BytesMut>> {
+        let buffer = &mut *self.hub.buffer.borrow_mut();
+        if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
+            buffer.reserve(READ_BYTES);
+        }
+        let read = ready!(reader.poll_read(context, buffer));
+        Poll::Ready(read.map(|_| buffer.split()))
     }
 
     fn is_blocked(&self) -> bool {
@@ -188,6 +218,7 @@ impl Connection {
 
     fn received(self: &Rc<Self>, bytes: BytesMut) {
         if self.hub.is_closing() {
+            self.state.borrow_mut().has_more = false;
             return;
         }
         let result = self.take(bytes);
@@ -198,12 +229,14 @@ impl Connection {
         }
     }
 
-    /// Takes all that is complete.
+    /// Takes what is complete, as far as one turn goes.
     fn take(self: &Rc<Self>, bytes: BytesMut) -> Result<(), Cause> {
         let state = &mut *self.state.borrow_mut();
         state.heard = Instant::now();
         state.asked = false;
-        state.wire.input.feed(bytes);
+        if !bytes.is_empty() {
+            state.wire.input.feed(bytes);
+        }
         if let Phase::Handshake(handshake) = &mut state.phase {
             let peer = handshake.advance(&mut state.wire)?;
             let Some(peer) = peer else {
@@ -214,12 +247,19 @@ impl Connection {
         }
         let limits = &self.hub.limits;
         let mut requests = 0;
-        while let Some(frame) = state.wire.next_frame(limits.message_bytes).map_err(Cause::offence)? {
+        let replied = std::mem::take(&mut state.replied);
+        state.turn = if replied > TURN_BYTES { state.turn / 2 } else { state.turn * 2 }.clamp(1, TURN_FRAMES.1);
+        state.has_more = true;
+        for _ in 0..state.turn {
+            let Some(frame) = state.wire.next_frame(limits.message_bytes).map_err(Cause::offence)? else {
+                state.has_more = false;
+                state.wire.input.settle();
+                if let Phase::Router(assembly) = &mut state.phase {
+                    assembly.settle();
+                }
+                break;
+            };
             requests += self.frame(state, frame)?;
-        }
-        state.wire.input.settle();
-        if let Phase::Router(assembly) = &mut state.phase {
-            assembly.settle();
         }
         if limits.requests_per_second > 0 && requests > 0 {
             // Those that came together are paid for together.
@@ -252,7 +292,7 @@ impl Connection {
                 let whole = assembly.add(frame.body, more, limits.message_frames, limits.message_bytes);
                 let Some(frames) = whole.map_err(Cause::offence)? else { return Ok(0) };
                 let Entrance::Requests(port) = self.entrance else { return Ok(0) };
-                self.hub.arrived(Inbound { port, peer: self.clone(), client: state.client, frames });
+                state.batch = self.hub.arrived(Inbound { port, peer: self.clone(), client: state.client, frames });
                 Ok(1)
             }
             Phase::Publisher(_) => {
@@ -313,6 +353,7 @@ impl Connection {
             return self.end(state, cause);
         }
         let Some((last, first)) = frames.split_last() else { return };
+        state.replied += bytes;
         state.wire.out.reserve(bytes);
         first.iter().for_each(|frame| state.wire.put(Kind::Message { more: true }, frame));
         state.wire.put(Kind::Message { more: false }, last);
@@ -406,6 +447,7 @@ impl Connection {
         cause.count(&self.hub.counters);
         tracing::debug!(connection = self.id, address = ?self.address, "a connection is over: {cause}");
         state.wire = Wire::default();
+        state.has_more = false;
         if let Phase::Publisher(subscriber) = &mut state.phase {
             *subscriber = Subscriber::default();
             self.hub.forget_audiences();

@@ -21,6 +21,10 @@ use super::security::Security;
 use super::stream::{Reader, Writer};
 use super::subscriber::Event;
 
+/// How many bytes of messages are taken off all connections before the earlier ones have been answered, and one message
+/// beyond.
+const BATCH_BYTES: usize = 256 * 1024;
+
 /// What all connections share.
 pub struct Hub {
     /// What clients may cost.
@@ -35,8 +39,13 @@ pub struct Hub {
     requests: RefCell<Vec<Inbound<Rc<Connection>>>>,
     /// Wakes the server when a message is there.
     server: RefCell<Option<Waker>>,
-    /// Wakes the connections that wait until there is room for messages.
-    waiting: RefCell<Vec<Waker>>,
+    /// How many bytes these two have.
+    message_bytes: Cell<usize>,
+    /// Which batch of messages they are.
+    batch: Cell<u64>,
+    /// Wakes the connections that wait until there is room for messages: those that have none in this batch, and then
+    /// those that have.
+    waiting: RefCell<[Vec<Waker>; 2]>,
     people: RefCell<People>,
     /// Those with something to send.
     unsent: RefCell<Vec<Rc<Connection>>>,
@@ -66,6 +75,8 @@ impl Hub {
             heartbeats: RefCell::default(),
             requests: RefCell::default(),
             server: RefCell::default(),
+            message_bytes: Cell::new(0),
+            batch: Cell::new(1),
             waiting: RefCell::default(),
             people: RefCell::default(),
             unsent: RefCell::default(),
@@ -140,8 +151,10 @@ impl Hub {
         self.people.borrow().connections.len()
     }
 
-    /// A message is there for the server.
-    pub fn arrived(&self, message: Inbound<Rc<Connection>>) {
+    /// A message is there for the server. The number of the batch that it is part of.
+    pub fn arrived(&self, message: Inbound<Rc<Connection>>) -> u64 {
+        let bytes: usize = message.frames.iter().map(Bytes::len).sum();
+        self.message_bytes.set(self.message_bytes.get() + bytes);
         let messages = match message.port {
             Port::Requests => &self.requests,
             Port::Heartbeats => &self.heartbeats,
@@ -150,14 +163,21 @@ impl Hub {
         if let Some(server) = self.server.borrow_mut().take() {
             server.wake();
         }
+        self.batch.get()
     }
 
-    /// Ready when a connection may read: what waits is bounded, and the rest waits in the network.
-    pub fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.requests.borrow().len() + self.heartbeats.borrow().len() < self.limits.batch {
+    /// Ready when a connection may have a turn: what waits is bounded, and the rest waits in the network. A connection
+    /// whose last message went into batch `last` and that has more gets one turn in a batch. Those that had none are
+    /// before the others in the next one, or a few that send all the time could keep everybody else waiting.
+    pub fn poll_room(&self, last: u64, has_more: bool, context: &mut Context<'_>) -> Poll<()> {
+        let had_turn = last == self.batch.get();
+        let messages = self.requests.borrow().len() + self.heartbeats.borrow().len();
+        let is_full = messages >= self.limits.batch || self.message_bytes.get() >= BATCH_BYTES;
+        let has_to_wait = is_full || (had_turn && has_more);
+        if !has_to_wait {
             return Poll::Ready(());
         }
-        self.waiting.borrow_mut().push(context.waker().clone());
+        self.waiting.borrow_mut()[usize::from(had_turn)].push(context.waker().clone());
         Poll::Pending
     }
 
@@ -170,7 +190,9 @@ impl Hub {
             *self.server.borrow_mut() = Some(context.waker().clone());
             return Poll::Pending;
         }
-        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+        self.message_bytes.set(0);
+        self.batch.set(self.batch.get() + 1);
+        self.waiting.borrow_mut().iter_mut().for_each(|waiting| waiting.drain(..).for_each(Waker::wake));
         Poll::Ready(())
     }
 
