@@ -35,6 +35,8 @@ pub struct Hub {
     pub counters: Counters,
     /// What connections read into. What they keep of it is theirs; so a connection that is idle needs no buffer.
     pub buffer: RefCell<BytesMut>,
+    /// When the system last had no room for a connection.
+    pub full_at: Cell<Option<Instant>>,
     heartbeats: RefCell<Vec<Inbound<Rc<Connection>>>>,
     requests: RefCell<Vec<Inbound<Rc<Connection>>>>,
     /// Wakes the server when a message is there.
@@ -72,6 +74,7 @@ impl Hub {
             security,
             counters: Counters::default(),
             buffer: RefCell::default(),
+            full_at: Cell::default(),
             heartbeats: RefCell::default(),
             requests: RefCell::default(),
             server: RefCell::default(),

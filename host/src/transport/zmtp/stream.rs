@@ -15,6 +15,10 @@ use tokio_util::io::poll_read_buf;
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(6);
 
+/// How many connections may wait in the kernel until they are let in. The standard library's 128 are soon used up when
+/// many connect at the same time, and whoever finds no place tries again only after a second.
+const BACKLOG: i32 = 4096;
+
 /// Where connections come in.
 #[derive(Debug)]
 pub enum Listener {
@@ -49,6 +53,7 @@ impl Listener {
     /// What the system says.
     pub fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
+        SockRef::from(&listener).listen(BACKLOG)?;
         TcpListener::from_std(listener).map(Listener::Tcp)
     }
 
@@ -58,6 +63,7 @@ impl Listener {
     /// What the system says.
     pub fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
+        SockRef::from(&listener).listen(BACKLOG)?;
         UnixListener::from_std(listener).map(Listener::Unix)
     }
 
