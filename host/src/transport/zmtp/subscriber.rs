@@ -24,7 +24,9 @@ impl Event {
         let mut frames = BytesMut::with_capacity(codec::frame_bytes(topic.len()) + codec::frame_bytes(body.len()));
         codec::put_frame(Kind::Message { more: true }, &topic, &mut frames);
         codec::put_frame(Kind::Message { more: false }, &body, &mut frames);
-        Event { topic, body, frames: frames.freeze() }
+        let frames = frames.freeze();
+        // Slices of the same bytes: what waits for subscribers is kept once.
+        Event { topic, body: frames.slice(frames.len() - body.len()..), frames }
     }
 }
 
