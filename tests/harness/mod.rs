@@ -51,7 +51,12 @@ pub fn python() -> Option<PathBuf> {
 
 /// The program under test, with no setting of this machine's, run in `directory`.
 pub fn registry(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_registry"));
+    prepared(Command::new(PROGRAM), directory)
+}
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_registry");
+
+fn prepared(mut command: Command, directory: &Path) -> Command {
     command.current_dir(directory).env_clear().stdin(Stdio::null());
     command.env("REGISTRY_BACKEND__PLUGIN_DIR", plugin_dir());
     command
@@ -77,12 +82,22 @@ impl Host {
 
     /// Starts a host on these ports for requests, events and heartbeats.
     pub fn start_on(directory: &Path, config: &str, ports: [u16; 3]) -> Host {
+        Host::launch(registry(directory), directory, config, ports)
+    }
+
+    /// Starts a host on free ports under a limit, in the words of the shell's `ulimit`.
+    pub fn start_under(ulimit: &str, directory: &Path, config: &str) -> Host {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit {ulimit} && exec \"$0\" \"$@\"")).arg(PROGRAM);
+        Host::launch(prepared(shell, directory), directory, config, [0; 3])
+    }
+
+    fn launch(mut command: Command, directory: &Path, config: &str, ports: [u16; 3]) -> Host {
         let mut settings: Vec<String> = Vec::new();
         for (key, port) in ["req_port", "pub_port", "heartbeat_port"].iter().zip(ports) {
             settings.extend(["--set".into(), format!("server.{key}={port}")]);
         }
         std::fs::write(directory.join("registry.toml"), config).expect("the directory can be written");
-        let mut command = registry(directory);
         if !config.contains("reply_timeout") {
             // A busy machine may take its time with the disk: only tests of the timeout are about it.
             command.env("REGISTRY_BACKEND__REPLY_TIMEOUT", "15");

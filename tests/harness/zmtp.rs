@@ -8,9 +8,12 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
-const MORE: u8 = 1;
-const LONG: u8 = 2;
-const COMMAND: u8 = 4;
+/// The flag of a frame that has others of the same message behind it.
+pub const MORE: u8 = 1;
+/// The flag of a frame whose length has eight bytes.
+pub const LONG: u8 = 2;
+/// The flag of a frame that is a command.
+pub const COMMAND: u8 = 4;
 
 struct Connection {
     stream: TcpStream,
@@ -101,7 +104,7 @@ fn parse(bytes: &[u8]) -> Option<(Vec<Frame>, usize)> {
 }
 
 /// The bytes of one frame.
-fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
+pub fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(body.len() + 9);
     match u8::try_from(body.len()) {
         Ok(length) => bytes.extend([flags, length]),
@@ -115,7 +118,7 @@ fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// Flags, length of the header and length of the body, if the header is complete.
-fn frame_header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
+pub fn frame_header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let flags = *bytes.first()?;
     if flags & LONG == 0 {
         return Some((flags, 2, usize::from(*bytes.get(1)?)));
