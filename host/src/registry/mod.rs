@@ -8,6 +8,7 @@
 //! `changes.rs`; `services.rs` is how services are found and expire.
 
 mod changes;
+mod group;
 mod pending;
 mod service;
 mod services;

@@ -12,9 +12,10 @@ use indexmap::IndexSet;
 use rand::{Rng, RngExt};
 use slab::Slab;
 
+use crate::registry::group::Group;
 use crate::registry::service::Service;
 
-type Slot = usize;
+pub(super) type Slot = usize;
 
 /// The collection of all live services.
 #[derive(Default)]
@@ -35,8 +36,8 @@ struct Entry {
 
 #[derive(Default)]
 struct Members {
-    passing: IndexSet<Slot>,
-    critical: IndexSet<Slot>,
+    passing: Group,
+    critical: Group,
 }
 
 impl Services {
@@ -57,7 +58,7 @@ impl Services {
     pub(super) fn of_type(&self, service_type: &str) -> impl Iterator<Item = &Service> {
         let members = self.by_type.get(service_type);
         let mut slots: Vec<Slot> =
-            members.map(|all| all.passing.iter().chain(&all.critical).copied().collect()).unwrap_or_default();
+            members.map(|all| all.passing.iter().chain(all.critical.iter()).copied().collect()).unwrap_or_default();
         slots.sort_unstable();
         slots.into_iter().map(|slot| &self.slots[slot].service)
     }
@@ -65,13 +66,13 @@ impl Services {
     /// The passing services of a type.
     pub(super) fn passing_of_type(&self, service_type: &str) -> impl Iterator<Item = &Service> {
         let members = self.by_type.get(service_type);
-        members.into_iter().flat_map(|all| &all.passing).map(|slot| &self.slots[*slot].service)
+        members.into_iter().flat_map(|all| all.passing.iter()).map(|slot| &self.slots[*slot].service)
     }
 
     /// The critical services of a type.
     pub(super) fn critical_of_type(&self, service_type: &str) -> impl Iterator<Item = &Service> {
         let members = self.by_type.get(service_type);
-        members.into_iter().flat_map(|all| &all.critical).map(|slot| &self.slots[*slot].service)
+        members.into_iter().flat_map(|all| all.critical.iter()).map(|slot| &self.slots[*slot].service)
     }
 
     /// All critical services: those that the next clean-up removes.
@@ -83,9 +84,8 @@ impl Services {
     pub(super) fn pick(&self, service_type: &str, rng: &mut impl Rng) -> Option<&Service> {
         let passing = &self.by_type.get(service_type)?.passing;
         let slot = match passing.len() {
-            0 => return None,
-            1 => passing[0],
-            many => passing[rng.random_range(0..many)],
+            0 | 1 => passing.get(0)?,
+            many => passing.get(rng.random_range(0..many))?,
         };
         Some(&self.slots[slot].service)
     }
@@ -176,9 +176,9 @@ impl Services {
         for name in service.types().iter() {
             let Some(members) = self.by_type.get_mut(name) else { continue };
             if service.passing {
-                members.passing.swap_remove(&slot)
+                members.passing.remove(slot)
             } else {
-                members.critical.swap_remove(&slot)
+                members.critical.remove(slot)
             };
             if members.passing.is_empty() && members.critical.is_empty() {
                 self.by_type.remove(name);
