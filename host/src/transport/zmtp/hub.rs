@@ -199,8 +199,12 @@ impl Hub {
         Poll::Ready(())
     }
 
-    /// Queues a reply.
-    pub fn reply(&self, peer: Rc<Connection>, frames: &[Bytes]) {
+    /// Queues a reply. Those before it to somebody else are sent: what came from one peer together is answered
+    /// together, and whoever is answered can go on while others are.
+    pub fn reply(&self, peer: Rc<Connection>, frames: &[&[u8]]) {
+        if !peer.is_listed.get() {
+            self.flush();
+        }
         peer.reply(frames);
         self.list(peer);
     }
