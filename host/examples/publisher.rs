@@ -56,7 +56,7 @@ async fn publish<T: Transport>(mut transport: T, event: Bytes, batch: usize) -> 
                     tokio::task::yield_now().await;
                 }
             }
-            transport.reply(request.peer, layout.reply(Bytes::from_static(b"{\"success\":true}")));
+            transport.reply(request.peer, &layout.reply(b"{\"success\":true}"));
             transport.flush();
         }
     }

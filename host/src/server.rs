@@ -264,7 +264,7 @@ impl<T: Transport> Server<T> {
             let Caller { peer, layout, request_id } = caller;
             if layout.is_answered() {
                 let body = reply.finish(request_id.as_deref());
-                self.transport.reply(peer, layout.reply(Bytes::from(body)));
+                self.transport.reply(peer, &layout.reply(body.as_bytes()));
             }
         }
     }

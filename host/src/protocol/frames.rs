@@ -12,8 +12,7 @@
 //! The types `REQ_NO_REPLY`, `NOTIF` and `HB` in place of `REQ` ask for no reply.
 
 use bytes::Bytes;
-
-use crate::transport::Frames;
+use smallvec::SmallVec;
 
 /// How the reply to a request is framed, and whether there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +33,13 @@ impl Layout {
     }
 
     /// The frames of a reply with this body.
-    pub fn reply(self, body: Bytes) -> Frames {
-        let mut frames = Frames::new();
+    pub fn reply(self, body: &[u8]) -> SmallVec<[&[u8]; 3]> {
+        let mut frames = SmallVec::new();
         if self.delimiter {
-            frames.push(Bytes::new());
+            frames.push(&[][..]);
         }
         if self.typed {
-            frames.push(Bytes::from_static(b"RESPONSE"));
+            frames.push(&b"RESPONSE"[..]);
         }
         frames.push(body);
         frames
@@ -92,6 +91,7 @@ fn show(frame: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Frames;
 
     fn frames(parts: &[&'static str]) -> Frames {
         parts.iter().map(|part| Bytes::from_static(part.as_bytes())).collect()
@@ -104,7 +104,7 @@ mod tests {
             Ok((layout, body)) => (layout, Some(body.clone())),
             Err((layout, _)) => (layout, None),
         };
-        (layout.reply(Bytes::from_static(b"R")), body)
+        (layout.reply(b"R").into_iter().map(Bytes::from_static).collect(), body)
     }
 
     #[test]

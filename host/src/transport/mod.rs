@@ -46,7 +46,7 @@ pub trait Transport {
     fn receive(&mut self, batch: &mut Vec<Inbound<Self::Peer>>) -> impl Future<Output = ()>;
 
     /// Queues a reply, or drops it if the peer is gone or does not read.
-    fn reply(&mut self, peer: Self::Peer, frames: Frames);
+    fn reply(&mut self, peer: Self::Peer, frames: &[&[u8]]);
 
     /// Queues an event for whoever subscribes to its topic.
     fn publish(&mut self, topic: &'static str, body: Bytes);

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use zeromq::{PubSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
 use crate::protocol::request::Port;
-use crate::transport::{Frames, Inbound, Listeners, Transport};
+use crate::transport::{Inbound, Listeners, Transport};
 
 /// How long the crate's writers get for what has been sent when the server stops: it does not tell when they are
 /// done.
@@ -109,13 +109,14 @@ impl Transport for ZeroMq {
         }
     }
 
-    fn reply(&mut self, route: Route, frames: Frames) {
+    fn reply(&mut self, route: Route, frames: &[&[u8]]) {
         let router = match route.port {
             Port::Requests => &mut self.requests,
             Port::Heartbeats => &mut self.heartbeats,
         };
         // A reply has at least one frame, its body.
-        let Ok(mut message) = ZmqMessage::try_from(frames.into_vec()) else { return };
+        let frames: Vec<Bytes> = frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect();
+        let Ok(mut message) = ZmqMessage::try_from(frames) else { return };
         message.push_front(route.identity);
         match router.sender.send(message).now_or_never() {
             Some(Ok(())) => {}

@@ -343,7 +343,7 @@ impl Connection {
     }
 
     /// Queues a reply, which [`flush`](Connection::flush) sends.
-    pub fn reply(&self, frames: &[Bytes]) {
+    pub fn reply(&self, frames: &[&[u8]]) {
         let state = &mut *self.state.borrow_mut();
         if state.writer.is_none() {
             return;

@@ -49,7 +49,7 @@ use tokio::task::JoinHandle;
 
 use crate::protocol::request::Port;
 use crate::transport::ipc::{IpcListeners, SocketFiles};
-use crate::transport::{Frames, Inbound, Listeners, Transport};
+use crate::transport::{Inbound, Listeners, Transport};
 
 use connection::{Connection, Entrance};
 use hub::Hub;
@@ -126,8 +126,8 @@ impl Transport for Zmtp {
         std::future::poll_fn(|context| self.hub.poll_messages(batch, context)).await;
     }
 
-    fn reply(&mut self, peer: Self::Peer, frames: Frames) {
-        self.hub.reply(peer, &frames);
+    fn reply(&mut self, peer: Self::Peer, frames: &[&[u8]]) {
+        self.hub.reply(peer, frames);
     }
 
     fn publish(&mut self, topic: &'static str, body: Bytes) {
