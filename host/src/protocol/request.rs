@@ -261,6 +261,20 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_what_their_json_says_with_and_without_escapes() {
+        for text in ["a", "é漢", "\"", "\\", "a\\\"b\"", "\n\t\u{1}", "ends with \\", "'"] {
+            let request = serde_json::json!({"action": "discover", "service_type": text}).to_string();
+            match parse(request.as_bytes(), Port::Requests, 10).request {
+                Ok(Request::Discover { service_type }) => assert_eq!(service_type, text),
+                other => panic!("{request} became {other:?}"),
+            }
+        }
+        let escaped = br#"{"\u0061ction":"\u0067et","service_id":"\u0078"}"#;
+        let request = parse(escaped, Port::Requests, 10).request;
+        assert!(matches!(request, Ok(Request::Get { service_id }) if service_id == "x"));
+    }
+
+    #[test]
     fn what_is_not_utf_8_is_refused_wherever_it_stands() {
         for body in
             [&b"{\"action\":\"list\",\"x\":\"\xff\"}"[..], b"{\"action\":\"list\xff\"}", b"{\"\xff\":1}", b"\xff"]
