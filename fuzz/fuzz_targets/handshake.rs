@@ -1,13 +1,14 @@
-//! A handshake without keys, from any bytes, and from a valid client's that were spoilt: it comes to the same however
-//! the bytes are cut; a peer is let in only if what it has sent says what it has to; a valid client is let in, and
-//! everybody else is refused or has not said enough yet; and what the server says is little, and ZMTP.
+//! A handshake without keys, from any bytes, from a valid client's that were spoilt, and from a client's that says
+//! anything of itself: it comes to the same however the bytes are cut; a peer is let in only if what it has sent says
+//! what it has to; a valid client is let in, and everybody else is refused or has not said enough yet; and what the
+//! server says is little, and ZMTP.
 #![no_main]
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use registry_fuzz::{edit, pieces};
 use registry_host::transport::zmtp::codec::{Decoder, Kind, put_frame};
-use registry_host::transport::zmtp::command::{self, Command};
+use registry_host::transport::zmtp::command::{self, Command, IDENTITY_BYTES_MAX};
 use registry_host::transport::zmtp::greeting::{self, GREETING_BYTES, Mechanism};
 use registry_host::transport::zmtp::handshake::{Handshake, HandshakeError, Peer, Role};
 use registry_host::transport::zmtp::security::Security;
@@ -25,12 +26,17 @@ fuzz_target!(|input: &[u8]| {
     let role = if choice & 1 == 0 { Role::Router } else { Role::Publisher };
     let mut bytes = rest.to_vec();
     let mut is_valid = false;
-    if choice & 2 != 0 {
-        let peers: &[&str] = if role == Role::Router { &ROUTER_PEERS } else { &PUBLISHER_PEERS };
-        let valid = client(peers[usize::from(choice >> 4) % peers.len()], &rest[..rest.len().min(3)]);
-        bytes = valid.clone();
-        edit(&mut bytes, rest.get(3..).unwrap_or_default());
-        is_valid = bytes.starts_with(&valid);
+    let peers: &[&str] = if role == Role::Router { &ROUTER_PEERS } else { &PUBLISHER_PEERS };
+    let peer = peers[usize::from(choice >> 4) % peers.len()].as_bytes();
+    match choice >> 1 & 3 {
+        0 => {}
+        1 | 2 => {
+            let valid = client(&[(b"Socket-Type", peer), (b"Identity", &rest[..rest.len().min(3)])]);
+            bytes = valid.clone();
+            edit(&mut bytes, rest.get(3..).unwrap_or_default());
+            is_valid = bytes.starts_with(&valid);
+        }
+        _ => bytes = client(&properties(rest, peer)),
     }
 
     let (result, wire) = play(role, [BytesMut::from(&bytes[..])]);
@@ -41,7 +47,7 @@ fuzz_target!(|input: &[u8]| {
     match &result {
         Ok(Some(peer)) => {
             assert!(bytes.ends_with(wire.input.peek()), "what follows is left as it came");
-            check_peer(role, &bytes, peer);
+            check_peer(peers, &bytes, peer);
         }
         Ok(None) => assert!(bytes.len() < ENOUGH_BYTES, "{} bytes and no end", bytes.len()),
         Err(error) => assert!(error.to_string().len() < 10_000, "a reason is short: {error}"),
@@ -50,14 +56,26 @@ fuzz_target!(|input: &[u8]| {
     check_said(&wire.out, &result);
 });
 
+/// What a client says of itself if the fuzzer has its way: names and values with the right lengths before them.
+fn properties<'a>(mut input: &'a [u8], peer: &'a [u8]) -> Vec<(&'a [u8], &'a [u8])> {
+    let mut properties = Vec::new();
+    while let Some(([choice, length], rest)) = input.split_first_chunk() {
+        let (value, rest) = rest.split_at(rest.len().min(usize::from(*length) * 2));
+        let name: &[u8] = [&b"Socket-Type"[..], b"socket-TYPE", b"Identity", b"", value][usize::from(choice % 5)];
+        properties.push((&name[..name.len().min(255)], if choice & 128 == 0 { value } else { peer }));
+        input = rest;
+    }
+    properties
+}
+
 /// What a client sends that speaks NULL.
-fn client(socket_type: &str, identity: &[u8]) -> Vec<u8> {
+fn client(properties: &[(&[u8], &[u8])]) -> Vec<u8> {
     let mut data = Vec::new();
-    for (name, value) in [("Socket-Type", socket_type.as_bytes()), ("Identity", identity)] {
+    for (name, value) in properties {
         data.push(name.len() as u8);
-        data.extend(name.as_bytes());
+        data.extend(*name);
         data.extend((value.len() as u32).to_be_bytes());
-        data.extend(value);
+        data.extend(*value);
     }
     let mut bytes = BytesMut::from(&greeting::ours(Mechanism::Null)[..]);
     put_frame(Kind::Command, &command::body("READY", &data), &mut bytes);
@@ -78,11 +96,11 @@ fn play(role: Role, pieces: impl IntoIterator<Item = BytesMut>) -> (Result<Optio
     (Ok(None), wire)
 }
 
-fn check_peer(role: Role, bytes: &[u8], peer: &Peer) {
+fn check_peer(peers: &[&str], bytes: &[u8], peer: &Peer) {
     assert!(bytes[0] == 0xff && bytes[9] & 1 == 1 && bytes[10] >= 3, "it has spoken ZMTP 3");
     assert_eq!(&bytes[12..32], b"NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     assert_eq!(peer.client, None, "nobody has proved anything");
-    let peers: &[&str] = if role == Role::Router { &ROUTER_PEERS } else { &PUBLISHER_PEERS };
+    assert!(peer.metadata.identity.len() <= IDENTITY_BYTES_MAX, "{peer:?}");
     assert!(peers.iter().any(|known| known.as_bytes() == &peer.metadata.socket_type[..]), "{peer:?}");
     for value in [&peer.metadata.socket_type, &peer.metadata.identity] {
         assert!(value.is_empty() || bytes.windows(value.len()).any(|part| part == &value[..]), "it has said {value:?}");
