@@ -13,7 +13,8 @@ use crate::stage::{Stage, amount, discovery, is_full, register, registration};
 
 /// Clients that send without a pause, and read: everybody else gets a turn all the same.
 pub fn floods(transport: &str) {
-    let stage = Stage::new(transport, "");
+    // Changes that wait for the storage are bounded by their number, whatever their size: ten thousand by default.
+    let stage = Stage::tuned(transport, "pending_changes_max = 200\n");
     let [requests, events, heartbeats] = stage.host.ports();
     let ping = raw::command("PING", b"\0\0");
     let subscriptions = [&b"\x01a"[..], b"\0a", b"?"].map(|body| raw::message(&[body])).concat();
