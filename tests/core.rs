@@ -45,6 +45,8 @@ fn policy() -> Policy {
         cleanup_interval_ms: 10_000,
         call_timeout_ms: 5_000,
         pending_changes_max: 100,
+        pending_bytes_max: 1 << 20,
+        services_bytes_max: 1 << 20,
         balances: false,
         watches: false,
         access: Access::open(),

@@ -104,6 +104,8 @@ impl World {
             cleanup_interval_ms: 1000,
             call_timeout_ms: 5000,
             pending_changes_max: u.int_in_range(1..=8)?,
+            pending_bytes_max: 1 << 20,
+            services_bytes_max: 1 << 20,
             balances: u.arbitrary()?,
             watches: false,
             access: if u.arbitrary()? { access() } else { Access::open() },

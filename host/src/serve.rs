@@ -56,6 +56,8 @@ pub fn run(mut loaded: Loaded) -> Result<(), Failure> {
         call_timeout_ms: millis(config.backend.call_timeout()),
         cleanup_interval_ms: millis(config.server.cleanup_interval()),
         pending_changes_max: config.server.pending_changes_max as usize,
+        pending_bytes_max: config.limits.pending_bytes as usize,
+        services_bytes_max: config.limits.services_bytes as usize,
         balances,
         watches,
         access: config.security.access(),

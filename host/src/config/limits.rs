@@ -31,6 +31,12 @@ pub struct Limits {
     pub reply_queue_bytes: u32,
     /// The most bytes of events that wait for a subscriber.
     pub event_queue_bytes: u32,
+    /// The most bytes that wait for or from all clients together.
+    pub buffered_bytes: u32,
+    /// The most bytes of registrations that wait for the storage.
+    pub pending_bytes: u32,
+    /// The most bytes of all services' records together.
+    pub services_bytes: u32,
     /// The most subscriptions of a subscriber.
     pub subscriptions: u32,
     /// The most requests per second from one connection, on average; 0 for any number.
@@ -50,6 +56,9 @@ impl Default for Limits {
             heartbeat_timeout: 30.0,
             reply_queue_bytes: 4 << 20,
             event_queue_bytes: 4 << 20,
+            buffered_bytes: 256 << 20,
+            pending_bytes: 64 << 20,
+            services_bytes: 512 << 20,
             subscriptions: 1000,
             requests_per_second: 0,
         }
@@ -69,6 +78,7 @@ impl Limits {
             heartbeat_timeout: Duration::from_secs_f64(self.heartbeat_timeout),
             reply_queue_bytes: self.reply_queue_bytes as usize,
             event_queue_bytes: self.event_queue_bytes as usize,
+            buffered_bytes: self.buffered_bytes as usize,
             subscriptions: self.subscriptions as usize,
             requests_per_second: self.requests_per_second,
             batch: server.receive_high_water_mark as usize,

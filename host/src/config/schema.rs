@@ -47,7 +47,7 @@ pub(super) enum Kind {
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 34] = [
+pub(super) const KEYS: [(&str, Kind); 37] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
@@ -71,6 +71,9 @@ pub(super) const KEYS: [(&str, Kind); 34] = [
     ("limits.heartbeat_timeout", Kind::Seconds { max: HEARTBEAT_SECONDS_MAX }),
     ("limits.reply_queue_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
     ("limits.event_queue_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
+    ("limits.buffered_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
+    ("limits.pending_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
+    ("limits.services_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
     ("limits.subscriptions", Kind::Count { min: 1, max: 1_000_000 }),
     ("limits.requests_per_second", Kind::Count { min: 0, max: 1_000_000 }),
     ("security.mechanism", Kind::Word(&["null", "curve"])),

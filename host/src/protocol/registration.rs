@@ -31,6 +31,8 @@ pub struct Registration {
     pub service_type: Option<String>,
     /// All types that the service is discovered by: its tags, and `metadata.type`.
     pub types: Vec<String>,
+    /// How long it was as JSON, in bytes: about what it takes to keep it.
+    pub bytes: usize,
     /// Time to live in milliseconds.
     pub ttl_ms: u64,
     /// The service asks to be the only one of its type.
@@ -64,10 +66,10 @@ impl Registration {
                 return Err(Reply::failure(Code::InvalidRequest, &error));
             }
         }
-        Registration::from_fields(Info(info), ttl)
+        Registration::from_fields(Info(info), service_info.len(), ttl)
     }
 
-    fn from_fields(mut info: Info, ttl: Option<&str>) -> Result<Self, Reply> {
+    fn from_fields(mut info: Info, bytes: usize, ttl: Option<&str>) -> Result<Self, Reply> {
         let id = info.optional_text("id")?;
         let name = info.text("name")?;
         let host = info.text("host")?;
@@ -112,7 +114,17 @@ impl Registration {
                 fields.entry(key).or_insert(value);
             }
         }
-        Ok(Registration { id, name, service_type, types, ttl_ms, singleton, allow_duplicate_service_type, fields })
+        Ok(Registration {
+            id,
+            name,
+            service_type,
+            types,
+            bytes,
+            ttl_ms,
+            singleton,
+            allow_duplicate_service_type,
+            fields,
+        })
     }
 
     /// The service's document with this id: JSON text. `owner` is the key that the service belongs to.

@@ -71,17 +71,33 @@ impl<C> Registry<C> {
     }
 
     fn wish(&mut self, caller: C, client: Option<PublicKey>, wish: Wish, now: Now, out: &mut Output<C>) {
-        let error = match wish {
-            Wish::Register { .. } => REGISTER_FAILED,
-            Wish::Deregister { .. } => DEREGISTER_FAILED,
+        let (error, bytes) = match &wish {
+            Wish::Register { registration, .. } => (REGISTER_FAILED, registration.bytes),
+            Wish::Deregister { .. } => (DEREGISTER_FAILED, 0),
         };
-        if self.pending.waiting() >= self.policy.pending_changes_max {
-            let message = "too many changes wait for the storage, try again later";
+        if let Some(message) = self.has_no_room_for(&wish, bytes) {
             out.replies.push((caller, Reply::failure(Code::Overloaded, error).text("message", message)));
             return;
         }
-        let ticket = self.pending.wait(caller, Wait::Change { error }, self.reply_deadline_ms(now));
+        let ticket = self.pending.wait(caller, Wait::Change { error, bytes }, self.reply_deadline_ms(now));
         self.admit(Deferred { ticket, client, wish, arrived: now }, out);
+    }
+
+    /// Why a wish cannot be taken, if it cannot: what clients say is kept in memory, and that has an end.
+    fn has_no_room_for(&self, wish: &Wish, bytes: usize) -> Option<&'static str> {
+        let policy = &self.policy;
+        // One fits always, however long it is, if nothing else waits.
+        let waiting = self.pending.waiting_bytes();
+        let is_long = waiting > 0 && waiting + bytes > policy.pending_bytes_max;
+        if self.pending.waiting() >= policy.pending_changes_max || is_long {
+            return Some("too many changes wait for the storage, try again later");
+        }
+        let Wish::Register { id, .. } = wish else { return None };
+        let before = self.services.get(id).map_or(0, Service::bytes);
+        let after = (self.services.bytes() - before).saturating_add(bytes);
+        // Whoever does not get longer does no harm.
+        (bytes > before && after > policy.services_bytes_max)
+            .then_some("the registry is full: its services are as long as limits.services_bytes allows")
     }
 
     /// Lets a wish become a change, or refuses it, or defers it.
@@ -356,7 +372,7 @@ impl<C> Registry<C> {
             gave_up = true;
             let reply = match wait {
                 Wait::Choice { service_type } => self.pick(&service_type),
-                Wait::Change { error } => Reply::failure(Code::BackendUnavailable, error)
+                Wait::Change { error, .. } => Reply::failure(Code::BackendUnavailable, error)
                     .text("message", "the storage did not answer in time, nothing has been changed"),
             };
             out.replies.push((caller, reply));

@@ -60,6 +60,10 @@ pub struct Policy {
     pub call_timeout_ms: u64,
     /// How many changes may wait for the store.
     pub pending_changes_max: usize,
+    /// How long they may be together, in bytes.
+    pub pending_bytes_max: usize,
+    /// How long all services may be together, in bytes, before no more are registered.
+    pub services_bytes_max: usize,
     /// The store has a say in `discover`.
     pub balances: bool,
     /// The store tells of all changes, in order, this host's own among them.

@@ -102,12 +102,23 @@ pub(super) enum Wait {
     Change {
         /// The error text that old clients know.
         error: &'static str,
+        /// How much waits with it, in bytes.
+        bytes: usize,
     },
     /// The store's choice among services.
     Choice {
         /// The type that was asked for.
         service_type: String,
     },
+}
+
+impl Wait {
+    fn bytes(&self) -> usize {
+        match self {
+            Wait::Change { bytes, .. } => *bytes,
+            Wait::Choice { .. } => 0,
+        }
+    }
 }
 
 /// Ids and types that a change under way concerns: others that concern them have to wait.
@@ -125,6 +136,8 @@ pub(super) struct Pending<C> {
     deferred: VecDeque<Deferred>,
     claims: Claims,
     waiting: HashMap<u64, (C, Wait)>,
+    /// How much waits with them, in bytes.
+    waiting_bytes: usize,
     /// Tickets in the order in which their time is up; those that were answered are passed over.
     timeouts: VecDeque<(u64, u64)>,
     next_ticket: u64,
@@ -146,6 +159,7 @@ impl<C> Default for Pending<C> {
             deferred: VecDeque::new(),
             claims: Claims::default(),
             waiting: HashMap::new(),
+            waiting_bytes: 0,
             timeouts: VecDeque::new(),
             next_ticket: 0,
             heartbeats: IndexSet::new(),
@@ -162,6 +176,7 @@ impl<C> Pending<C> {
     pub(super) fn wait(&mut self, caller: C, wait: Wait, deadline_ms: u64) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
+        self.waiting_bytes += wait.bytes();
         self.waiting.insert(ticket, (caller, wait));
         self.timeouts.push_back((deadline_ms, ticket));
         ticket
@@ -169,7 +184,9 @@ impl<C> Pending<C> {
 
     /// The client with this ticket, who now gets an answer. `None` if it has been told that nothing came of it.
     pub(super) fn answer(&mut self, ticket: u64) -> Option<(C, Wait)> {
-        self.waiting.remove(&ticket)
+        let (caller, wait) = self.waiting.remove(&ticket)?;
+        self.waiting_bytes -= wait.bytes();
+        Some((caller, wait))
     }
 
     /// Whether the client with this ticket still waits.
@@ -189,11 +206,16 @@ impl<C> Pending<C> {
                 break;
             }
             self.timeouts.pop_front();
-            if let Some(waiting) = self.waiting.remove(&ticket) {
+            if let Some(waiting) = self.answer(ticket) {
                 return Some(waiting);
             }
         }
         None
+    }
+
+    /// How much waits with clients, in bytes.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
     }
 
     /// Whether the wish has to wait for another change.

@@ -98,6 +98,11 @@ impl Service {
         &self.id
     }
 
+    /// How much is kept of it, in bytes, not counting what all services take.
+    pub(super) fn bytes(&self) -> usize {
+        self.document.len()
+    }
+
     /// The types that it is discovered by.
     pub(super) fn types(&self) -> &Arc<[Arc<str>]> {
         &self.types

@@ -26,6 +26,8 @@ pub(super) struct Services {
     /// When to look at a passing service again: at its deadline or before it.
     deadlines: BTreeSet<(u64, Slot)>,
     critical: IndexSet<Slot>,
+    /// How much is kept of all, in bytes.
+    bytes: usize,
 }
 
 struct Entry {
@@ -43,6 +45,11 @@ struct Members {
 impl Services {
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// How much is kept of all services, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn get(&self, id: &str) -> Option<&Service> {
@@ -94,6 +101,7 @@ impl Services {
     pub(super) fn put(&mut self, service: Service) {
         self.remove(service.id());
         let id = service.id().clone();
+        self.bytes += service.bytes();
         let slot = self.slots.insert(Entry { service, queued_ms: None });
         self.by_id.insert(id, slot);
         self.enter(slot);
@@ -103,6 +111,7 @@ impl Services {
         let slot = self.by_id.remove(id)?;
         self.leave(slot);
         let entry = self.slots.remove(slot);
+        self.bytes -= entry.service.bytes();
         if let Some(queued_ms) = entry.queued_ms {
             self.deadlines.remove(&(queued_ms, slot));
         }

@@ -24,6 +24,8 @@ pub enum Cause {
     Offence(String),
     #[error("the peer does not read its replies")]
     Unread,
+    #[error("too much waits for all clients together, and for this one more than its share")]
+    Crowded,
     #[error("nothing was heard of the peer")]
     Silent,
     #[error("the peer's key is not authorized any longer")]
@@ -42,6 +44,7 @@ impl Cause {
             Cause::Handshake(_) | Cause::SlowHandshake | Cause::Evicted => &counters.failed_handshakes,
             Cause::Offence(_) => &counters.offenders,
             Cause::Unread => &counters.unread,
+            Cause::Crowded => &counters.crowded,
             Cause::Silent => &counters.silent,
             Cause::Left | Cause::Network(_) | Cause::Revoked => return,
         };

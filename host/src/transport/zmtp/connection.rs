@@ -37,6 +37,8 @@ const READ_BYTES_MIN: usize = 8 * 1024;
 const TURN_FRAMES: (usize, usize) = (8, 128);
 /// How many bytes of answers to one turn are much: a peer that asks for so much gets shorter turns.
 const TURN_BYTES: usize = 64 * 1024;
+/// What a peer may have waiting in any case, in bytes, however much waits for all.
+const SHARE_BYTES: usize = 16 * 1024;
 /// How much is handed to the network at once, where it is made of many events, and what an idle connection may keep.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -99,6 +101,8 @@ struct State {
     replied: usize,
     /// The last batch that a message of the peer went into.
     batch: u64,
+    /// How many bytes waited when that was last counted.
+    buffered: usize,
     /// Until when nothing is to be read, if the task has not taken note of it yet.
     paused_until: Option<Instant>,
 }
@@ -137,6 +141,7 @@ impl Connection {
             turn: TURN_FRAMES.0,
             replied: 0,
             batch: 0,
+            buffered: 0,
             paused_until: None,
         });
         let connection = Rc::new(Connection { id, address, entrance, hub, is_listed: Cell::new(false), state });
@@ -244,6 +249,9 @@ impl Connection {
                 return Ok(());
             };
             self.ready(state, peer);
+        }
+        if self.is_crowded(state, 0) {
+            return Err(Cause::Crowded);
         }
         let limits = &self.hub.limits;
         let mut requests = 0;
@@ -357,6 +365,20 @@ impl Connection {
         state.wire.out.reserve(bytes);
         first.iter().for_each(|frame| state.wire.put(Kind::Message { more: true }, frame));
         state.wire.put(Kind::Message { more: false }, last);
+        self.count_buffered(state);
+    }
+
+    /// Counts anew what waits for and from this peer.
+    fn count_buffered(&self, state: &mut State) {
+        let parts = if let Phase::Router(assembly) = &state.phase { assembly.bytes() } else { 0 };
+        let before = std::mem::replace(&mut state.buffered, state.wire.bytes() + parts);
+        self.hub.buffered.set(self.hub.buffered.get() + state.buffered - before);
+    }
+
+    /// Whether so much waits for all peers together that this one may not have so many bytes more.
+    fn is_crowded(&self, state: &mut State, more: usize) -> bool {
+        self.count_buffered(state);
+        self.hub.buffered.get() + more > self.hub.limits.buffered_bytes && state.buffered + more > SHARE_BYTES
     }
 
     /// Queues an event, which [`flush`](Connection::flush) sends.
@@ -376,16 +398,21 @@ impl Connection {
     }
 
     /// One answer fits always, however long it is, if the peer has taken all before it.
-    fn admit(&self, state: &State, bytes: usize) -> Result<(), Cause> {
+    fn admit(&self, state: &mut State, bytes: usize) -> Result<(), Cause> {
         let waiting = state.wire.out.len();
-        if waiting > 0 && waiting + bytes > self.hub.limits.reply_queue_bytes { Err(Cause::Unread) } else { Ok(()) }
+        match waiting > 0 {
+            true if waiting + bytes > self.hub.limits.reply_queue_bytes => Err(Cause::Unread),
+            true if self.is_crowded(state, bytes) => Err(Cause::Crowded),
+            _ => Ok(()),
+        }
     }
 
     /// Writes as much as the network takes. The task sees to the rest.
     pub fn flush(&self) {
         let state = &mut *self.state.borrow_mut();
-        if let Err(error) = write(state) {
-            self.end(state, Cause::Network(error));
+        match write(state) {
+            Ok(()) => self.count_buffered(state),
+            Err(error) => self.end(state, Cause::Network(error)),
         }
     }
 
@@ -447,6 +474,10 @@ impl Connection {
         cause.count(&self.hub.counters);
         tracing::debug!(connection = self.id, address = ?self.address, "a connection is over: {cause}");
         state.wire = Wire::default();
+        if let Phase::Router(assembly) = &mut state.phase {
+            *assembly = Assembly::default();
+        }
+        self.count_buffered(state);
         state.has_more = false;
         if let Phase::Publisher(subscriber) = &mut state.phase {
             *subscriber = Subscriber::default();

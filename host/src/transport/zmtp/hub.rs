@@ -41,6 +41,8 @@ pub struct Hub {
     requests: RefCell<Vec<Inbound<Rc<Connection>>>>,
     /// Wakes the server when a message is there.
     server: RefCell<Option<Waker>>,
+    /// How many bytes wait for or from all connections.
+    pub buffered: Cell<usize>,
     /// How many bytes these two have.
     message_bytes: Cell<usize>,
     /// Which batch of messages they are.
@@ -78,6 +80,7 @@ impl Hub {
             heartbeats: RefCell::default(),
             requests: RefCell::default(),
             server: RefCell::default(),
+            buffered: Cell::new(0),
             message_bytes: Cell::new(0),
             batch: Cell::new(1),
             waiting: RefCell::default(),

@@ -24,6 +24,8 @@ pub struct Limits {
     pub reply_queue_bytes: usize,
     /// The most bytes of events that wait for a subscriber.
     pub event_queue_bytes: usize,
+    /// The most bytes that wait for or from all clients together, but for events: those are kept once for all.
+    pub buffered_bytes: usize,
     /// The most subscriptions of a subscriber.
     pub subscriptions: usize,
     /// The most requests that are taken from one connection in a second, on average; 0 for any number.
@@ -43,6 +45,8 @@ pub struct Counters {
     pub offenders: Cell<u64>,
     /// Clients that were dropped because they did not read their replies.
     pub unread: Cell<u64>,
+    /// Peers that were dropped because too much waited for all of them.
+    pub crowded: Cell<u64>,
     /// Peers that were dropped because nothing was heard of them.
     pub silent: Cell<u64>,
     /// Events that were dropped because a subscriber did not read.
@@ -56,12 +60,13 @@ pub fn count(counter: &Cell<u64>, more: u64) {
 
 impl Counters {
     /// The counters with words for people, in a fixed order.
-    pub fn named(&self) -> [(&'static str, u64); 6] {
+    pub fn named(&self) -> [(&'static str, u64); 7] {
         [
             ("connections refused", self.refused.get()),
             ("handshakes failed", self.failed_handshakes.get()),
             ("peers dropped for breaking a rule", self.offenders.get()),
             ("clients dropped for not reading", self.unread.get()),
+            ("clients dropped for want of memory", self.crowded.get()),
             ("peers dropped for their silence", self.silent.get()),
             ("events missed by slow subscribers", self.missed_events.get()),
         ]
@@ -74,7 +79,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// What operators are told of the counters: at once when something happens, and not too often while it goes on.
 #[derive(Debug, Default)]
 pub struct Report {
-    told: [u64; 6],
+    told: [u64; 7],
     told_at: Option<Instant>,
 }
 

@@ -48,6 +48,11 @@ impl Wire {
         Ok(Some(Frame { kind, body }))
     }
 
+    /// How many bytes wait, in both directions.
+    pub fn bytes(&self) -> usize {
+        self.input.peek().len() + self.out.len()
+    }
+
     /// Appends a frame to what is to go.
     pub fn put(&mut self, kind: Kind, body: &[u8]) {
         let Some(session) = &mut self.session else { return codec::put_frame(kind, body, &mut self.out) };
