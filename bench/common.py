@@ -58,7 +58,8 @@ def running(name: str, command: Sequence[object], directory: Path) -> Iterator[s
     environment = {**os.environ, "PROJECT": "REGISTRY", "SITE_ID": "BENCH", "PYTHONWARNINGS": "ignore"}
     log_path = directory / "server.log"
     with open(log_path, "w") as log:
-        process = subprocess.Popen([str(part) for part in command], cwd=directory, env=environment, stdout=log, stderr=log)
+        parts = [str(part) for part in command]
+        process = subprocess.Popen(parts, cwd=directory, env=environment, stdout=log, stderr=log)
     try:
         yield process
     except BaseException:

@@ -3,7 +3,8 @@
 //! It has to be much cheaper than any server, so that the server is what is measured: it speaks just enough ZMTP 3.0
 //! (the NULL mechanism) over plain TCP, all connections on one thread with one `epoll`, and looks at replies only as
 //! closely as is needed to know that they are successes. One JSON object on standard output says what was seen;
-//! `load_cores` in it is the share of a core that the generator took itself.
+//! `load_cores` in it is the share of a core that the generator took itself, `other_cores` what others took who have
+//! nothing to do with it.
 
 mod ask;
 mod churn;
