@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -76,10 +77,16 @@ def running(name: str, command: Sequence[object], directory: Path) -> Iterator[s
 
 
 def free_ports() -> list[int]:
-    """Three ports that are free now; held together, so that they differ."""
-    sockets = [socket.socket() for _ in range(3)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
+    """Three ports that are free now; held together, so that they differ. Below those that systems give away by
+    themselves: such a one may be somebody else's before the server has it."""
+    sockets: list[socket.socket] = []
+    while len(sockets) < 3:
+        one = socket.socket()
+        try:
+            one.bind(("127.0.0.1", random.randrange(10_000, 30_000)))
+            sockets.append(one)
+        except OSError:
+            one.close()
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
         one.close()
