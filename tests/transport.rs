@@ -52,6 +52,7 @@ rules! {
     sizes::endless_multipart: fails "no such limit: the process grows without bound",
     sizes::limit_of_frames: fails "no such limit",
     sizes::limit_of_bytes: fails "no such limit",
+    sizes::limit_of_all_together: fails "no such limit",
     sizes::limit_of_nesting: holds,
 
     handshakes::half_open_connections: fails "handshakes have no time limit: they are held for ever",

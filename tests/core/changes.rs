@@ -194,6 +194,57 @@ fn a_registration_is_overtaken_by_nobody_but_may_be_refused_when_too_many_wait()
     assert_eq!(world.reply("d"), None, "whoever has given up waits no longer");
 }
 
+/// A registration that is about so long, in bytes.
+fn long(id: &str, bytes: usize) -> Value {
+    let mut request = register(id, "web");
+    request["service_info"]["note"] = "x".repeat(bytes).into();
+    request
+}
+
+#[test]
+fn registrations_that_wait_may_be_so_long_together() {
+    let mut world = World::with(Policy { pending_bytes_max: 10_000, ..policy() });
+    world.ask("a", long("a", 6000));
+    let group = world.group();
+    world.ask("b", long("b", 6000));
+    let reply = world.reply("b").expect("it is refused at once");
+    assert_eq!((&reply["code"], &reply["error"]), (&json!("overloaded"), &json!("Failed to register service")));
+    world.ask("c", long("c", 3000));
+    assert_eq!(world.reply("c"), None, "there is room for this one");
+    world.accept(&group);
+    world.store();
+    assert_eq!(world.call(long("b", 6000))["success"], true, "nothing waits any longer");
+    assert_eq!(world.call(long("d", 50_000))["success"], true, "one fits always");
+}
+
+#[test]
+fn whoever_has_given_up_waits_with_no_bytes() {
+    let mut world = World::with(Policy { pending_bytes_max: 10_000, ..policy() });
+    world.ask("a", long("a", 6000));
+    world.group();
+    world.pass(400);
+    assert_eq!(world.reply("a").unwrap()["code"], "backend_unavailable");
+    world.ask("b", long("b", 6000));
+    assert_eq!(world.reply("b"), None);
+}
+
+#[test]
+fn services_may_be_so_long_together() {
+    let mut world = World::with(Policy { services_bytes_max: 10_000, ..policy() });
+    for id in ["a", "b", "c"] {
+        assert_eq!(world.call(long(id, 3000))["success"], true, "{id}");
+    }
+    let reply = world.call(long("d", 3000));
+    assert_eq!(reply["code"], "overloaded");
+    assert!(reply["message"].as_str().unwrap().contains("limits.services_bytes"), "{reply}");
+    assert_eq!(world.call(long("a", 3000))["success"], true, "as long as before");
+    assert_eq!(world.call(long("a", 6000))["code"], "overloaded", "longer than before");
+    assert_eq!(world.call(long("a", 10))["success"], true);
+    assert_eq!(world.call(long("d", 2000))["success"], true, "there is room again");
+    world.call(deregister("b"));
+    assert_eq!(world.call(long("a", 3000))["success"], true);
+}
+
 #[test]
 fn records_in_doubt_wait_for_the_store_like_changes_of_clients() {
     let mut world = World::with(Policy { pending_changes_max: 2, ..policy() });

@@ -1,5 +1,7 @@
 //! Messages that are too large, or only say that they will be.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::harness::PATIENCE;
@@ -82,6 +84,28 @@ pub fn limit_of_bytes(transport: &str) {
             assert!(raw.closes_within(PATIENCE), "{} frames", frames.len());
         }
     });
+    stage.expect_as_before();
+}
+
+/// Many clients that each stay within their limits are too many together: whoever adds to it is dropped, and the log says
+/// so. Those that send no more than usual notice nothing.
+pub fn limit_of_all_together(transport: &str) {
+    let stage = Stage::new(transport, "buffered_bytes = 1048576\n");
+    let beginning = [&[LONG][..], &500_000_u64.to_be_bytes(), &vec![b'x'; 100_000]].concat();
+    stage.during(|| {
+        let mut clients: Vec<Raw> = (0..60).map(|_| Raw::dealer(stage.host.requests)).collect();
+        for client in &mut clients {
+            client.send(&beginning);
+        }
+        let end = Instant::now() + PATIENCE;
+        // A million bytes are ten beginnings, and a few more that are dropped only when they go on.
+        while clients.iter_mut().filter_map(|client| client.skip().then_some(())).count() > 12 {
+            assert!(Instant::now() < end, "all of them are still connected");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    assert!(stage.host.wait_for_log("clients dropped for want of memory: ").contains("WARN"));
+    assert!(stage.peak_kb() < 6 * 1024, "{} KiB for messages that are not complete", stage.peak_kb());
     stage.expect_as_before();
 }
 

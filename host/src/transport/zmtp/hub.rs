@@ -180,7 +180,8 @@ impl Hub {
         let messages = self.requests.borrow().len() + self.heartbeats.borrow().len();
         let is_full = messages >= self.limits.batch || self.message_bytes.get() >= BATCH_BYTES;
         let has_to_wait = is_full || (had_turn && has_more);
-        if !has_to_wait {
+        // When the server stops, nobody makes room any more, and what comes is passed over.
+        if !has_to_wait || self.closing.get() {
             return Poll::Ready(());
         }
         self.waiting.borrow_mut()[usize::from(had_turn)].push(context.waker().clone());
@@ -198,7 +199,7 @@ impl Hub {
         }
         self.message_bytes.set(0);
         self.batch.set(self.batch.get() + 1);
-        self.waiting.borrow_mut().iter_mut().for_each(|waiting| waiting.drain(..).for_each(Waker::wake));
+        self.wake_waiting();
         Poll::Ready(())
     }
 
@@ -268,6 +269,11 @@ impl Hub {
     /// From now on nothing is read.
     pub fn begin_closing(&self) {
         self.closing.set(true);
+        self.wake_waiting();
+    }
+
+    fn wake_waiting(&self) {
+        self.waiting.borrow_mut().iter_mut().for_each(|waiting| waiting.drain(..).for_each(Waker::wake));
     }
 
     /// Whether nothing is read any longer.
