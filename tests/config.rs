@@ -249,6 +249,7 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         ("limits.heartbeat_interval", "0.5", json!(0.5)),
         ("limits.heartbeat_timeout", "60", json!(60.0)),
         ("limits.reply_queue_bytes", "5000", json!(5000)),
+        ("limits.unread_timeout", "0.5", json!(0.5)),
         ("limits.event_queue_bytes", "5000", json!(5000)),
         ("limits.buffered_bytes", "5000", json!(5000)),
         ("limits.pending_bytes", "5000", json!(5000)),

@@ -105,7 +105,9 @@ impl<T: Transport> Server<T> {
                 }
                 Woken::Store(answer) => self.answered(answer, now),
                 Woken::Messages => batch.drain(..).for_each(|inbound| {
-                    self.received(inbound, now);
+                    if let Some(inbound) = self.transport.ready(inbound) {
+                        self.received(inbound, now);
+                    }
                     // At once: so the memory of one reply serves the next, and is still in the cache.
                     self.hand_over_replies();
                 }),

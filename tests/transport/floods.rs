@@ -59,7 +59,7 @@ fn flood(port: u16, socket_type: &str, message: &[u8], time: Duration) {
 
 /// A client that sends a hundred thousand requests and reads no reply is dropped, and the log says so.
 pub fn a_client_that_never_reads(transport: &str) {
-    let stage = Stage::new(transport, "");
+    let stage = Stage::new(transport, "unread_timeout = 1.0\n");
     register(&mut stage.host.client(), "steady", 2000);
     let requests = amount(100_000, 20_000);
     let batch = raw::request(&discovery()).repeat(100);
@@ -75,7 +75,7 @@ pub fn a_client_that_never_reads(transport: &str) {
 
 /// Replies wait for a client up to a limit. One that reads may have any number of them, and a single one may be longer.
 pub fn limit_of_replies(transport: &str) {
-    let stage = Stage::new(transport, "reply_queue_bytes = 65536\n");
+    let stage = Stage::new(transport, "reply_queue_bytes = 65536\nunread_timeout = 1.0\n");
     for number in 0..100 {
         register(&mut stage.host.client(), &format!("service-{number}"), 1500);
     }
@@ -92,6 +92,31 @@ pub fn limit_of_replies(transport: &str) {
         assert!(raw.is_dropped(), "after {sent} requests");
         assert!(stage.peak_kb() < 8 * 1024, "{} KiB for replies that nobody reads", stage.peak_kb());
     });
+    for number in 0..100 {
+        stage.host.client().call(json!({"action": "deregister", "service_id": format!("service-{number}")}));
+    }
+    stage.expect_as_before();
+}
+
+/// A client that asks for more than may wait for it gets all of it, in order, however slowly it reads.
+pub fn a_client_that_reads_slowly(transport: &str) {
+    let stage = Stage::new(transport, "reply_queue_bytes = 65536\nunread_timeout = 5.0\n");
+    for number in 0..100 {
+        register(&mut stage.host.client(), &format!("service-{number}"), 1500);
+    }
+    stage.during(|| {
+        let mut raw = Raw::dealer(stage.host.requests);
+        let lists = (0..100).map(|number| raw::request(&json!({"action": "list", "request_id": number})));
+        raw.send(&lists.collect::<Vec<_>>().concat());
+        for number in 0..100 {
+            if number % 10 == 0 {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let reply = raw.reply();
+            assert_eq!((&reply["success"], &reply["request_id"]), (&json!(true), &json!(number)));
+        }
+    });
+    assert!(stage.peak_kb() < 16 * 1024, "{} KiB for what is read slowly", stage.peak_kb());
     for number in 0..100 {
         stage.host.client().call(json!({"action": "deregister", "service_id": format!("service-{number}")}));
     }

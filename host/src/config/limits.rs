@@ -27,8 +27,10 @@ pub struct Limits {
     pub heartbeat_interval: f64,
     /// Seconds of silence after which a peer is taken for gone.
     pub heartbeat_timeout: f64,
-    /// The most bytes of replies that wait for a client.
+    /// From how many bytes of replies on that wait for a client its further requests wait too.
     pub reply_queue_bytes: u32,
+    /// Seconds for which a client may take nothing of the replies that wait for it.
+    pub unread_timeout: f64,
     /// The most bytes of events that wait for a subscriber.
     pub event_queue_bytes: u32,
     /// The most bytes that wait for or from all clients together.
@@ -54,7 +56,8 @@ impl Default for Limits {
             handshake_timeout: 5.0,
             heartbeat_interval: 10.0,
             heartbeat_timeout: 30.0,
-            reply_queue_bytes: 4 << 20,
+            reply_queue_bytes: 1 << 20,
+            unread_timeout: 10.0,
             event_queue_bytes: 4 << 20,
             buffered_bytes: 256 << 20,
             pending_bytes: 64 << 20,
@@ -77,6 +80,7 @@ impl Limits {
             heartbeat_interval: Duration::from_secs_f64(self.heartbeat_interval),
             heartbeat_timeout: Duration::from_secs_f64(self.heartbeat_timeout),
             reply_queue_bytes: self.reply_queue_bytes as usize,
+            unread_timeout: Duration::from_secs_f64(self.unread_timeout),
             event_queue_bytes: self.event_queue_bytes as usize,
             buffered_bytes: self.buffered_bytes as usize,
             subscriptions: self.subscriptions as usize,

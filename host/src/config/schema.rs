@@ -47,7 +47,7 @@ pub(super) enum Kind {
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 37] = [
+pub(super) const KEYS: [(&str, Kind); 38] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
@@ -70,6 +70,7 @@ pub(super) const KEYS: [(&str, Kind); 37] = [
     ("limits.heartbeat_interval", Kind::Seconds { max: HEARTBEAT_SECONDS_MAX }),
     ("limits.heartbeat_timeout", Kind::Seconds { max: HEARTBEAT_SECONDS_MAX }),
     ("limits.reply_queue_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
+    ("limits.unread_timeout", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
     ("limits.event_queue_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
     ("limits.buffered_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
     ("limits.pending_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),

@@ -45,6 +45,10 @@ pub trait Transport {
     /// is ready.
     fn receive(&mut self, batch: &mut Vec<Inbound<Self::Peer>>) -> impl Future<Output = ()>;
 
+    /// Gives a message back if it is to be answered now. It comes again later if its sender has not read enough of what
+    /// it was answered before.
+    fn ready(&mut self, inbound: Inbound<Self::Peer>) -> Option<Inbound<Self::Peer>>;
+
     /// Queues a reply, or drops it if the peer is gone or does not read.
     fn reply(&mut self, peer: Self::Peer, frames: &[&[u8]]);
 

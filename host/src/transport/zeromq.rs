@@ -109,6 +109,11 @@ impl Transport for ZeroMq {
         }
     }
 
+    /// The crate does not tell what waits for whom.
+    fn ready(&mut self, inbound: Inbound<Route>) -> Option<Inbound<Route>> {
+        Some(inbound)
+    }
+
     fn reply(&mut self, route: Route, frames: &[&[u8]]) {
         let router = match route.port {
             Port::Requests => &mut self.requests,

@@ -4,6 +4,7 @@
 //! peer's network does not take is left to the task.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -93,6 +94,10 @@ struct State {
     client: Option<PublicKey>,
     /// How long the peer takes the connection to live without its hearing, if it has said so.
     peer_ttl: Option<Duration>,
+    /// Messages that wait until the peer has read more of its replies.
+    held_back: VecDeque<Inbound<Rc<Connection>>>,
+    /// Since when the peer has taken nothing of what waits for it, if something does.
+    stuck: Option<Instant>,
     /// Whether the last turn was over before all that had come was looked at.
     has_more: bool,
     /// How many frames the peer's turn has.
@@ -137,6 +142,8 @@ impl Connection {
             minor_version: 0,
             client: None,
             peer_ttl: None,
+            held_back: VecDeque::new(),
+            stuck: None,
             has_more: false,
             turn: TURN_FRAMES.0,
             replied: 0,
@@ -182,7 +189,10 @@ impl Connection {
                     continue;
                 }
             }
-            // What a peer may not send yet waits in the network.
+            // What a peer may not send yet waits in the network. Writing goes on, and wakes the task.
+            if self.is_full(&self.state.borrow()) {
+                return Poll::Pending;
+            }
             if self.hub.limits.requests_per_second > 0 {
                 ready!(pause.as_mut().poll(context));
             }
@@ -255,6 +265,9 @@ impl Connection {
         }
         let limits = &self.hub.limits;
         let mut requests = 0;
+        while let Some(message) = state.held_back.pop_front() {
+            state.batch = self.hub.arrived(message);
+        }
         let replied = std::mem::take(&mut state.replied);
         state.turn = if replied > TURN_BYTES { state.turn / 2 } else { state.turn * 2 }.clamp(1, TURN_FRAMES.1);
         state.has_more = true;
@@ -350,6 +363,32 @@ impl Connection {
         matches!(&self.state.borrow().phase, Phase::Publisher(subscriber) if subscriber.wants(topic))
     }
 
+    /// Gives a message back if the peer has read so much of its replies that it can be answered; keeps it else.
+    pub fn ready_for(&self, message: Inbound<Rc<Connection>>) -> Option<Inbound<Rc<Connection>>> {
+        let state = &mut *self.state.borrow_mut();
+        if state.writer.is_none() {
+            return None;
+        }
+        if self.is_full(state)
+            && let Err(error) = write(state)
+        {
+            self.end(state, Cause::Network(error));
+            return None;
+        }
+        // What came before it comes first. If it is still full, the task is woken as soon as the peer has read some.
+        if state.held_back.is_empty() && !self.is_full(state) {
+            return Some(message);
+        }
+        state.held_back.push_back(message);
+        state.has_more = true;
+        None
+    }
+
+    /// Whether as many bytes wait for the peer as may.
+    fn is_full(&self, state: &State) -> bool {
+        matches!(state.phase, Phase::Router(_)) && state.wire.out.len() >= self.hub.limits.reply_queue_bytes
+    }
+
     /// Queues a reply, which [`flush`](Connection::flush) sends.
     pub fn reply(&self, frames: &[&[u8]]) {
         let state = &mut *self.state.borrow_mut();
@@ -371,7 +410,8 @@ impl Connection {
     /// Counts anew what waits for and from this peer.
     fn count_buffered(&self, state: &mut State) {
         let parts = if let Phase::Router(assembly) = &state.phase { assembly.bytes() } else { 0 };
-        let before = std::mem::replace(&mut state.buffered, state.wire.bytes() + parts);
+        let held_back: usize = state.held_back.iter().flat_map(|message| &message.frames).map(Bytes::len).sum();
+        let before = std::mem::replace(&mut state.buffered, state.wire.bytes() + parts + held_back);
         self.hub.buffered.set(self.hub.buffered.get() + state.buffered - before);
     }
 
@@ -392,6 +432,11 @@ impl Connection {
 
     fn put_command(&self, state: &mut State, name: &str, data: &[u8]) -> Result<(), Cause> {
         let body = command::body(name, data);
+        // Who asks and never reads is a client's business, whose requests wait then, but not a subscriber's.
+        let is_over = state.wire.out.len() > self.hub.limits.reply_queue_bytes;
+        if is_over && matches!(state.phase, Phase::Publisher(_)) {
+            return Err(Cause::Unread);
+        }
         self.admit(state, state.wire.frame_bytes(body.len()))?;
         state.wire.put(Kind::Command, &body);
         Ok(())
@@ -399,12 +444,7 @@ impl Connection {
 
     /// One answer fits always, however long it is, if the peer has taken all before it.
     fn admit(&self, state: &mut State, bytes: usize) -> Result<(), Cause> {
-        let waiting = state.wire.out.len();
-        match waiting > 0 {
-            true if waiting + bytes > self.hub.limits.reply_queue_bytes => Err(Cause::Unread),
-            true if self.is_crowded(state, bytes) => Err(Cause::Crowded),
-            _ => Ok(()),
-        }
+        if !state.wire.out.is_empty() && self.is_crowded(state, bytes) { Err(Cause::Crowded) } else { Ok(()) }
     }
 
     /// Writes as much as the network takes. The task sees to the rest.
@@ -425,6 +465,11 @@ impl Connection {
                 self.end(state, Cause::SlowHandshake);
             }
             return;
+        }
+        // A subscriber may be stuck for as long as it likes: it costs no more than its queue.
+        let is_stuck = state.stuck.is_some_and(|since| now.duration_since(since) >= limits.unread_timeout);
+        if is_stuck && matches!(state.phase, Phase::Router(_)) {
+            return self.end(state, Cause::Unread);
         }
         let silence = now.duration_since(state.heard);
         let knows_ping = state.minor_version >= 1;
@@ -477,6 +522,7 @@ impl Connection {
         if let Phase::Router(assembly) = &mut state.phase {
             *assembly = Assembly::default();
         }
+        state.held_back = VecDeque::new();
         self.count_buffered(state);
         state.has_more = false;
         if let Phase::Publisher(subscriber) = &mut state.phase {
@@ -515,9 +561,16 @@ fn write(state: &mut State) -> io::Result<()> {
         }
         match writer.try_write(&state.wire.out) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(length) => state.wire.out.advance(length),
+            Ok(length) => {
+                // Whoever reads on is there, also if what he says is not read meanwhile.
+                if state.stuck.take().is_some() {
+                    state.heard = Instant::now();
+                }
+                state.wire.out.advance(length);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 state.blocked = true;
+                state.stuck.get_or_insert_with(Instant::now);
                 if let Some(waker) = &state.waker {
                     waker.wake_by_ref();
                 }

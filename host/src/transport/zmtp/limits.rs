@@ -20,8 +20,10 @@ pub struct Limits {
     pub heartbeat_interval: Duration,
     /// After how long a silence a peer is taken for gone.
     pub heartbeat_timeout: Duration,
-    /// The most bytes of replies that wait for a client.
+    /// From how many bytes of replies on that wait for a client its further requests wait too.
     pub reply_queue_bytes: usize,
+    /// How long a client may take nothing of the replies that wait for it.
+    pub unread_timeout: Duration,
     /// The most bytes of events that wait for a subscriber.
     pub event_queue_bytes: usize,
     /// The most bytes that wait for or from all clients together, but for events: those are kept once for all.

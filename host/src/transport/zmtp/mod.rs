@@ -106,6 +106,7 @@ impl Zmtp {
 async fn watch(hub: Rc<Hub>) {
     let limits = &hub.limits;
     let shortest = limits.handshake_timeout.min(limits.heartbeat_interval).min(limits.heartbeat_timeout);
+    let shortest = shortest.min(limits.unread_timeout);
     let mut ticks = tokio::time::interval((shortest / 4).clamp(CHECK.0, CHECK.1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut report = limits::Report::default();
@@ -124,6 +125,11 @@ impl Transport for Zmtp {
 
     async fn receive(&mut self, batch: &mut Vec<Inbound<Self::Peer>>) {
         std::future::poll_fn(|context| self.hub.poll_messages(batch, context)).await;
+    }
+
+    fn ready(&mut self, inbound: Inbound<Self::Peer>) -> Option<Inbound<Self::Peer>> {
+        let peer = inbound.peer.clone();
+        peer.ready_for(inbound)
     }
 
     fn reply(&mut self, peer: Self::Peer, frames: &[&[u8]]) {
