@@ -110,8 +110,13 @@ impl World {
             watches: false,
             access: if u.arbitrary()? { access() } else { Access::open() },
         };
-        let registry =
-            Registry::new(policy.clone(), About::default(), "e".into(), 0, StdRng::seed_from_u64(u.arbitrary()?));
+        let registry = Registry::new(
+            policy.clone(),
+            About::default(),
+            "e".into(),
+            0,
+            StdRng::seed_from_u64(u64::from(u.arbitrary::<u8>()?)),
+        );
         Ok(World {
             registry,
             policy,
