@@ -1,8 +1,8 @@
-//! The core through a history of requests, time, and a store that says yes, no, nothing, or fails with or without having
-//! stored. Everybody is answered once, in valid JSON; what `list` shows, `get` shows too, and `discover` finds a healthy
-//! one of each type that has one; the events tell the same story as the lists, with revisions that do not go back; and
-//! once all is settled, the store holds the services that the registry shows. If clients have keys, each can renew its
-//! own services and no others.
+//! The core through a history of requests, time, and a store that says yes, no or nothing, or fails with or without
+//! having stored. Everybody is answered once, in valid JSON; what `list` shows, `get` shows too, and `discover` finds a
+//! healthy one of each type that has one; the events tell the same story as the lists, with revisions that do not go
+//! back; and once all is settled, the store holds the services that the registry shows. If clients have keys, each can
+//! renew its own services and no others.
 #![no_main]
 
 use std::collections::{BTreeMap, BTreeSet};

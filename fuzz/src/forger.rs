@@ -49,8 +49,7 @@ impl Forger {
         }
     }
 
-    /// INITIATE for the WELCOME of an honest server, with what `spoil` leaves of the identity. `None` if the server is
-    /// not honest.
+    /// INITIATE for the WELCOME of an honest server, with this in its box. `None` if the server is not honest.
     pub fn initiate(&self, welcome: &[u8], identity: &Identity) -> Option<Vec<u8>> {
         let (random, sealed) = welcome.strip_prefix(b"\x07WELCOME")?.split_first_chunk::<16>()?;
         let nonce: [u8; 24] = [b"WELCOME-", &random[..]].concat().try_into().ok()?;
