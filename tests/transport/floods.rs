@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::PATIENCE;
 use crate::harness::zmtp::COMMAND;
+use crate::harness::{PATIENCE, eventually};
 use crate::raw::{self, Raw};
 use crate::stage::{Stage, amount, discovery, is_full, register, registration};
 
@@ -120,6 +120,32 @@ pub fn a_client_that_reads_slowly(transport: &str) {
         }
     });
     assert!(stage.peak_kb() < 8 * 1024, "{} KiB for what is read slowly", stage.peak_kb());
+    for number in 0..100 {
+        stage.host.client().call(json!({"action": "deregister", "service_id": format!("service-{number}")}));
+    }
+    stage.expect_as_before();
+}
+
+/// What a client has asked for is done, also if it leaves at once and reads nothing.
+pub fn a_client_that_leaves_at_once(transport: &str) {
+    let stage = Stage::new(transport, "reply_queue_bytes = 65536\n");
+    for number in 0..100 {
+        register(&mut stage.host.client(), &format!("service-{number}"), 1500);
+    }
+    let lists = raw::request(&json!({"action": "list"})).repeat(20);
+    let mut visits = 0;
+    stage.during(|| {
+        visits += 1;
+        let id = format!("visit-{visits}");
+        register(&mut stage.host.client(), &id, 0);
+        let deregister = json!({"action": "deregister", "service_id": id}).to_string();
+        let goodbye = raw::message(&[b"REQ_NO_REPLY", deregister.as_bytes()]);
+        let mut raw = Raw::dealer(stage.host.requests);
+        raw.send(&[&lists[..], &goodbye].concat());
+        drop(raw);
+        let get = json!({"action": "get", "service_id": id});
+        eventually(&mut stage.host.client(), get, |reply| reply["code"] == "not_found");
+    });
     for number in 0..100 {
         stage.host.client().call(json!({"action": "deregister", "service_id": format!("service-{number}")}));
     }

@@ -1,7 +1,11 @@
 //! One connection: its bytes are read into messages, and replies and events become bytes.
 //!
 //! Each connection has a task that reads. Writing is tried at once by whoever has something to write; only what the
-//! peer's network does not take is left to the task.
+//! peer's network does not take is left to the task. What is done with what comes is in `incoming`, and what waits
+//! for the peer in `outgoing`.
+
+mod incoming;
+mod outgoing;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,7 +17,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 
 use crate::protocol::request::Port;
 use crate::security::key::PublicKey;
@@ -21,27 +25,16 @@ use crate::transport::Inbound;
 
 use super::assembly::Assembly;
 use super::cause::Cause;
-use super::codec::{Frame, Kind};
-use super::command::{self, Command};
-use super::handshake::{Handshake, Peer, Role};
+use super::handshake::{Handshake, Role};
 use super::hub::Hub;
-use super::limits::count;
 use super::stream::{Reader, Writer};
-use super::subscriber::{Event, Subscriber};
+use super::subscriber::Subscriber;
 use super::wire::Wire;
 
 /// How much is read at once at most.
 const READ_BYTES: usize = 64 * 1024;
 /// How much free space a buffer has at least before it is read into.
 const READ_BYTES_MIN: usize = 8 * 1024;
-/// How many frames of one peer are looked at before others have their turn: at first, and at most.
-const TURN_FRAMES: (usize, usize) = (8, 128);
-/// How many bytes of answers to one turn are much: a peer that asks for so much gets shorter turns.
-const TURN_BYTES: usize = 64 * 1024;
-/// What a peer may have waiting in any case, in bytes, however much waits for all.
-const SHARE_BYTES: usize = 16 * 1024;
-/// How much is handed to the network at once, where it is made of many events, and what an idle connection may keep.
-const WRITE_BYTES: usize = 64 * 1024;
 
 /// Where a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +138,7 @@ impl Connection {
             held_back: VecDeque::new(),
             stuck: None,
             has_more: false,
-            turn: TURN_FRAMES.0,
+            turn: incoming::TURN_FRAMES.0,
             replied: 0,
             batch: 0,
             buffered: 0,
@@ -170,9 +163,13 @@ impl Connection {
         context: &mut Context<'_>,
     ) -> Poll<()> {
         loop {
+            if self.state.borrow().writer.is_none() {
+                self.take_rest();
+                return Poll::Ready(());
+            }
             {
                 let state = &mut *self.state.borrow_mut();
-                let Some(writer) = &state.writer else { return Poll::Ready(()) };
+                let Some(writer) = &state.writer else { continue };
                 if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
                     state.waker = Some(context.waker().clone());
                 }
@@ -244,218 +241,6 @@ impl Connection {
         }
     }
 
-    /// Takes what is complete, as far as one turn goes.
-    fn take(self: &Rc<Self>, bytes: BytesMut) -> Result<(), Cause> {
-        let state = &mut *self.state.borrow_mut();
-        state.heard = Instant::now();
-        state.asked = false;
-        if !bytes.is_empty() {
-            state.wire.input.feed(bytes);
-        }
-        if let Phase::Handshake(handshake) = &mut state.phase {
-            let peer = handshake.advance(&mut state.wire)?;
-            let Some(peer) = peer else {
-                state.wire.input.settle();
-                return Ok(());
-            };
-            self.ready(state, peer);
-        }
-        if self.is_crowded(state, 0) {
-            return Err(Cause::Crowded);
-        }
-        let limits = &self.hub.limits;
-        let mut requests = 0;
-        while let Some(message) = state.held_back.pop_front() {
-            state.batch = self.hub.arrived(message);
-        }
-        let replied = std::mem::take(&mut state.replied);
-        state.turn = if replied > TURN_BYTES { state.turn / 2 } else { state.turn * 2 }.clamp(1, TURN_FRAMES.1);
-        state.has_more = true;
-        for _ in 0..state.turn {
-            let Some(frame) = state.wire.next_frame(limits.message_bytes).map_err(Cause::offence)? else {
-                state.has_more = false;
-                state.wire.input.settle();
-                if let Phase::Router(assembly) = &mut state.phase {
-                    assembly.settle();
-                }
-                break;
-            };
-            requests += self.frame(state, frame)?;
-        }
-        if limits.requests_per_second > 0 && requests > 0 {
-            // Those that came together are paid for together.
-            let cost = Duration::from_secs(1) * requests / limits.requests_per_second;
-            state.paused_until = Some(state.heard + cost);
-        }
-        Ok(())
-    }
-
-    fn ready(&self, state: &mut State, peer: Peer) {
-        self.hub.is_ready(self);
-        state.minor_version = peer.minor_version;
-        state.client = peer.client;
-        state.phase = match self.entrance.role() {
-            Role::Router => Phase::Router(Assembly::default()),
-            Role::Publisher => Phase::Publisher(Subscriber::default()),
-        };
-        tracing::trace!(connection = self.id, identity = ?peer.metadata.identity, "a peer is ready");
-    }
-
-    /// Does what a frame asks for. How many requests that were.
-    fn frame(self: &Rc<Self>, state: &mut State, frame: Frame) -> Result<u32, Cause> {
-        let limits = &self.hub.limits;
-        let more = match frame.kind {
-            Kind::Command => return self.command(state, &frame.body).map(|()| 0),
-            Kind::Message { more } => more,
-        };
-        match &mut state.phase {
-            Phase::Router(assembly) => {
-                let whole = assembly.add(frame.body, more, limits.message_frames, limits.message_bytes);
-                let Some(frames) = whole.map_err(Cause::offence)? else { return Ok(0) };
-                let Entrance::Requests(port) = self.entrance else { return Ok(0) };
-                state.batch = self.hub.arrived(Inbound { port, peer: self.clone(), client: state.client, frames });
-                Ok(1)
-            }
-            Phase::Publisher(_) => {
-                // Before ZMTP 3.1 subscriptions came as messages. Others mean nothing here.
-                match *frame.body {
-                    [1, ref topic @ ..] if !more => self.subscribe(state, topic)?,
-                    [0, ref topic @ ..] if !more => self.cancel(state, topic),
-                    _ => {}
-                }
-                Ok(0)
-            }
-            Phase::Handshake(_) => Ok(0),
-        }
-    }
-
-    fn command(&self, state: &mut State, body: &Bytes) -> Result<(), Cause> {
-        match command::read(body).map_err(Cause::offence)? {
-            Command::Subscribe(topic) => self.subscribe(state, &topic)?,
-            Command::Cancel(topic) => self.cancel(state, &topic),
-            Command::Ping { ttl_tenths, context } => {
-                state.peer_ttl = (ttl_tenths > 0).then(|| Duration::from_millis(u64::from(ttl_tenths) * 100));
-                self.put_command(state, "PONG", &context)?;
-            }
-            Command::Error(reason) => return Err(Cause::Offence(format!("it sent an error: {reason}"))),
-            Command::Pong | Command::Unknown => {}
-        }
-        Ok(())
-    }
-
-    fn subscribe(&self, state: &mut State, topic: &[u8]) -> Result<(), Cause> {
-        if let Phase::Publisher(subscriber) = &mut state.phase {
-            subscriber.subscribe(topic, self.hub.limits.subscriptions).map_err(Cause::offence)?;
-            self.hub.forget_audiences();
-        }
-        Ok(())
-    }
-
-    fn cancel(&self, state: &mut State, topic: &[u8]) {
-        if let Phase::Publisher(subscriber) = &mut state.phase {
-            subscriber.cancel(topic);
-            self.hub.forget_audiences();
-        }
-    }
-
-    /// Whether the peer has subscribed to this topic.
-    pub fn wants(&self, topic: &[u8]) -> bool {
-        matches!(&self.state.borrow().phase, Phase::Publisher(subscriber) if subscriber.wants(topic))
-    }
-
-    /// Gives a message back if the peer has read so much of its replies that it can be answered; keeps it else.
-    pub fn ready_for(&self, message: Inbound<Rc<Connection>>) -> Option<Inbound<Rc<Connection>>> {
-        let state = &mut *self.state.borrow_mut();
-        if state.writer.is_none() {
-            return None;
-        }
-        if self.is_full(state)
-            && let Err(error) = write(state)
-        {
-            self.end(state, Cause::Network(error));
-            return None;
-        }
-        // What came before it comes first. If it is still full, the task is woken as soon as the peer has read some.
-        if state.held_back.is_empty() && !self.is_full(state) {
-            return Some(message);
-        }
-        state.held_back.push_back(message);
-        state.has_more = true;
-        None
-    }
-
-    /// Whether as many bytes wait for the peer as may.
-    fn is_full(&self, state: &State) -> bool {
-        matches!(state.phase, Phase::Router(_)) && state.wire.out.len() >= self.hub.limits.reply_queue_bytes
-    }
-
-    /// Queues a reply, which [`flush`](Connection::flush) sends.
-    pub fn reply(&self, frames: &[&[u8]]) {
-        let state = &mut *self.state.borrow_mut();
-        if state.writer.is_none() {
-            return;
-        }
-        let bytes: usize = frames.iter().map(|frame| state.wire.frame_bytes(frame.len())).sum();
-        if let Err(cause) = self.admit(state, bytes) {
-            return self.end(state, cause);
-        }
-        let Some((last, first)) = frames.split_last() else { return };
-        state.replied += bytes;
-        state.wire.out.reserve(bytes);
-        first.iter().for_each(|frame| state.wire.put(Kind::Message { more: true }, frame));
-        state.wire.put(Kind::Message { more: false }, last);
-        self.count_buffered(state);
-    }
-
-    /// Counts anew what waits for and from this peer.
-    fn count_buffered(&self, state: &mut State) {
-        let parts = if let Phase::Router(assembly) = &state.phase { assembly.bytes() } else { 0 };
-        let held_back: usize = state.held_back.iter().flat_map(|message| &message.frames).map(Bytes::len).sum();
-        let before = std::mem::replace(&mut state.buffered, state.wire.bytes() + parts + held_back);
-        self.hub.buffered.set(self.hub.buffered.get() + state.buffered - before);
-    }
-
-    /// Whether so much waits for all peers together that this one may not have so many bytes more.
-    fn is_crowded(&self, state: &mut State, more: usize) -> bool {
-        self.count_buffered(state);
-        self.hub.buffered.get() + more > self.hub.limits.buffered_bytes && state.buffered + more > SHARE_BYTES
-    }
-
-    /// Queues an event, which [`flush`](Connection::flush) sends.
-    pub fn publish(&self, event: Rc<Event>) {
-        let state = &mut *self.state.borrow_mut();
-        if let Phase::Publisher(subscriber) = &mut state.phase {
-            let dropped = subscriber.queue(event, self.hub.limits.event_queue_bytes);
-            count(&self.hub.counters.missed_events, dropped as u64);
-        }
-    }
-
-    fn put_command(&self, state: &mut State, name: &str, data: &[u8]) -> Result<(), Cause> {
-        let body = command::body(name, data);
-        // Who asks and never reads is a client's business, whose requests wait then, but not a subscriber's.
-        let is_over = state.wire.out.len() > self.hub.limits.reply_queue_bytes;
-        if is_over && matches!(state.phase, Phase::Publisher(_)) {
-            return Err(Cause::Unread);
-        }
-        self.admit(state, state.wire.frame_bytes(body.len()))?;
-        state.wire.put(Kind::Command, &body);
-        Ok(())
-    }
-
-    /// One answer fits always, however long it is, if the peer has taken all before it.
-    fn admit(&self, state: &mut State, bytes: usize) -> Result<(), Cause> {
-        if !state.wire.out.is_empty() && self.is_crowded(state, bytes) { Err(Cause::Crowded) } else { Ok(()) }
-    }
-
-    /// Writes as much as the network takes. The task sees to the rest.
-    pub fn flush(&self) {
-        let state = &mut *self.state.borrow_mut();
-        match write(state) {
-            Ok(()) => self.count_buffered(state),
-            Err(error) => self.end(state, Cause::Network(error)),
-        }
-    }
-
     /// Does what time brings: a peer that is late or silent is dropped, one that has become silent is asked.
     pub fn check(&self, now: Instant) {
         let limits = &self.hub.limits;
@@ -480,22 +265,9 @@ impl Connection {
             state.asked = true;
             let ttl_tenths = u16::try_from(limits.heartbeat_timeout.as_millis() / 100).unwrap_or(u16::MAX);
             let sent = self.put_command(state, "PING", &ttl_tenths.to_be_bytes());
-            if let Err(cause) = sent.and_then(|()| Ok(write(state)?)) {
+            if let Err(cause) = sent.and_then(|()| Ok(outgoing::write(state)?)) {
                 self.end(state, cause);
             }
-        }
-    }
-
-    /// Whether the network has all that the peer is to get.
-    pub fn is_flushed(&self) -> bool {
-        let state = self.state.borrow();
-        state.writer.is_none() || (state.wire.out.is_empty() && !has_events(&state))
-    }
-
-    /// Tells the peer that nothing more comes.
-    pub fn finish(&self) {
-        if let Some(writer) = &self.state.borrow().writer {
-            writer.shut_down();
         }
     }
 
@@ -512,19 +284,28 @@ impl Connection {
         self.end(&mut self.state.borrow_mut(), cause);
     }
 
+    /// Lets go of all that has come and is to go.
+    fn forget(&self, state: &mut State) {
+        state.wire = Wire::default();
+        state.held_back = VecDeque::new();
+        state.has_more = false;
+        if let Phase::Router(assembly) = &mut state.phase {
+            *assembly = Assembly::default();
+        }
+        self.count_buffered(state);
+    }
+
     fn end(&self, state: &mut State, cause: Cause) {
         if state.writer.take().is_none() {
             return;
         }
         cause.count(&self.hub.counters);
         tracing::debug!(connection = self.id, address = ?self.address, "a connection is over: {cause}");
-        state.wire = Wire::default();
-        if let Phase::Router(assembly) = &mut state.phase {
-            *assembly = Assembly::default();
+        // Whoever has just left may have asked for something before; of others nothing more is wanted.
+        let has_left = matches!(cause, Cause::Left | Cause::Network(_)) && matches!(state.phase, Phase::Router(_));
+        if !has_left {
+            self.forget(state);
         }
-        state.held_back = VecDeque::new();
-        self.count_buffered(state);
-        state.has_more = false;
         if let Phase::Publisher(subscriber) = &mut state.phase {
             *subscriber = Subscriber::default();
             self.hub.forget_audiences();
@@ -534,57 +315,4 @@ impl Connection {
             waker.wake();
         }
     }
-}
-
-fn has_events(state: &State) -> bool {
-    matches!(&state.phase, Phase::Publisher(subscriber) if !subscriber.is_empty())
-}
-
-/// Writes until there is nothing to write or the network takes no more; then the task is woken to wait for it.
-fn write(state: &mut State) -> io::Result<()> {
-    let Some(writer) = &state.writer else { return Ok(()) };
-    if state.blocked {
-        return Ok(());
-    }
-    loop {
-        if state.wire.out.is_empty()
-            && let Phase::Publisher(subscriber) = &mut state.phase
-        {
-            while state.wire.out.len() < WRITE_BYTES
-                && let Some(event) = subscriber.take_oldest()
-            {
-                state.wire.put_event(&event);
-            }
-        }
-        if state.wire.out.is_empty() {
-            break;
-        }
-        match writer.try_write(&state.wire.out) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(length) => {
-                // Whoever reads on is there, also if what he says is not read meanwhile.
-                if state.stuck.take().is_some() {
-                    state.heard = Instant::now();
-                }
-                state.wire.out.advance(length);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                state.blocked = true;
-                state.stuck.get_or_insert_with(Instant::now);
-                if let Some(waker) = &state.waker {
-                    waker.wake_by_ref();
-                }
-                break;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    if state.wire.out.is_empty() {
-        state.wire.out.clear();
-        if state.wire.out.capacity() > WRITE_BYTES {
-            state.wire.out = BytesMut::new();
-        }
-    }
-    Ok(())
 }
