@@ -13,8 +13,8 @@ use crate::stage::{Stage, amount, discovery, is_full, register, registration};
 
 /// Clients that send without a pause, and read: everybody else gets a turn all the same.
 pub fn floods(transport: &str) {
-    // Changes that wait for the storage are bounded by their number, whatever their size: ten thousand by default.
-    let stage = Stage::tuned(transport, "pending_changes_max = 200\n");
+    // The allocator keeps most of what was needed once, and that is to be little.
+    let stage = Stage::new(transport, "pending_bytes = 4194304\n");
     let [requests, events, heartbeats] = stage.host.ports();
     let ping = raw::command("PING", b"\0\0");
     let subscriptions = [&b"\x01a"[..], b"\0a", b"?"].map(|body| raw::message(&[body])).concat();
@@ -73,12 +73,24 @@ pub fn a_client_that_never_reads(transport: &str) {
     stage.expect_as_before();
 }
 
-/// Replies wait for a client up to a limit. One that reads may have any number of them, and a single one may be longer.
-pub fn limit_of_replies(transport: &str) {
-    let stage = Stage::new(transport, "reply_queue_bytes = 65536\nunread_timeout = 1.0\n");
+/// Makes the reply to `list` 170 kB long.
+fn make_list_long(stage: &Stage) {
     for number in 0..100 {
         register(&mut stage.host.client(), &format!("service-{number}"), 1500);
     }
+}
+
+/// Takes that back.
+fn make_list_short(stage: &Stage) {
+    for number in 0..100 {
+        stage.host.client().call(json!({"action": "deregister", "service_id": format!("service-{number}")}));
+    }
+}
+
+/// Replies wait for a client up to a limit. One that reads may have any number of them, and a single one may be longer.
+pub fn limit_of_replies(transport: &str) {
+    let stage = Stage::new(transport, "reply_queue_bytes = 65536\nunread_timeout = 1.0\n");
+    make_list_long(&stage);
     let list = json!({"action": "list"});
     stage.during(|| {
         let mut raw = Raw::dealer(stage.host.requests);
@@ -92,18 +104,14 @@ pub fn limit_of_replies(transport: &str) {
         assert!(raw.is_dropped(), "after {sent} requests");
         assert!(stage.peak_kb() < 8 * 1024, "{} KiB for replies that nobody reads", stage.peak_kb());
     });
-    for number in 0..100 {
-        stage.host.client().call(json!({"action": "deregister", "service_id": format!("service-{number}")}));
-    }
+    make_list_short(&stage);
     stage.expect_as_before();
 }
 
 /// A client that asks for more than may wait for it gets all of it, in order, however slowly it reads.
 pub fn a_client_that_reads_slowly(transport: &str) {
     let stage = Stage::new(transport, "reply_queue_bytes = 65536\nunread_timeout = 5.0\n");
-    for number in 0..100 {
-        register(&mut stage.host.client(), &format!("service-{number}"), 1500);
-    }
+    make_list_long(&stage);
     stage.during(|| {
         let mut raw = Raw::dealer(stage.host.requests);
         // Whoever has asked for little so far is looked at for longer.
@@ -120,18 +128,14 @@ pub fn a_client_that_reads_slowly(transport: &str) {
         }
     });
     assert!(stage.peak_kb() < 8 * 1024, "{} KiB for what is read slowly", stage.peak_kb());
-    for number in 0..100 {
-        stage.host.client().call(json!({"action": "deregister", "service_id": format!("service-{number}")}));
-    }
+    make_list_short(&stage);
     stage.expect_as_before();
 }
 
 /// What a client has asked for is done, also if it leaves at once and reads nothing.
 pub fn a_client_that_leaves_at_once(transport: &str) {
     let stage = Stage::new(transport, "reply_queue_bytes = 65536\n");
-    for number in 0..100 {
-        register(&mut stage.host.client(), &format!("service-{number}"), 1500);
-    }
+    make_list_long(&stage);
     // More than the network takes: some of it is held back when the client leaves.
     let lists = raw::request(&json!({"action": "list"})).repeat(100);
     let mut visits = 0;
@@ -148,9 +152,7 @@ pub fn a_client_that_leaves_at_once(transport: &str) {
         let get = json!({"action": "get", "service_id": id});
         eventually(&mut stage.host.client(), get, |reply| reply["code"] == "not_found");
     });
-    for number in 0..100 {
-        stage.host.client().call(json!({"action": "deregister", "service_id": format!("service-{number}")}));
-    }
+    make_list_short(&stage);
     stage.expect_as_before();
 }
 

@@ -44,27 +44,21 @@ pub struct Stage {
 impl Stage {
     /// A host with this transport and these `[limits]`.
     pub fn new(transport: &str, limits: &str) -> Stage {
-        Stage::with(transport, "", limits, Host::start)
-    }
-
-    /// A host with these lines in `[server]`.
-    pub fn tuned(transport: &str, server: &str) -> Stage {
-        Stage::with(transport, server, "", Host::start)
+        Stage::with(transport, limits, Host::start)
     }
 
     /// A host under a limit, in the words of the shell's `ulimit`.
     pub fn under(ulimit: &str, transport: &str, limits: &str) -> Stage {
-        Stage::with(transport, "", limits, |directory, config| Host::start_under(ulimit, directory, config))
+        Stage::with(transport, limits, |directory, config| Host::start_under(ulimit, directory, config))
     }
 
-    fn with(transport: &str, server: &str, limits: &str, start: impl FnOnce(&std::path::Path, &str) -> Host) -> Stage {
+    fn with(transport: &str, limits: &str, start: impl FnOnce(&std::path::Path, &str) -> Host) -> Stage {
         // A test that failed says so itself.
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         raise_own_limit();
         let directory = tempfile::tempdir().expect("there is room for a directory");
-        let config = format!(
-            "[server]\ntransport = \"{transport}\"\n{server}[backend]\nplugin = \"memory\"\n[limits]\n{limits}"
-        );
+        let config =
+            format!("[server]\ntransport = \"{transport}\"\n[backend]\nplugin = \"memory\"\n[limits]\n{limits}");
         let host = start(directory.path(), &config);
         register(&mut host.client(), "steady", 0);
         // What is set up once, at the first use, belongs to the state before.
