@@ -127,7 +127,8 @@ fn check_and_serve_look_at_the_keys() {
     let key = place.directory.path().join("registry.key_secret");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let plugins = plugin_dir();
-    for command in [&["config", "check", "--set", &plugins][..], &["serve", "--set", &plugins]] {
+    // The keys come first: a host that passed them over would say that it has no plugin.
+    for command in [&["config", "check", "--set", &plugins][..], &["serve", "--set", "backend.plugin=none"]] {
         let output = place.run(command, &[]);
         let refusal = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{refusal}");
