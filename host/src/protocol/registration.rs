@@ -1,5 +1,7 @@
 //! `service_info`: what a service says about itself, checked field by field and turned into its document.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Number, Value};
 
 use crate::protocol::reply::{Code, Reply};
@@ -240,11 +242,18 @@ fn refuse(field: &'static str, expected: &str, got: &Value) -> Reply {
     invalid_value(&format!("service_info.{field}"), expected, &got.to_string())
 }
 
+/// What clients say can be as long as a message: the beginning of it, in characters.
+pub(crate) fn cut(text: &str, characters_max: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(characters_max) {
+        Some((end, _)) => format!("{}...", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
 /// The refusal of a field's value. `got` is JSON, shown cut if it is long.
 pub(crate) fn invalid_value(field: &str, expected: &str, got: &str) -> Reply {
     const SHOWN_MAX: usize = 80;
-    let cut = got.char_indices().nth(SHOWN_MAX).map(|(position, _)| &got[..position]);
-    let got = cut.map_or(got.to_string(), |cut| format!("{cut}..."));
+    let got = cut(got, SHOWN_MAX);
     Reply::failure(Code::InvalidRequest, &format!("Invalid value for {field}: expected {expected}, got {got}"))
         .text("field", field)
 }

@@ -23,6 +23,7 @@ use registry_plugin_api::{Query, Record};
 use serde_json::{Value, json};
 
 use crate::protocol::event::{Event, EventKind};
+use crate::protocol::registration::cut;
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::Request;
 use crate::security::access::Access;
@@ -336,9 +337,7 @@ impl<C> Registry<C> {
 
     /// The reply to a client that is not allowed to do what it wants, which operators are told of.
     fn forbid(&self, client: Option<PublicKey>, what: &str, out: &mut Output<C>) -> Reply {
-        // Names and ids can be as long as a message.
-        let cut = what.char_indices().nth(FORBIDDEN_SHOWN_MAX).map(|(end, _)| format!("{}...", &what[..end]));
-        let what = cut.as_deref().unwrap_or(what);
+        let what = &*cut(what, FORBIDDEN_SHOWN_MAX);
         out.forbidden.extend(client.map(|client| Forbidden { client, what: what.to_string() }));
         Reply::failure(Code::Forbidden, "Not allowed").text("message", &format!("this key is not allowed {what}"))
     }

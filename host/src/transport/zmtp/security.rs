@@ -104,6 +104,9 @@ pub enum SecurityError {
     /// The registry's own.
     #[error("security.key_file: {0}")]
     Key(#[from] KeyFileError),
+    /// Some are not named.
+    #[error("security.mechanism = \"curve\" needs security.key_file and security.authorized_clients")]
+    Missing,
     /// The clients'.
     #[error("security.authorized_clients: {0}")]
     Authorized(#[from] AuthorizedError),
@@ -115,9 +118,12 @@ impl Security {
     /// # Errors
     /// Why they cannot be used.
     pub fn load(config: &config::Security) -> Result<Self, SecurityError> {
-        let (Some(key), Some(authorized)) = (&config.key_file, &config.authorized_clients) else {
-            // `load` of the configuration has refused CURVE without them.
+        if config.mechanism == config::Mechanism::Null {
             return Ok(Security::Null);
+        }
+        // `load` of the configuration has refused CURVE without them; a hand-made one must not end in no keys at all.
+        let (Some(key), Some(authorized)) = (&config.key_file, &config.authorized_clients) else {
+            return Err(SecurityError::Missing);
         };
         let guard = Guard::new(key_file(key)?, Authorized::load(authorized)?, config.access());
         Ok(Security::Curve(Rc::new(guard)))

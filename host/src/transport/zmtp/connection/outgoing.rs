@@ -67,7 +67,6 @@ impl Connection {
         state.wire.out.reserve(bytes);
         first.iter().for_each(|frame| state.wire.put(Kind::Message { more: true }, frame));
         state.wire.put(Kind::Message { more: false }, last);
-        self.count_buffered(state);
     }
 
     /// Counts anew what waits for and from this peer.
