@@ -4,7 +4,8 @@
 #     docker run --publish 5556-5558:5556-5558 --volume registry:/var/lib/registry registry
 #
 # Settings: REGISTRY_SERVER__ENFORCE_UNIQUE_SERVICE_TYPES=true and the like, or a file over /etc/registry/registry.toml.
-# A port that is changed inside has to be told to the health check too: REGISTRY_CONNECT=127.0.0.1:PORT.
+# The health check goes by both, and fails while the storage does. With keys it needs one of its own: REGISTRY_KEY and
+# REGISTRY_SERVER_KEY.
 
 FROM rust:1-bookworm AS build
 WORKDIR /build
@@ -32,6 +33,7 @@ WORKDIR /var/lib/registry
 VOLUME /var/lib/registry
 EXPOSE 5556 5557 5558
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["registry", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
+    CMD ["registry", "health", "--config", "/etc/registry/registry.toml"]
 ENTRYPOINT ["registry"]
 CMD ["serve", "--config", "/etc/registry/registry.toml"]

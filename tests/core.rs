@@ -2,7 +2,7 @@
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use registry_host::protocol::request::{Port, parse};
+use registry_host::protocol::request::{Limits, Port, parse};
 use registry_host::registry::{About, Forbidden, Now, Output, Policy, Registry};
 use registry_host::security::access::Access;
 use registry_host::security::key::PublicKey;
@@ -78,7 +78,7 @@ impl World {
 
     /// Asks as a client that has proved to hold a key.
     fn ask_with(&mut self, caller: &'static str, client: Option<PublicKey>, request: Value) {
-        match parse(request.to_string().as_bytes(), Port::Requests, 64).request {
+        match parse(request.to_string().as_bytes(), Port::Requests, &Limits::default()).request {
             Ok(request) => self.registry.request(caller, client, request, self.now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }
@@ -87,7 +87,7 @@ impl World {
 
     fn take_output(&mut self) {
         let read = |json: String| serde_json::from_str::<Value>(&json).expect("replies and events are JSON");
-        self.replies.extend(self.out.replies.drain(..).map(|(caller, reply)| (caller, read(reply.finish(None)))));
+        self.replies.extend(self.out.replies.drain(..).map(|(caller, reply)| (caller, read(reply.finish(None).rest))));
         self.events.extend(self.out.events.drain(..).map(|event| read(event.json)));
         self.queries.extend(self.out.queries.drain(..).map(|(ticket, _)| ticket));
     }

@@ -3,10 +3,12 @@
 
 mod harness;
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use harness::{Host, plugin_dir, python, registry, workspace};
+use serde_json::{Value, json};
 
 fn readme() -> String {
     std::fs::read_to_string(workspace().join("README.md")).expect("there is a README")
@@ -19,6 +21,15 @@ fn blocks(language: &str) -> Vec<String> {
     // Every second part is within a block, and begins with the language.
     let blocks = parts.skip(1).step_by(2).filter_map(|block| block.strip_prefix(&format!("{language}\n")));
     blocks.map(String::from).collect()
+}
+
+/// The commands that talk to a registry.
+const CLIENT_COMMANDS: [&str; 8] = ["list", "discover", "register", "renew", "deregister", "watch", "health", "info"];
+
+/// The ports of a configuration, in the environment.
+fn ports_as_variables(ports: [u16; 3]) -> impl Iterator<Item = (String, String)> {
+    let names = ["REQ_PORT", "PUB_PORT", "HEARTBEAT_PORT"];
+    names.into_iter().zip(ports).map(|(name, port)| (format!("REGISTRY_SERVER__{name}"), port.to_string()))
 }
 
 #[test]
@@ -38,10 +49,14 @@ fn every_command_is_run_here_or_by_ci() {
             continue;
         }
         assert!(command.contains("registry "), "what is `{command}`?");
+        // Wherever the README says that a registry is, it is this one; and no port is taken from anybody.
+        let command = command.replace("127.0.0.1:5556", &format!("127.0.0.1:{}", host.requests));
         let mut shell = Command::new("sh");
         let path = format!("{}:/usr/bin:/bin", Path::new(env!("CARGO_BIN_EXE_registry")).parent().unwrap().display());
         shell.args(["-c", &command]).current_dir(directory.path()).env_clear().env("PATH", path);
-        shell.env("REGISTRY_CONNECT", format!("tcp://127.0.0.1:{}", host.requests));
+        let is_client = CLIENT_COMMANDS.iter().any(|name| command.contains(&format!("registry {name}")));
+        let ports = if is_client { [host.requests, 0, 0] } else { [0; 3] };
+        shell.envs(ports_as_variables(ports));
         shell.env("REGISTRY_BACKEND__PLUGIN_DIR", plugin_dir());
         let output = shell.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -61,7 +76,8 @@ fn every_piece_of_toml_is_a_configuration() {
         assert!(keys.status.success());
         std::fs::create_dir(directory.path().join("clients")).unwrap();
         std::fs::write(directory.path().join("registry.toml"), &piece).unwrap();
-        let output = registry(directory.path()).args(["config", "check"]).output().unwrap();
+        let mut check = registry(directory.path());
+        let output = check.args(["config", "check"]).envs(ports_as_variables([0; 3])).output().unwrap();
         assert!(output.status.success(), "{piece}{}", String::from_utf8_lossy(&output.stderr));
     }
 }
@@ -74,12 +90,60 @@ fn the_client_in_python_finds_what_it_registers() {
     let blocks = blocks("python");
     assert_eq!(blocks.len(), 1);
     let lines = blocks[0].lines().filter(|line| !line.is_empty()).count();
-    assert!(lines <= 10, "a client in ten lines has {lines}");
+    assert!(lines <= 11, "a client in some ten lines has {lines}");
     let script = blocks[0].replace("127.0.0.1:5556", &format!("127.0.0.1:{}", host.requests));
     assert_ne!(script, blocks[0]);
     let output = Command::new(python).args(["-c", &script]).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(printed.contains("'name': 'Camera 1'"), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_client_in_python_does_not_wait_for_ever_where_no_registry_is() {
+    let Some(python) = python() else { return };
+    // Connections are taken, and nothing is ever said.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let script = blocks("python")[0].replace("127.0.0.1:5556", &format!("127.0.0.1:{port}"));
+    let client = Command::new(python).args(["-c", &script]).stderr(Stdio::piped()).spawn().unwrap();
+    let (sender, ended) = std::sync::mpsc::channel();
+    let pid = client.id();
+    std::thread::spawn(move || sender.send(client.wait_with_output().unwrap()));
+    let Ok(output) = ended.recv_timeout(harness::PATIENCE) else {
+        let _ = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
+        panic!("the client waits for ever");
+    };
+    assert!(String::from_utf8_lossy(&output.stderr).contains("zmq.error.Again"), "{output:?}");
+}
+
+/// The names of all fields, with the names of those that they are in.
+fn fields(value: &Value, path: &str) -> BTreeSet<String> {
+    let Some(fields) = value.as_object() else { return BTreeSet::from([path.to_string()]) };
+    fields.iter().flat_map(|(name, value)| self::fields(value, &format!("{path}.{name}"))).collect()
+}
+
+#[test]
+fn the_reply_and_the_event_that_are_shown_have_the_fields_of_real_ones() {
+    let [reply, event] = &blocks("json")[..] else { panic!("one reply and one event are shown") };
+    let [reply, event] = [reply, event].map(|text| serde_json::from_str::<Value>(text).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let host = Host::start(directory.path(), "[backend]\nplugin = \"memory\"\n");
+    let mut subscriber = host.subscriber();
+    let mut client = host.client();
+    let camera = json!({"name": "Camera 1", "host": "10.0.0.7", "port": 7000, "type": "camera"});
+    assert_eq!(client.call(json!({"action": "register", "service_info": camera}))["success"], true);
+    let real = client.call(json!({"action": "discover", "service_type": "camera"}));
+    assert_eq!(fields(&reply, ""), fields(&real, ""));
+    let mut real = fields(&subscriber.next().1, "");
+    // By the registry that the README describes.
+    real.insert(".previous".to_string());
+    assert_eq!(fields(&event, ""), real);
+}
+
+#[test]
+fn the_version_of_rust_is_the_one_that_cargo_asks_for() {
+    let told = format!("You need Rust ({} or newer)", env!("CARGO_PKG_RUST_VERSION"));
+    assert!(readme().contains(&told), "{told}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod harness;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use harness::{Host, keys, registry};
 
@@ -67,11 +68,14 @@ fn what_is_wrong_with_keys_is_told() {
     let endpoint = format!("127.0.0.1:{}", host.requests);
     let health =
         |more: &[&str], code| refused(directory, &[&["health", "--connect", &endpoint][..], more].concat(), code);
-    assert!(health(&[], 3).contains("if it asks for keys, they are told by --key and --server-key"));
+    assert!(health(&[], 3).contains("asks for keys: --key names yours, and --server-key the registry's"));
     let other = health(&["--key", "camera.key_secret", "--server-key", "stage.key"], 3);
     assert!(other.contains("is the server's public key another one?"), "{other}");
     let stranger = health(&["--key", "stranger.key_secret", "--server-key", "registry.key"], 3);
-    assert!(stranger.contains("refuses this client's key"), "{stranger}");
+    let key = std::fs::read_to_string(directory.join("stranger.key")).unwrap();
+    let key = key.split('"').rev().nth(1).unwrap();
+    let told = format!("your public key {key} is not authorized at {endpoint}: copy stranger.key into the directory");
+    assert!(stranger.contains(&told), "{stranger}");
     let none = health(&["--key", "camera.key_secret", "--server-key", "nothing"], 1);
     assert!(none.contains("--server-key: nothing: ") && none.contains("expected the registry's public key"), "{none}");
     let public = health(&["--key", "camera.key", "--server-key", "registry.key"], 1);
@@ -95,7 +99,38 @@ fn whoever_is_not_allowed_is_told_and_operators_are() {
     let stage = std::fs::read_to_string(directory.join("stage.key")).unwrap();
     let stage = stage.split('"').rev().nth(1).unwrap();
     let line = host.wait_for_log("is not allowed to deregister");
-    assert!(line.contains("WARN") && line.contains(stage), "{line}");
+    let expected = format!("the client \"stage\" (key {}...) is not allowed to deregister \"x\"", &stage[..8]);
+    assert!(line.contains("WARN") && line.contains(&expected), "{line}");
+}
+
+#[test]
+fn one_bad_file_does_not_keep_another_key_from_being_removed() {
+    let (directory, host) = host_with_keys();
+    let directory = directory.path();
+    let clients = directory.join("clients");
+    std::fs::write(directory.join("bad"), "bad").unwrap();
+    // In one piece: no look at it finds half of it.
+    std::fs::rename(directory.join("bad"), clients.join("bad.key")).unwrap();
+    let line = host.wait_for_log("bad.key");
+    assert!(line.contains("ERROR") && line.contains("line 1: expected"), "{line}");
+    let connection = ["--connect", "ipc://ipc/requests"];
+    let list = [&["list"][..], &connection, &AS_CAMERA].concat();
+    done(directory, &list);
+    std::fs::remove_file(clients.join("camera.key")).unwrap();
+    let deadline = Instant::now() + harness::PATIENCE;
+    while run(directory, &list).status.success() {
+        assert!(Instant::now() < deadline, "the camera still lists: {}", host.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let admin = ["--key", "admin.key_secret", "--server-key", "registry.key"];
+    done(directory, &[&["list"][..], &connection, &admin].concat());
+    assert_eq!(host.log().matches("bad.key").count(), 1, "once: {}", host.log());
+    // Nor does it keep the registry from starting again.
+    host.stop();
+    let config = std::fs::read_to_string(directory.join("registry.toml")).unwrap();
+    let host = Host::start(directory, &config);
+    assert!(host.log().lines().any(|line| line.contains("ERROR") && line.contains("bad.key")), "{}", host.log());
+    done(directory, &[&["list"][..], &connection, &admin].concat());
 }
 
 #[test]

@@ -56,6 +56,7 @@ rules! {
     sizes::limit_of_nesting: holds,
 
     handshakes::half_open_connections: fails "handshakes have no time limit: they are held for ever",
+    handshakes::refusals_are_told: fails "it says nothing",
     handshakes::half_open_connections_keep_nobody_out: holds,
     handshakes::mechanisms: fails "the mechanism is not looked at: a PLAIN client gets READY",
     handshakes::old_versions: fails "ZMTP 1 and 2 are held for ever",
@@ -78,6 +79,7 @@ rules! {
     crowds::limit_of_connections: fails "no such limit",
     crowds::limit_of_connections_from_an_address: fails "no such limit",
     crowds::limit_of_subscriptions: fails "no such limit, and SUBSCRIBE commands end the connection",
+    crowds::long_subscriptions: fails "no limit of their bytes, and SUBSCRIBE commands end the connection",
     crowds::limit_of_requests_per_second: fails "no such limit",
     crowds::open_files_are_raised: holds,
     crowds::few_open_files: fails "no limit of connections: they take all open files",

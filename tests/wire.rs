@@ -38,6 +38,8 @@ fn each_layout_is_answered_in_kind_on_both_ports() {
             (vec![b"", body], vec![b"".to_vec()]),
             (vec![b"REQ", body], vec![b"RESPONSE".to_vec()]),
             (vec![b"", b"REQ", body], vec![b"".to_vec(), b"RESPONSE".to_vec()]),
+            (vec![b"\0abcd", b"", body], vec![b"\0abcd".to_vec(), b"".to_vec()]),
+            (vec![b"a", b"b", b"", b"REQ", body], [&b"a"[..], b"b", b"", b"RESPONSE"].map(<[u8]>::to_vec).to_vec()),
         ] {
             let (frames, body) = layout_of_reply(&mut client, &request);
             assert_eq!(frames, reply, "to {request:?}");
@@ -96,13 +98,40 @@ fn the_heartbeat_port_renews_whatever_the_action_says() {
         client.send(&[body.to_string().as_bytes()]);
         assert_eq!(parsed(&client.receive()[0])["message"], "Service renewed successfully");
     }
-    for (body, error) in [
-        (json!({"action": "renew", "service_id": "y"}), "Service not found or could not be renewed"),
-        (json!({"action": "renew"}), "Missing required field: service_id"),
+    client.send(&[br#"{"action":"renew","service_id":"y"}"#]);
+    assert_eq!(parsed(&client.receive()[0])["error"], "Service not found or could not be renewed");
+    client.send(&[br#"{"action":"list"}"#]);
+    let reply = parsed(&client.receive()[0]);
+    assert_eq!(reply["error"], "Missing required field: service_id");
+    assert_eq!(reply["message"], format!("this is the heartbeat port; requests go to {}", host.requests));
+}
+
+#[test]
+fn what_is_too_long_is_refused_and_nothing_is_echoed_at_length() {
+    let (_directory, host) = host("[limits]\nid_bytes = 64\nname_bytes = 20\ntype_bytes = 16\ntypes = 2\n");
+    let mut client = host.client();
+    for (field, value, expected) in [
+        ("id", json!("i".repeat(65)), "id: expected at most 64 bytes, got 65 bytes"),
+        ("name", json!("n".repeat(21)), "name: expected at most 20 bytes, got 21 bytes"),
+        ("type", json!("t".repeat(17)), "type: expected at most 16 bytes, got 17 bytes"),
+        ("tags", json!(["a", "b", "c"]), "tags: expected at most 2 types of one service, got 3"),
     ] {
-        client.send(&[body.to_string().as_bytes()]);
-        assert_eq!(parsed(&client.receive()[0])["error"], error);
+        let mut info = json!({"name": "n", "host": "h", "port": 1});
+        info[field] = value;
+        let reply = client.call(json!({"action": "register", "service_info": info}));
+        assert_eq!(reply["error"], format!("Invalid value for service_info.{expected}"));
+        assert_eq!(reply["field"], format!("service_info.{field}"));
     }
+    let long = "x".repeat(500_000);
+    for (action, error) in [
+        ("get", "Service not found"),
+        ("renew", "Service not found or could not be renewed"),
+        ("deregister", "Service not found or could not be deregistered"),
+    ] {
+        assert_eq!(client.call(json!({"action": action, "service_id": long}))["error"], error);
+    }
+    let error = client.call(json!({"action": long}))["error"].to_string();
+    assert_eq!(error, format!("\"Unknown action: {}...\"", "x".repeat(80)));
 }
 
 #[test]
@@ -287,7 +316,8 @@ fn every_change_is_announced_in_order_with_the_whole_record() {
     for (position, (kind, id)) in expected.into_iter().enumerate() {
         let (topic, event) = events.next();
         assert_eq!((topic.as_str(), &event["type"], &event["data"]["service_id"]), (kind, &json!(kind), &json!(id)));
-        assert_eq!(event["revision"], json!(revision + 1 + position as u64));
+        let before = revision + position as u64;
+        assert_eq!((&event["previous"], &event["revision"]), (&json!(before), &json!(before + 1)));
         assert!(event["epoch"].is_string() && event["timestamp"].is_u64(), "{event}");
         let info = &event["data"]["service_info"];
         assert_eq!(info["id"], id);

@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use registry_fuzz::json;
-use registry_host::protocol::request::{Port, Request, parse};
+use registry_host::protocol::request::{Limits, Port, Request, parse};
 use registry_host::registry::{About, Now, Output, Policy, Registry};
 use registry_host::security::access::{Access, Right, Rule};
 use registry_host::security::key::PublicKey;
@@ -188,14 +188,14 @@ impl World {
         let caller = self.answers.len();
         self.answers.push(0);
         let client = self.has_keys().then_some(client);
-        match parse(text.as_bytes(), Port::Requests, 64).request {
+        match parse(text.as_bytes(), Port::Requests, &Limits::default()).request {
             Ok(Request::Renew { service_id }) => {
                 let owner = self.told.get(&service_id).and_then(|service| service["owner_key"].as_str());
                 let is_owner = owner.is_none_or(|owner| client.is_some_and(|client| client.to_string() == owner));
                 let is_allowed = is_owner || client == Some(CLIENTS[0]);
                 self.registry.request(caller, client, Request::Renew { service_id }, self.now, &mut self.out);
                 let (_, reply) = self.out.replies.last().expect("it is answered at once");
-                assert_eq!(reply.clone().finish(None).contains("\"code\":\"forbidden\""), !is_allowed);
+                assert_eq!(reply.clone().finish(None).rest.contains("\"code\":\"forbidden\""), !is_allowed);
             }
             Ok(request) => self.registry.request(caller, client, request, self.now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
@@ -220,7 +220,7 @@ impl World {
 
     fn take_output(&mut self) {
         for (caller, reply) in self.out.replies.drain(..) {
-            let reply = reply.finish(None);
+            let reply = reply.finish(None).rest;
             let reply: Value = serde_json::from_str(&reply).unwrap_or_else(|error| panic!("{error}: {reply}"));
             assert!(reply["success"].is_boolean());
             self.answers[caller] += 1;
@@ -249,11 +249,13 @@ impl World {
 
     /// The reply to a request that is answered at once.
     fn read(&mut self, request: Value) -> Value {
-        let Ok(request) = parse(request.to_string().as_bytes(), Port::Requests, 64).request else { return Value::Null };
+        let Ok(request) = parse(request.to_string().as_bytes(), Port::Requests, &Limits::default()).request else {
+            return Value::Null;
+        };
         let mut out = Output::default();
         self.registry.request(0, self.has_keys().then_some(CLIENTS[0]), request, self.now, &mut out);
         let (_, reply) = out.replies.pop().expect("it is answered at once");
-        serde_json::from_str(&reply.finish(None)).expect("a reply is JSON")
+        serde_json::from_str(&reply.finish(None).rest).expect("a reply is JSON")
     }
 
     /// What `list`, `get`, `discover` and the events say is the same.

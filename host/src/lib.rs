@@ -7,17 +7,23 @@
 //! The core knows no sockets, clocks or files; the host knows no SQL; plugins know no sockets.
 
 pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod conformance;
+pub mod fronts;
 mod log;
 pub mod migrate;
 mod open_files;
 pub mod plugin;
-pub mod protocol;
 pub mod registry;
 pub mod security;
-pub mod serve;
 pub mod server;
 pub mod store;
-pub mod transport;
+mod text;
+
+/// Where these were before.
+pub mod transport {
+    pub mod zmtp;
+    pub use crate::fronts::*;
+}
+pub use server::start as serve;
+pub use registry_protocol as protocol;

@@ -6,10 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
-/// A number of things, for people.
-pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
+pub(crate) use crate::text::counted;
 
 /// Starts the log. Only the first call in a process has an effect.
 ///
@@ -20,6 +17,8 @@ pub(crate) fn start(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + 
     let filter = EnvFilter::try_new(format!("zeromq=warn,{}", log.level))
         .map_err(|error| format!("log.level {:?}: {error}", log.level))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // When nobody reads the log any more, nobody reads that it cannot be written: saying so would panic.
+    let builder = builder.log_internal_errors(false);
     // A second start in one process happens in tests only.
     let _ = match log.format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

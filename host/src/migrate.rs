@@ -5,6 +5,7 @@ use std::path::Path;
 
 use registry_plugin_api::{Capabilities, Change, Outcome};
 
+use crate::cli::store_trial::path_option;
 use crate::config;
 use crate::log::counted;
 use crate::serve::load_plugin;
@@ -27,6 +28,12 @@ pub fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure> {
     let in_file = |file: &Path, error: Failure| Failure::from(format!("{}: {error}", file.display()));
     let source_plugin = load_plugin(&source).map_err(|error| in_file(from, error))?;
     let target_plugin = load_plugin(&target).map_err(|error| in_file(to, error))?;
+    // Opening would make it.
+    if let Some(path) = path_option(&source_plugin, &source.config.backend.options)
+        && !Path::new(&path).exists()
+    {
+        return Err(in_file(from, format!("{path} does not exist: nothing to copy").into()));
+    }
     let promises = target_plugin.info().capabilities;
     if !promises.has(Capabilities::NONE.durable()) && !promises.has(Capabilities::NONE.shared()) {
         let name = &target_plugin.info().name;

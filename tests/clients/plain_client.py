@@ -12,6 +12,7 @@ from checks import arguments, run
 
 # Each of these declares its checks when it is imported; they run in this order, and the last may end the host.
 import plain_frames  # noqa: F401, I001
+import plain_envelopes  # noqa: F401
 import plain_records  # noqa: F401
 import plain_events  # noqa: F401
 import plain_requests  # noqa: F401

@@ -10,7 +10,7 @@ from checks import Host, check, equal, wait_until
 from plain import ask, events_until, get, info, new_type, register, subscriber
 
 
-@check("events: [topic, json] with type, timestamp, the whole record, revision and epoch")
+@check("events: [topic, json] with type, timestamp, the whole record, revision, previous and epoch")
 def event_shape(host: Host) -> None:
     with subscriber(host, b"") as sub:
         kind = new_type("event")
@@ -20,7 +20,7 @@ def event_shape(host: Host) -> None:
         events = [e for e in events_until(sub, "deregister", service_id) if e["data"]["service_id"] == service_id]
     equal([event["type"] for event in events], ["register", "deregister"], "events")
     for event in events:
-        equal(set(event), {"type", "timestamp", "data", "revision", "epoch"}, "fields")
+        equal(set(event), {"type", "timestamp", "data", "revision", "previous", "epoch"}, "fields")
         equal(set(event["data"]), {"service_id", "service_info"}, "fields of data")
         equal(event["data"]["service_info"], record, "service_info")
         assert type(event["timestamp"]) is int and abs(event["timestamp"] - time.time()) <= 3, f"timestamp: {event}"
@@ -54,7 +54,7 @@ def topics(host: Host) -> None:
         assert not one.poll(200), "more than one event for one change"
 
 
-@check("events: the revision grows by one with each change, in list and info too; the epoch stays")
+@check("events: the revision grows with each change, and each event names the one before; the epoch stays")
 def revisions(host: Host) -> None:
     with subscriber(host, b"") as sub:
         ids = [register(host, info()) for _ in range(5)]
@@ -65,6 +65,7 @@ def revisions(host: Host) -> None:
         events = events_until(sub, "deregister", ids[-1])
         listed, shown = ask(host, {"action": "list"}), ask(host, {"action": "info"})
     numbers = [event["revision"] for event in events]
-    equal(numbers, list(range(numbers[0], numbers[0] + len(numbers))), "revisions")
+    equal([event["previous"] for event in events[1:]], numbers[:-1], "the revisions before")
+    assert all(event["previous"] < event["revision"] for event in events), f"a revision does not grow: {events}"
     equal(len({event["epoch"] for event in events} | {listed["epoch"], shown["epoch"]}), 1, "number of epochs")
     assert shown["revision"] >= listed["revision"] >= numbers[-1], "list or info shows an older revision"

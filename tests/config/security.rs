@@ -128,12 +128,21 @@ fn check_and_serve_look_at_the_keys() {
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let plugins = plugin_dir();
     // The keys come first: a host that passed them over would say that it has no plugin.
-    for command in [&["config", "check", "--set", &plugins][..], &["serve", "--set", "backend.plugin=none"]] {
+    for command in
+        [&["config", "check", "--running", "--set", &plugins][..], &["serve", "--set", "backend.plugin=none"]]
+    {
         let output = place.run(command, &[]);
         let refusal = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{refusal}");
         let last = refusal.lines().last().unwrap();
         assert!(last.contains("security.key_file: registry.key_secret can be read or changed by others"), "{refusal}");
+    }
+    // As systemd hands it to a service.
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o440)).unwrap();
+    for (credentials, is_fine) in [("", false), ("/run/credentials/other", false), (".", true)] {
+        let arguments = ["config", "check", "-s", &plugins, "-s", "security.key_file=./registry.key_secret"];
+        let output = place.run(&[&arguments[..], &FREE_PORTS].concat(), &[("CREDENTIALS_DIRECTORY", credentials)]);
+        assert_eq!(output.status.success(), is_fine, "{credentials:?}: {}", text(&output.stderr));
     }
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let output = check_with_plugins(&place, &["security.authorized_clients=nowhere"]);

@@ -131,6 +131,32 @@ pub fn limit_of_subscriptions(transport: &str) {
     stage.expect_as_before();
 }
 
+/// Subscriptions may be as long as messages: those that are longer than any topic cost nothing, and count.
+pub fn long_subscriptions(transport: &str) {
+    let stage = Stage::new(transport, "subscriptions = 250\n");
+    let long = vec![b'x'; 1_000_000];
+    let numbered = |number: u8| [&long[..], &[number]].concat();
+    let subscriptions = amount(200, 60) as u8;
+    stage.during(|| {
+        let mut raw = Raw::said(stage.host.events, &raw::hello("SUB", b""));
+        for number in 0..subscriptions {
+            assert!(raw.send(&raw::command("SUBSCRIBE", &numbered(number))));
+        }
+        for number in 0..subscriptions / 2 {
+            assert!(raw.send(&raw::command("CANCEL", &numbered(number))));
+        }
+        // Those that were cancelled make room for others, and no more than that.
+        let free = 250 - usize::from(subscriptions - subscriptions / 2);
+        raw.send(&raw::command("SUBSCRIBE", &[b'y'; 300]).repeat(free));
+        raw.send(&raw::command("PING", b"\0\0still here"));
+        assert_eq!(raw.frame().expect("it is still there").1, b"\x04PONGstill here");
+        raw.send(&raw::command("SUBSCRIBE", b"reg"));
+        assert!(raw.closes_within(PATIENCE), "one more than there may be");
+    });
+    assert!(stage.peak_kb() < 8 * 1024, "{} KiB for what can match nothing", stage.peak_kb());
+    stage.expect_as_before();
+}
+
 /// Whoever asks more often than is allowed is answered no more often than that. Others are not held up.
 pub fn limit_of_requests_per_second(transport: &str) {
     let stage = Stage::new(transport, "requests_per_second = 1000\n");

@@ -31,7 +31,19 @@ pub fn half_open_connections(transport: &str) {
         assert!(raw.closes_within(PATIENCE), "it is held for ever");
     }
     drop(crowd);
-    assert!(stage.host.wait_for_log("handshakes failed: ").contains("WARN"));
+    assert!(stage.host.wait_for_log("handshakes failed (too slow)").contains("WARN"));
+    stage.expect_as_before();
+}
+
+/// The log says where those come from that are refused, and why.
+pub fn refusals_are_told(transport: &str) {
+    let stage = Stage::new(transport, "");
+    let mut raw = Raw::open_from([127, 0, 0, 7], stage.host.requests).expect("there is room");
+    raw.send(b"GET / HTTP/1.1\r\n\r\n");
+    assert!(raw.closes_within(PATIENCE));
+    drop(raw);
+    let line = stage.host.wait_for_log("127.0.0.7: 1 handshake failed (not ZeroMQ)");
+    assert!(line.contains("WARN"), "{line}");
     stage.expect_as_before();
 }
 

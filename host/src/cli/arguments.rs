@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::EXIT_CODES;
 use super::endpoint::Endpoint;
@@ -22,7 +22,8 @@ Examples:
 
 Environment:
   REGISTRY_SERVER__REQ_PORT and the like            override registry.toml: server.req_port
-  REGISTRY_CONNECT                                  where client commands find the registry
+  REGISTRY_CONNECT                                  where client commands find the registry;
+                                                    without it, where registry.toml says
   REGISTRY_KEY, REGISTRY_SERVER_KEY                 the keys they use, if it asks for some
 ";
 
@@ -40,6 +41,21 @@ pub(super) struct Arguments {
     pub command: Option<Command>,
     #[command(flatten)]
     pub serve: Configuration,
+}
+
+/// What this process was told; ends it if that is not understood.
+pub(super) fn parse() -> Arguments {
+    // With a mistake, clap shows what was given as if it were required, even if it came from the environment: the usage
+    // that `--help` shows is the right one.
+    let mut command = Arguments::command();
+    command.build();
+    let command = command.mut_subcommands(|mut subcommand| {
+        let usage = subcommand.render_usage().to_string();
+        let usage = usage.trim_start_matches("Usage: ").to_string();
+        if subcommand.has_subcommands() { subcommand } else { subcommand.override_usage(usage) }
+    });
+    let arguments = Arguments::from_arg_matches(&command.get_matches());
+    arguments.unwrap_or_else(|error| error.format(&mut Arguments::command()).exit())
 }
 
 /// Where the configuration comes from.
@@ -65,9 +81,12 @@ impl Configuration {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection", after_help = EXIT_CODES)]
 pub(super) struct Connection {
-    /// The registry's request port: tcp://HOST:PORT or ipc://PATH
-    #[arg(long, value_name = "ENDPOINT", env = "REGISTRY_CONNECT", default_value = "tcp://127.0.0.1:5556")]
-    pub connect: Endpoint,
+    /// The registry's request port: HOST:PORT or ipc://PATH [default: where the configuration says that it serves,
+    /// 127.0.0.1:5556 if nothing else]
+    #[arg(long, value_name = "ENDPOINT", env = "REGISTRY_CONNECT")]
+    pub connect: Option<Endpoint>,
+    #[command(flatten)]
+    pub from: Configuration,
     /// Your secret certificate, for a registry that asks for keys: `registry keygen` makes one
     #[arg(long, value_name = "FILE", env = "REGISTRY_KEY", requires = "server_key")]
     pub key: Option<PathBuf>,
@@ -77,7 +96,7 @@ pub(super) struct Connection {
     /// How long to wait for an answer
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds, allow_negative_numbers = true)]
     pub timeout: Duration,
-    /// Print JSON, for programs
+    /// Print JSON, for programs: the registry's whole reply if it refuses
     #[arg(long)]
     pub json: bool,
 }
@@ -161,8 +180,8 @@ Example:
     },
     /// Print what happens to services, one line for each event, as it comes
     ///
-    /// A restart of the registry is waited out. Standard error says so if changes have been missed, or if the registry
-    /// has come back with another store.
+    /// A registry that is not there is waited for, at the start as later. Standard error says so if changes have been
+    /// missed, or if the registry has come back with another store.
     Watch {
         /// Only these events
         #[arg(value_name = "EVENT", value_enum)]
@@ -173,7 +192,7 @@ Example:
         #[command(flatten)]
         connection: Connection,
     },
-    /// Ask whether the registry is well
+    /// Ask whether the registry is well: ok, or degraded with exit code 1 if its storage fails
     Health {
         #[command(flatten)]
         connection: Connection,
@@ -194,11 +213,31 @@ impl Command {
     /// The configuration that the command goes by, if it goes by one.
     pub(super) fn configuration(&mut self) -> Option<&mut Configuration> {
         match self {
-            Command::Serve(from) | Command::Config(ConfigCommand::Check(from) | ConfigCommand::Show { from, .. }) => {
-                Some(from)
-            }
+            Command::Serve(from)
+            | Command::Config(ConfigCommand::Check { from, .. } | ConfigCommand::Show { from, .. }) => Some(from),
             Command::Plugin(command) => command.configuration(),
-            _ => None,
+            _ => self.connection().map(|connection| &mut connection.from),
+        }
+    }
+
+    /// How the command reaches a registry, if it does.
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        match self {
+            Command::List { connection, .. }
+            | Command::Get { connection, .. }
+            | Command::Discover { connection, .. }
+            | Command::Register { connection, .. }
+            | Command::Renew { connection, .. }
+            | Command::Deregister { connection, .. }
+            | Command::Watch { connection, .. }
+            | Command::Health { connection }
+            | Command::Info { connection }
+            | Command::Stop { connection } => Some(connection),
+            Command::Serve(_)
+            | Command::Config(_)
+            | Command::Plugin(_)
+            | Command::Keygen(_)
+            | Command::Migrate { .. } => None,
         }
     }
 }
@@ -210,9 +249,17 @@ pub(super) fn wrong_usage(error: &str) -> ! {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Check everything: the file, the environment, the flags, and the plugin with its options
+    /// Check whether a registry would start: the file, the environment, the flags, keys, ports, the plugin and its store
+    ///
+    /// Nothing is changed by it. Ports are bound for a moment; a store in a file is copied, and the copy is opened.
     #[command(after_help = EXIT_CODES)]
-    Check(Configuration),
+    Check {
+        #[command(flatten)]
+        from: Configuration,
+        /// A registry is running with this configuration: leave out what it holds, its ports and its store
+        #[arg(long)]
+        running: bool,
+    },
     /// Show what is in force, and where each value comes from
     #[command(after_help = EXIT_CODES)]
     Show {

@@ -2,40 +2,66 @@
 
 use crate::config::{self, Loaded};
 use crate::plugin::{self, Plugin};
+use crate::transport::Listeners;
 use crate::transport::zmtp::security::Security;
 
 use super::arguments::Configuration;
 use super::output::{self, Failure};
+use super::store_trial;
 
-/// Says whether the host would start with this configuration, as far as that can be said without opening the store.
-pub(super) fn check(from: &Configuration) -> Result<(), Failure> {
+/// Says whether a registry would start with this configuration here and now: what `serve` refuses is refused here, and
+/// nothing is changed. What a `running` registry holds is left out.
+pub(super) fn check(from: &Configuration, running: bool) -> Result<(), Failure> {
     let loaded = match config::load(from.config.as_deref(), &from.set) {
         Ok(loaded) => loaded,
-        Err(error) => {
-            // All of them in one go, each in its line; the last one ends the command.
-            let Some((last, others)) = error.problems().split_last() else { return Err(error.into()) };
-            others.iter().for_each(|problem| output::note(problem));
-            return Err(Failure::Failed(last.clone()));
-        }
+        Err(error) => return refused(error.problems().to_vec()),
     };
-    check_plugin(&loaded)?;
-    let security = Security::load(&loaded.config.security).map_err(|error| super::failed(error.into()))?;
-    security.warnings().iter().for_each(|warning| output::note(warning));
+    let mut problems = Vec::new();
+    match Security::load(&loaded.config.security) {
+        Ok(security) => security.warnings().iter().for_each(|warning| output::note(warning)),
+        Err(error) => problems.push(error.to_string()),
+    }
     loaded.unused_options().iter().for_each(|(_, line)| output::note(line));
-    let what = match &loaded.file {
-        Some(file) => format!("{} is fine; the store was not opened", file.display()),
-        None => format!("no {} here; the defaults are fine; the store was not opened", config::DEFAULT_FILE),
-    };
-    output::line(&what)
+    let obstacles = if running { Vec::new() } else { Listeners::obstacles(&loaded.config.server) };
+    problems.extend(obstacles.iter().map(ToString::to_string));
+    match plugin_of(&loaded) {
+        Ok(plugin) => {
+            output::line(&format!("plugin {:?} is {}", loaded.config.backend.plugin, plugin.path().display()))?;
+            // Who has the ports may have the store, too: half of what is being written looks like a damaged one.
+            let store = match (running, obstacles.is_empty()) {
+                (false, true) => store_trial::open(&plugin, &loaded.config.backend.options),
+                (true, _) => Ok("was not opened: a registry is running".to_string()),
+                (false, false) => Ok("was not opened; --running leaves out what a running registry holds".to_string()),
+            };
+            match store {
+                Ok(store) => output::line(&format!("the store {store}"))?,
+                Err(error) => problems.push(format!("the storage {} cannot be opened: {error}", plugin.info().name)),
+            }
+        }
+        Err(problem) => problems.push(problem),
+    }
+    if !problems.is_empty() {
+        return refused(problems);
+    }
+    output::line(&match &loaded.file {
+        Some(file) => format!("{} is fine", file.display()),
+        None => format!("no {} here; the defaults are fine", config::DEFAULT_FILE),
+    })
 }
 
-fn check_plugin(loaded: &Loaded) -> Result<(), Failure> {
+/// All problems in one go, each in its line; the last one ends the command.
+fn refused(mut problems: Vec<String>) -> Result<(), Failure> {
+    let last = problems.pop().unwrap_or_default();
+    problems.iter().for_each(|problem| output::note(problem));
+    Err(Failure::Failed(last))
+}
+
+fn plugin_of(loaded: &Loaded) -> Result<Plugin, String> {
     let backend = &loaded.config.backend;
-    let path =
-        plugin::find(&backend.plugin, backend.plugin_dir.as_deref()).map_err(|error| super::failed(error.into()))?;
-    let plugin = Plugin::load(&path).map_err(|error| super::failed(error.into()))?;
-    loaded.check_options(&plugin).map_err(Failure::Failed)?;
-    output::line(&format!("plugin {:?} is {}", backend.plugin, path.display()))
+    let path = plugin::find(&backend.plugin, backend.plugin_dir.as_deref()).map_err(|error| error.to_string())?;
+    let plugin = Plugin::load(&path).map_err(|error| super::failure_line(&error))?;
+    loaded.check_options(&plugin)?;
+    Ok(plugin)
 }
 
 /// Prints what is in force.

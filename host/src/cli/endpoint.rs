@@ -1,10 +1,13 @@
 //! Where a registry is: `tcp://host:port`, or just `host:port`, or `ipc://path`.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::arguments::Connection;
+use super::output::Failure;
+use crate::config;
 use crate::transport::zmtp::client::Address;
 
 /// An endpoint.
@@ -31,6 +34,32 @@ impl Endpoint {
             Endpoint::Ipc(path) => Address::Unix(path.clone()),
         }
     }
+}
+
+/// Where a client command looks: where it is told to, or where a registry would serve that is started here.
+///
+/// # Errors
+/// The configuration cannot be read, or says no port.
+pub(super) fn of(connection: &Connection) -> Result<Endpoint, Failure> {
+    if let Some(endpoint) = &connection.connect {
+        return Ok(endpoint.clone());
+    }
+    let from = &connection.from;
+    let loaded = config::load(from.config.as_deref(), &from.set)
+        .map_err(|error| Failure::Failed(format!("{error}; --connect says where the registry is without that")))?;
+    let server = &loaded.config.server;
+    if server.req_port == 0 {
+        let origin = &loaded.origins["server.req_port"];
+        return Err(Failure::Failed(format!(
+            "server.req_port is 0 ({origin}), a free port that only the registry's log tells: say it by --connect"
+        )));
+    }
+    let host = match server.listen_ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
+        ip => ip.to_string(),
+    };
+    Ok(Endpoint::Tcp { host, port: server.req_port })
 }
 
 impl FromStr for Endpoint {
@@ -60,8 +89,8 @@ impl FromStr for Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Endpoint::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
-            Endpoint::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Endpoint::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Endpoint::Tcp { host, port } => write!(f, "{host}:{port}"),
             Endpoint::Ipc(path) => write!(f, "ipc://{}", path.display()),
         }
     }

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use toml::Value;
 
 use super::EXIT_CODES;
@@ -23,6 +23,16 @@ pub(super) struct NewKeys {
     /// Whose key it is: the registry's log calls a client by this name [default: the file's name]
     #[arg(long, value_parser = name)]
     name: Option<String>,
+    /// Who is going to use them, so that it can be said how to go on [default: registry for registry.key, else client]
+    #[arg(long = "for", value_name = "WHO", value_enum)]
+    owner: Option<Owner>,
+}
+
+/// Who uses a key pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Owner {
+    Registry,
+    Client,
 }
 
 /// What stands under `--help`.
@@ -61,22 +71,34 @@ pub(super) fn keygen(wanted: &NewKeys) -> Result<(), Failure> {
 
     // The host may be started elsewhere.
     let full = std::path::absolute(&secret).unwrap_or_else(|_| secret.clone());
+    let by_name =
+        if public.file_name().is_some_and(|name| name == "registry.key") { Owner::Registry } else { Owner::Client };
+    let public = output::printable(&public.display().to_string());
+    let secret = output::printable(&secret.display().to_string());
+    let next = match wanted.owner.unwrap_or(by_name) {
+        Owner::Registry => format!(
+            "Next, in registry.toml:\n  \
+             [security]\n  \
+             mechanism = \"curve\"\n  \
+             key_file = {full}\n  \
+             authorized_clients = \"/a/directory/with/the/public/keys/of/clients\"\n\
+             Clients need {public} besides keys of their own: registry keygen --out camera.key",
+            full = Value::from(full.display().to_string()),
+        ),
+        Owner::Client => format!(
+            "Next, copy {public} into the directory that security.authorized_clients names at the registry. Then, with \
+             the registry's public key:\n  \
+             registry list --key {secret} --server-key registry.key"
+        ),
+    };
     output::line(&format!(
         "{public}: the public key, for everybody who is to know it\n\
          {secret}: the secret key; only you can read it, and nobody else should\n\
          \n\
          public key: {key}\n\
          \n\
-         Next, if it is the registry's, in registry.toml:\n  \
-         [security]\n  \
-         mechanism = \"curve\"\n  \
-         key_file = {full}\n  \
-         authorized_clients = \"/a/directory/with/the/public/keys/of/clients\"\n\
-         If it is a client's, copy {public} into the directory security.authorized_clients of the registry.",
-        public = output::printable(&public.display().to_string()),
-        secret = output::printable(&secret.display().to_string()),
+         {next}",
         key = keys.public(),
-        full = Value::from(full.display().to_string()),
     ))
 }
 
@@ -112,7 +134,7 @@ mod tests {
     use crate::security::{Authorized, key_file};
 
     fn wanted(directory: &Path, file: &str, name: Option<&str>) -> NewKeys {
-        NewKeys { out: directory.join(file), name: name.map(String::from) }
+        NewKeys { out: directory.join(file), name: name.map(String::from), owner: None }
     }
 
     #[test]

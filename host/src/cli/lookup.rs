@@ -28,22 +28,22 @@ pub(super) async fn list(service_type: Option<String>, connection: &Connection) 
 pub(super) async fn get(id: &str, connection: &Connection) -> Result<(), Failure> {
     let mut client = Client::new(connection)?;
     let reply = client.request("get", json!({ "service_id": id })).await?;
-    show(&reply, connection)
+    show(&reply, &client, connection)
 }
 
 /// Prints one healthy service of that type.
 pub(super) async fn discover(service_type: &str, connection: &Connection) -> Result<(), Failure> {
     let mut client = Client::new(connection)?;
     let reply = client.request("discover", json!({ "service_type": service_type })).await?;
-    show(&reply, connection)
+    show(&reply, &client, connection)
 }
 
-fn show(reply: &Value, connection: &Connection) -> Result<(), Failure> {
+fn show(reply: &Value, client: &Client, connection: &Connection) -> Result<(), Failure> {
     let service = &reply["service"];
     match service.as_object() {
         Some(_) if connection.json => output::json(service),
         Some(fields) => output::line(&fields_as_lines(fields)),
-        None => Err(Failure::NoAnswer(format!("{} sent a reply without a service", connection.connect))),
+        None => Err(Failure::NoAnswer(format!("{} sent a reply without a service", client.endpoint()))),
     }
 }
 

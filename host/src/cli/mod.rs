@@ -18,14 +18,13 @@ mod plugin_new;
 mod register;
 mod socket;
 mod status;
+pub(crate) mod store_trial;
 mod table;
 mod watch;
 
 use std::error::Error;
 use std::future::Future;
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use arguments::{Arguments, Command, ConfigCommand, Configuration};
 use client::ClientError;
@@ -37,14 +36,16 @@ Exit codes:
   0  done
   1  the registry refused or found nothing, or the command failed: standard error says why
   2  wrong usage
-  3  no answer from the registry within the timeout";
+  3  nothing listens, or there was no answer within the timeout";
 
 /// Runs the command that the arguments of this process ask for.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let mut arguments = arguments::parse();
+    let connection = arguments.command.as_mut().and_then(Command::connection);
+    let as_json = connection.is_some_and(|connection| connection.json);
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(as_json),
     }
 }
 
@@ -54,8 +55,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(from) => from.begin_with(arguments.serve),
         None if arguments.serve == Configuration::default() => {}
         None => arguments::wrong_usage(
-            "--config and --set say how a registry is configured: only `serve`, `config` and `plugin` inspect, list and \
-             check go by that",
+            "--config and --set say how a registry is configured: `keygen`, `migrate` and `plugin new` do not go by that",
         ),
     }
     match command {
@@ -63,7 +63,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             let loaded = crate::config::load(from.config.as_deref(), &from.set)?;
             crate::serve::run(loaded).map_err(failed)
         }
-        Command::Config(ConfigCommand::Check(from)) => config::check(&from),
+        Command::Config(ConfigCommand::Check { from, running }) => config::check(&from, running),
         Command::Config(ConfigCommand::Show { from, json }) => config::show(&from, json),
         Command::Plugin(command) => plugin::run(&command),
         Command::Keygen(wanted) => keygen::keygen(&wanted),
@@ -123,7 +123,7 @@ impl From<crate::config::ConfigError> for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
-            ClientError::Refused { .. } => Failure::Failed(error.to_string()),
+            ClientError::Refused { text, reply, .. } => Failure::Refused { text, reply },
             _ => Failure::NoAnswer(error.to_string()),
         }
     }

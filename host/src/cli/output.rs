@@ -8,8 +8,15 @@ use serde_json::Value;
 /// Why a command ended early.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Something was refused, not found, or went wrong.
+    /// Something was not found, or went wrong.
     Failed(String),
+    /// The registry has said no.
+    Refused {
+        /// What it said, in words for people.
+        text: String,
+        /// All that it said.
+        reply: Value,
+    },
     /// The registry could not be reached or did not answer.
     NoAnswer(String),
     /// Standard output is gone, as with `| head`: no failure of ours.
@@ -17,10 +24,18 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Prints the failure, once, and says how to exit.
-    pub(super) fn report(self) -> ExitCode {
+    /// Prints the failure, once, and says how to exit. Programs get the registry's reply besides.
+    pub(super) fn report(self, as_json: bool) -> ExitCode {
         match self {
             Failure::Failed(text) => {
+                note(&text);
+                ExitCode::from(1)
+            }
+            Failure::Refused { text, reply } => {
+                if as_json {
+                    // The exit code says more than another failure could.
+                    let _ = json(&reply);
+                }
                 note(&text);
                 ExitCode::from(1)
             }

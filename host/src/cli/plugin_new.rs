@@ -27,6 +27,9 @@ const SHIPPED: [&str; 2] = ["memory", "sqlite"];
 
 const API_PACKAGE: &str = "registry-plugin-api";
 
+/// The oldest Rust that builds this project, and so a plugin.
+const RUST_VERSION: &str = env!("CARGO_PKG_RUST_VERSION");
+
 /// The plugin that is wanted.
 #[derive(Args, Clone, Debug)]
 pub(super) struct NewPlugin {
@@ -49,19 +52,33 @@ pub(super) fn new(wanted: &NewPlugin) -> Result<(), Failure> {
     let api = dependency(&wanted.api)?;
     let directory = wanted.dir.clone().unwrap_or_else(|| PathBuf::from(&package));
     check_vacant(&directory)?;
-    let words = [("@PACKAGE@", &package), ("@NAME@", &identifier), ("@LIBRARY@", &library), ("@API@", &api)];
+    let rust = RUST_VERSION.to_string();
+    let words =
+        [("@PACKAGE@", &package), ("@NAME@", &identifier), ("@LIBRARY@", &library), ("@API@", &api), ("@RUST@", &rust)];
     for (file, template) in FILES {
         let text = words.iter().fold(template.to_string(), |text, (word, value)| text.replace(word, value));
         write(&directory.join(file), &text)?;
     }
     let shown = directory.display();
+    let program = this_program();
     output::line(&format!(
         "{package} is in {shown}. Next, there:\n  \
          cargo test\n  \
          cargo build --release\n  \
-         registry plugin check ./target/release/{library}\n  \
-         registry -s backend.plugin=./target/release/{library}"
+         {program} plugin check ./target/release/{library}\n  \
+         {program} -s backend.plugin=./target/release/{library}"
     ))
+}
+
+/// How this program is started: by its name if that is found, else by its path, as after a build by cargo.
+fn this_program() -> String {
+    let Ok(program) = std::env::current_exe() else { return "registry".to_string() };
+    let is_this = |directory: PathBuf| directory.join("registry").canonicalize().is_ok_and(|found| found == program);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    match std::env::split_paths(&path).any(is_this) {
+        true => "registry".to_string(),
+        false => program.display().to_string(),
+    }
 }
 
 /// A name that is fit for a crate, a library and `backend.plugin`.

@@ -1,6 +1,6 @@
 //! `register`, `renew`, `deregister`: the life of a service.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,6 +15,9 @@ const DEFAULT_TTL: Duration = Duration::from_secs(30);
 const HEARTBEATS_PER_TTL: u32 = 3;
 /// After a heartbeat that failed, the next one is not put off for longer than this.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long the last deregistration is tried for. Supervisors kill a program that takes ten seconds to end.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+const LEAVE_RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// Registers a service and prints its id. With `--keep` it stays until a signal comes.
 pub(super) async fn register(service: &Service, connection: &Connection) -> Result<(), Failure> {
@@ -23,7 +26,7 @@ pub(super) async fn register(service: &Service, connection: &Connection) -> Resu
     let mut client = Client::new(connection)?;
     let reply = client.request("register", request(service, service.id.as_deref())).await?;
     let Some(id) = reply["service_id"].as_str() else {
-        return Err(Failure::NoAnswer(format!("{} sent a reply without a service_id", connection.connect)));
+        return Err(Failure::NoAnswer(format!("{} sent a reply without a service_id", client.endpoint())));
     };
     match connection.json {
         true => output::json(&reply)?,
@@ -107,17 +110,36 @@ async fn keep(client: &mut Client, service: &Service, id: &str, mut signals: Sig
             Err(_) => {}
         }
     }
-    client.request("deregister", json!({ "service_id": id })).await?;
-    output::note(&format!("{id} is deregistered"));
-    Ok(())
+    tokio::select! {
+        left = leave(client, id) => left,
+        () = signals.any() => Err(Failure::Failed(format!("{id} is not deregistered: interrupted"))),
+    }
+}
+
+/// Deregisters for good. A registry that is just being restarted is waited for: what stays would be found by others
+/// until its ttl has passed.
+async fn leave(client: &mut Client, id: &str) -> Result<(), Failure> {
+    let give_up_at = Instant::now() + LEAVE_WITHIN;
+    loop {
+        match client.request("deregister", json!({ "service_id": id })).await {
+            Ok(_) => output::note(&format!("{id} is deregistered")),
+            Err(error) if error.is_not_found() => output::note(&format!("{id} was gone already")),
+            Err(error) if error.may_pass() && Instant::now() < give_up_at => {
+                tokio::time::sleep(LEAVE_RETRY_AFTER).await;
+                continue;
+            }
+            Err(error @ ClientError::Refused { .. }) => return Err(error.into()),
+            Err(error) => return Err(Failure::NoAnswer(format!("{id} is not deregistered: {error}"))),
+        }
+        return Ok(());
+    }
 }
 
 /// One heartbeat. Says so if the service had to be registered again.
 async fn heartbeat(client: &mut Client, service: &Service, id: &str) -> Result<Option<String>, ClientError> {
     match client.request("renew", json!({ "service_id": id })).await {
         Ok(_) => Ok(None),
-        // An older registry sends no code; what else could it refuse a renewal for?
-        Err(ClientError::Refused { code, .. }) if code.is_empty() || code == "not_found" => {
+        Err(error) if error.is_not_found() => {
             client.request("register", request(service, Some(id))).await?;
             Ok(Some(format!("the registry did not know {id} any more: it is registered again")))
         }

@@ -6,15 +6,41 @@ use super::arguments::Connection;
 use super::client::Client;
 use super::lookup::fields_as_lines;
 use super::output::{self, Failure};
+use super::table::{now_seconds, utc};
 
-/// Says whether the registry is well.
+/// Says whether the registry is well, which takes more than that it answers: without its storage it refuses what is
+/// new.
 pub(super) async fn health(connection: &Connection) -> Result<(), Failure> {
     let mut client = Client::new(connection)?;
     let reply = client.request("health", json!({})).await?;
+    if connection.json {
+        output::json(&reply)?;
+    }
+    if let Some(trouble) = trouble(&reply["backend"], now_seconds()) {
+        return Err(Failure::Failed(trouble));
+    }
     match reply["status"].as_str() {
-        _ if connection.json => output::json(&reply),
+        _ if connection.json => Ok(()),
         Some(status) => output::line(&output::printable(status)),
         None => output::line("ok"),
+    }
+}
+
+/// What is wrong with the storage, if anything is. An older registry says nothing about it.
+fn trouble(backend: &Value, now_seconds: f64) -> Option<String> {
+    let state = backend["state"].as_str().filter(|state| *state != "ok")?;
+    let since = backend["since"].as_f64().map(|since| format!(" since {}", recently(since, now_seconds)));
+    let why = backend["error"].as_str().map(|error| format!(" ({error})"));
+    let (since, why) = (since.unwrap_or_default(), why.unwrap_or_default());
+    Some(format!("degraded: storage {state}{since}{why}; registrations are refused"))
+}
+
+/// A time of day, with the date if that is not today's.
+fn recently(seconds: f64, now_seconds: f64) -> String {
+    let (then, now) = (utc(seconds), utc(now_seconds));
+    match (then.split_once('T'), now.split_once('T')) {
+        (Some((day, time)), Some((today, _))) if day == today => format!("{} UTC", time.trim_end_matches('Z')),
+        _ => then,
     }
 }
 
@@ -45,6 +71,31 @@ pub(super) async fn stop(connection: &Connection) -> Result<(), Failure> {
     let reply: Value = client.request("terminate", json!({})).await?;
     match connection.json {
         true => output::json(&reply),
-        false => output::line(&format!("the registry at {} stops", connection.connect)),
+        false => output::line(&format!("the registry at {} stops", client.endpoint())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storage_that_fails_is_told_with_time_and_reason() {
+        let backend = json!({"plugin": "x", "state": "failing", "since": 1_795_474_463, "error": "the power is out"});
+        let told = |now| trouble(&backend, now).unwrap();
+        let today = "degraded: storage failing since 22:54:23 UTC (the power is out); registrations are refused";
+        assert_eq!(told(1_795_474_500.0), today);
+        assert!(told(1_795_574_500.0).contains("since 2026-11-23T22:54:23Z ("));
+        assert_eq!(
+            trouble(&json!({"state": "stalled"}), 0.0).unwrap(),
+            "degraded: storage stalled; registrations are refused"
+        );
+    }
+
+    #[test]
+    fn a_storage_that_works_or_is_not_told_of_is_no_trouble() {
+        for backend in [json!({"plugin": "x", "state": "ok"}), json!({}), Value::Null] {
+            assert_eq!(trouble(&backend, 0.0), None);
+        }
     }
 }

@@ -8,44 +8,45 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::output::printable;
 
 const GAP: &str = "  ";
-/// Names are not shortened below this.
+/// Names are not shortened below this, in a table with ids and in one where ids have lines of their own.
 const CELL_WIDTH_MIN: usize = 8;
+const CELL_WIDTH_MIN_BELOW_IDS: usize = 6;
 
-/// How a column gives way when the terminal is narrow.
-#[derive(Clone, Copy, PartialEq)]
-enum Yields {
-    /// Never: an id that is cut is no id.
-    Never,
-    /// Its cells are shortened.
-    Shortened,
-    /// It is left out, after all that can be shortened has been.
-    LeftOut,
-}
-
-const COLUMNS: [(&str, Yields); 8] = [
-    ("ID", Yields::Never),
-    ("NAME", Yields::Shortened),
-    ("TYPE", Yields::Shortened),
-    ("HOST", Yields::Shortened),
-    ("PORT", Yields::Never),
-    ("HEALTH", Yields::Never),
-    ("TTL", Yields::LeftOut),
-    ("LAST HEARTBEAT", Yields::LeftOut),
+/// The columns, and whether their cells are shortened where the terminal is narrow. An id that is cut is no id.
+const COLUMNS: [(&str, bool); 8] = [
+    ("ID", false),
+    ("NAME", true),
+    ("TYPE", true),
+    ("HOST", true),
+    ("PORT", false),
+    ("HEALTH", false),
+    ("TTL", false),
+    ("HEARTBEAT", false),
 ];
 
-/// One line for the head and one for each service. `width` is the terminal's, `None` if it does not matter.
+/// A column of the table: its place among [`COLUMNS`], and how wide it is here.
+type Column = (usize, usize);
+
+/// One line for the head and one for each service. Where `width`, the terminal's, is too narrow for that, names are
+/// shortened, and if that is not enough, ids get lines of their own. Nothing is left out. `None` if the width does not
+/// matter.
 pub(super) fn services(services: &[Value], now_seconds: f64, width: Option<usize>) -> String {
-    let rows: Vec<Vec<String>> = services.iter().map(|service| row(service, now_seconds)).collect();
-    let natural = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].width()).max().unwrap_or(0);
-        cells.max(COLUMNS[column].0.width())
-    };
-    let mut columns: Vec<(usize, usize)> = (0..COLUMNS.len()).map(|column| (column, natural(column))).collect();
-    if let Some(width) = width {
-        shrink(&mut columns, width);
+    let head: Vec<String> = COLUMNS.iter().map(|(name, _)| name.to_string()).collect();
+    let rows = std::iter::once(head).chain(services.iter().map(|service| row(service, now_seconds)));
+    let rows: Vec<Vec<String>> = rows.collect();
+    let natural = |column: usize| (column, rows.iter().map(|row| row[column].width()).max().unwrap_or(0));
+    let mut columns: Vec<Column> = (0..COLUMNS.len()).map(natural).collect();
+    let width = width.unwrap_or(usize::MAX);
+    shrink(&mut columns, width, CELL_WIDTH_MIN);
+    if total(&columns) <= width {
+        return joined(rows.iter().map(|row| aligned(row, &columns)));
     }
-    let head = COLUMNS.iter().map(|(name, _)| name.to_string()).collect();
-    let lines = std::iter::once(&head).chain(&rows).map(|row| aligned(row, &columns));
+    let mut below: Vec<Column> = (1..COLUMNS.len()).map(natural).collect();
+    shrink(&mut below, width.saturating_sub(GAP.len()), CELL_WIDTH_MIN_BELOW_IDS);
+    joined(rows.iter().map(|row| format!("{}\n{GAP}{}", row[0], aligned(row, &below))))
+}
+
+fn joined(lines: impl Iterator<Item = String>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -86,27 +87,40 @@ pub(super) fn now_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// Makes the columns (index and width) fit into `width`: first the widest names are shortened, then columns are left
-/// out from the right. What is left is as narrow as it gets.
-fn shrink(columns: &mut Vec<(usize, usize)>, width: usize) {
-    let total = |columns: &[(usize, usize)]| {
-        columns.iter().map(|(_, width)| width + GAP.len()).sum::<usize>().saturating_sub(GAP.len())
-    };
+/// Seconds since 1970 as `2026-11-23T22:54:23Z`.
+pub(super) fn utc(seconds: f64) -> String {
+    const DAY: i64 = 86_400;
+    // Beyond this, dates have more than four digits.
+    let seconds = seconds.clamp(0.0, 253_402_300_799.0) as i64;
+    let (days, second) = (seconds / DAY, seconds % DAY);
+    // Years are counted from March here, so that the leap day is the last one; eras are 400 years of 146097 days.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, wrapped) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + wrapped;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Makes the columns fit into `width` by shortening the widest names, as far as they may be.
+fn shrink(columns: &mut [Column], width: usize, cell_width_min: usize) {
     while total(columns) > width {
-        let shortened = columns.iter_mut().filter(|(column, _)| COLUMNS[*column].1 == Yields::Shortened);
-        if let Some((_, widest)) =
-            shortened.filter(|(_, width)| *width > CELL_WIDTH_MIN).max_by_key(|(_, width)| *width)
-        {
-            *widest -= 1;
-        } else if let Some(last) = columns.iter().rposition(|(column, _)| COLUMNS[*column].1 == Yields::LeftOut) {
-            columns.remove(last);
-        } else {
-            return;
-        }
+        let shortened = columns.iter_mut().filter(|(column, width)| COLUMNS[*column].1 && *width > cell_width_min);
+        let Some((_, widest)) = shortened.max_by_key(|(_, width)| *width) else { return };
+        *widest -= 1;
     }
 }
 
-fn aligned(row: &[String], columns: &[(usize, usize)]) -> String {
+fn total(columns: &[Column]) -> usize {
+    let gaps = GAP.len() * columns.len().saturating_sub(1);
+    columns.iter().map(|(_, width)| width).sum::<usize>() + gaps
+}
+
+fn aligned(row: &[String], columns: &[Column]) -> String {
     let cells = columns.iter().map(|&(column, width)| {
         let text = shortened(&row[column], width);
         let padding = " ".repeat(width.saturating_sub(text.width()));
@@ -155,13 +169,26 @@ mod tests {
     }
 
     #[test]
-    fn narrow_terminal_cuts_names_then_leaves_columns_out_but_keeps_ids_whole() {
-        let table = services(&two(), 1000.0, Some(76));
-        assert!(table.lines().all(|line| line.width() <= 76), "{table}");
-        assert!(table.contains("…") && table.contains("LAST HEARTBEAT"), "{table}");
-        let table = services(&two(), 1000.0, Some(10));
-        assert!(table.contains("camera-1") && !table.contains("TTL"), "{table}");
-        assert!(table.contains("Kamera …"), "names stay long enough to be told apart: {table}");
+    fn a_narrow_terminal_cuts_names_and_keeps_everything_else() {
+        let table = services(&two(), 1000.0, Some(70));
+        assert!(table.lines().all(|line| line.width() <= 70), "{table}");
+        assert!(table.contains("Kamera v…") && table.contains("HEARTBEAT") && table.contains("camera-1"), "{table}");
+        assert_eq!(table.lines().count(), 3, "{table}");
+    }
+
+    #[test]
+    fn long_ids_get_lines_of_their_own_before_anything_is_left_out() {
+        let mut long = two();
+        let id = "camera-0a1b2c3d-0a1b-2c3d-4e5f-0a1b2c3d4e5f";
+        long[0]["id"] = json!(id);
+        let table = services(&long, 1000.0, Some(60));
+        let lines: Vec<_> = table.lines().collect();
+        assert_eq!((lines.len(), lines[0], lines[2]), (6, "ID", id), "{table}");
+        assert!(lines.iter().all(|line| line.width() <= 60), "{table}");
+        for (name, _) in &COLUMNS[1..] {
+            assert!(lines[1].contains(name), "{name}: {table}");
+        }
+        assert!(lines[3].contains("7000") && lines[3].ends_with("30 s  3 s ago"), "{table}");
     }
 
     #[test]
@@ -176,5 +203,12 @@ mod tests {
     fn age_is_told_in_the_unit_that_says_enough() {
         let ages = [-5.0, 3.2, 119.0, 120.0, 7200.0, 200_000.0].map(age);
         assert_eq!(ages, ["0 s ago", "3 s ago", "119 s ago", "2 min ago", "2 h ago", "2 days ago"]);
+    }
+
+    #[test]
+    fn time_is_shown_in_utc() {
+        assert_eq!(utc(0.0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_400.5), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(1_795_474_463.0), "2026-11-23T22:54:23Z");
     }
 }

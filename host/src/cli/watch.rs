@@ -1,9 +1,9 @@
 //! `watch`: events, as they come.
 //!
-//! Events are sent once, to whoever is connected. What is missed is not sent again, but it can be noticed: each event
-//! carries a `revision`, which grows by one with every change, and the `epoch` that it counts in. So all events are
-//! subscribed to, whichever are shown, and the registry is asked for its revision when it was away, and now and then
-//! in between, because a connection that has died in silence looks like a quiet day.
+//! Events are sent once, to the subscribers of that moment. What is missed is not sent again, but it can be noticed:
+//! each event carries a `revision`, which grows with every change, the `previous` event's revision, and the `epoch` that
+//! they count in. So `watch` subscribes to all events, whichever it shows, and asks the registry for its revision when
+//! it was away, and now and then in between, because a connection that has died in silence looks like a quiet day.
 
 use std::time::Duration;
 
@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
 use super::arguments::{Connection, EventType};
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::endpoint::Endpoint;
 use super::output::{self, Failure};
-use super::socket::Hearing;
-use super::table::cell;
-use crate::transport::zmtp::client::Keys;
+use super::socket::{Hearing, Trouble};
+use super::table::{cell, utc};
 
 /// From one try to reach a registry that is away to the next.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -33,22 +32,20 @@ pub(super) async fn watch(
 ) -> Result<(), Failure> {
     let mut client = Client::new(connection)?;
     let mut progress = Progress::default();
-    // The registry must be there once; after that it may come and go.
-    let mut info = Some(client.request("info", json!({})).await?);
+    // Waiting was announced when the connection was lost.
+    let mut is_known_to_be_away = false;
     loop {
-        let known = match info.take() {
-            Some(info) => info,
-            None => wait_for_registry(&mut client).await,
-        };
-        progress.asked(&known).iter().for_each(|news| output::note(news));
+        let info = wait_for_registry(&mut client, is_known_to_be_away).await?;
+        progress.asked(&info).iter().for_each(|news| output::note(news));
         let endpoint = match &events {
             Some(endpoint) => endpoint.clone(),
-            None => event_endpoint(&connection.connect, &known)?,
+            None => event_endpoint(client.endpoint(), &info)?,
         };
-        match subscribe(&endpoint, client.keys(), connection.timeout).await {
+        match subscribe(&endpoint, &client, connection.timeout).await {
             Ok(socket) => {
                 follow(socket, &mut client, &mut progress, shown, connection.json).await?;
                 output::note(&format!("the connection to {endpoint} is lost; waiting for the registry"));
+                is_known_to_be_away = true;
             }
             // Gone since it was asked, or back on another port: the next answer tells.
             Err(error) if progress.connected => output::note(&format!("cannot subscribe to {endpoint}: {error}")),
@@ -58,12 +55,28 @@ pub(super) async fn watch(
     }
 }
 
-async fn wait_for_registry(client: &mut Client) -> Value {
+/// Asks until a registry answers. That it has to be waited for is said once.
+///
+/// # Errors
+/// The registry refuses, or it is none: waiting would not change that.
+async fn wait_for_registry(client: &mut Client, mut is_said: bool) -> Result<Value, Failure> {
+    let mut is_away = is_said;
     loop {
-        if let Ok(info) = client.request("info", json!({})).await {
-            output::note(&format!("{} answers again", client.endpoint()));
-            return info;
+        match client.request("info", json!({})).await {
+            Ok(info) => {
+                if is_away {
+                    output::note(&format!("{} answers", client.endpoint()));
+                }
+                return Ok(info);
+            }
+            Err(error @ (ClientError::Refused { .. } | ClientError::NotARegistry(_))) => return Err(error.into()),
+            Err(error) if !is_said => {
+                output::note(&format!("{error}; waiting for the registry"));
+                is_said = true;
+            }
+            Err(_) => {}
         }
+        is_away = true;
         tokio::time::sleep(RETRY_AFTER).await;
     }
 }
@@ -74,9 +87,17 @@ fn event_endpoint(connect: &Endpoint, info: &Value) -> Result<Endpoint, Failure>
     Ok(connect.of_events(port))
 }
 
-async fn subscribe(endpoint: &Endpoint, keys: Option<&Keys>, timeout: Duration) -> Result<Hearing, String> {
-    let subscribed = tokio::time::timeout(timeout, Hearing::connect(endpoint, keys)).await;
-    subscribed.unwrap_or_else(|_| Err(format!("no answer within {} s", timeout.as_secs_f64())))
+async fn subscribe(endpoint: &Endpoint, client: &Client, timeout: Duration) -> Result<Hearing, String> {
+    let subscribed = tokio::time::timeout(timeout, Hearing::connect(endpoint, client.keys())).await;
+    subscribed.map_err(|_| format!("no answer within {} s", timeout.as_secs_f64()))?.map_err(|trouble| match trouble {
+        Trouble::Refused => "nothing listens".to_string(),
+        Trouble::OtherSocket(kind) => format!("it is no event port, but a {kind}"),
+        Trouble::KeysMissing => "it asks for keys, see --key and --server-key".to_string(),
+        Trouble::KeysNotWanted => "it asks for no keys".to_string(),
+        // `info` has been answered with this key.
+        Trouble::KeyRefused => "this key is not allowed to read, and so to subscribe".to_string(),
+        Trouble::Other(cause) => cause,
+    })
 }
 
 /// Prints events until the connection is lost.
@@ -127,25 +148,6 @@ fn describe(event: &Value) -> String {
     format!("{when}  {what:10}  {id}  {service_type}  {host}:{port}")
 }
 
-/// Seconds since 1970 as `2026-11-23T22:54:23Z`.
-fn utc(seconds: f64) -> String {
-    const DAY: i64 = 86_400;
-    // Beyond this, dates have more than four digits.
-    let seconds = seconds.clamp(0.0, 253_402_300_799.0) as i64;
-    let (days, second) = (seconds / DAY, seconds % DAY);
-    // Years are counted from March here, so that the leap day is the last one; eras are 400 years of 146097 days.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, wrapped) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + wrapped;
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 /// How far the history has been seen.
 #[derive(Debug, Default)]
 struct Progress {
@@ -193,7 +195,9 @@ impl Progress {
         }
         let before = self.revision;
         self.revision = Some(before.map_or(revision, |before| before.max(revision)));
-        before.filter(|before| before + 1 < revision).map(|before| missed(before, revision - 1))
+        // An older registry counts by one, and does not tell of the event before.
+        let previous = event["previous"].as_u64().unwrap_or(revision.saturating_sub(1));
+        before.filter(|before| *before < previous).map(|before| missed(before, previous))
     }
 
     fn epoch_changed(&mut self, from: &Value) -> Option<String> {
@@ -209,9 +213,9 @@ fn revision(from: &Value) -> Option<u64> {
     from["revision"].as_u64()
 }
 
+/// Revisions grow, but not by one each time: how many changes there were between two of them cannot be told.
 fn missed(seen: u64, until: u64) -> String {
-    let changes = crate::log::counted((until - seen) as usize, "change", "changes");
-    format!("{changes} missed (revisions {} to {until}): `registry list` shows what there is", seen + 1)
+    format!("changes missed between revision {seen} and {until}: `registry list` shows what there is")
 }
 
 #[cfg(test)]
@@ -239,13 +243,23 @@ mod tests {
     #[test]
     fn a_gap_between_events_is_told() {
         let news = watching("a", 5).seen(&at("a", 8)).unwrap();
-        assert!(news.starts_with("2 changes missed (revisions 6 to 7)"), "{news}");
+        assert!(news.starts_with("changes missed between revision 5 and 7:"), "{news}");
+    }
+
+    #[test]
+    fn an_event_that_names_the_one_before_leaves_no_gap_however_far_the_revision_jumps() {
+        let after = |previous: u64, revision: u64| json!({"epoch": "a", "revision": revision, "previous": previous});
+        let mut progress = watching("a", 5);
+        assert_eq!(progress.seen(&after(5, 9)), None);
+        assert_eq!(progress.seen(&after(9, 12)), None);
+        let news = progress.seen(&after(14, 20)).unwrap();
+        assert!(news.starts_with("changes missed between revision 12 and 14:"), "{news}");
     }
 
     #[test]
     fn changes_while_the_connection_was_lost_are_told() {
         let news = watching("a", 5).asked(&at("a", 6)).unwrap();
-        assert!(news.starts_with("1 change missed (revisions 6 to 6)"), "{news}");
+        assert!(news.starts_with("changes missed between revision 5 and 6:"), "{news}");
     }
 
     #[test]
@@ -262,7 +276,7 @@ mod tests {
         assert_eq!(progress.asked_again(&at("a", 7)), None, "they may be under way");
         assert_eq!(progress.seen(&at("a", 6)), None);
         let news = progress.asked_again(&at("a", 7)).unwrap();
-        assert!(news.starts_with("1 change missed (revisions 7 to 7)"), "{news}");
+        assert!(news.starts_with("changes missed between revision 6 and 7:"), "{news}");
         assert_eq!(progress.asked_again(&at("a", 7)), None, "told once");
     }
 
@@ -271,12 +285,5 @@ mod tests {
         let mut progress = Progress::default();
         assert_eq!(progress.asked(&json!({})), None);
         assert_eq!(progress.seen(&json!({ "type": "register" })), None);
-    }
-
-    #[test]
-    fn time_is_shown_in_utc() {
-        assert_eq!(utc(0.0), "1970-01-01T00:00:00Z");
-        assert_eq!(utc(951_782_400.5), "2000-02-29T00:00:00Z");
-        assert_eq!(utc(1_795_474_463.0), "2026-11-23T22:54:23Z");
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Server;
+use crate::protocol::request;
 use crate::transport::zmtp;
 
 /// `[limits]`: what clients may cost.
@@ -17,6 +18,14 @@ pub struct Limits {
     pub message_frames: u32,
     /// How deep objects and arrays may be nested in a request.
     pub json_depth: u32,
+    /// The longest id of a service, in bytes.
+    pub id_bytes: u32,
+    /// The longest name of a service, in bytes.
+    pub name_bytes: u32,
+    /// The longest type of a service, in bytes; tags are types.
+    pub type_bytes: u32,
+    /// The most types of one service.
+    pub types: u32,
     /// The most connections at the same time.
     pub connections: u32,
     /// The most of them from one address.
@@ -51,6 +60,10 @@ impl Default for Limits {
             message_bytes: 1 << 20,
             message_frames: 64,
             json_depth: 64,
+            id_bytes: 512,
+            name_bytes: 256,
+            type_bytes: 256,
+            types: 256,
             connections: 10_000,
             connections_per_address: 5000,
             handshake_timeout: 5.0,
@@ -69,6 +82,18 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The limits of requests, of which most go to the port with this number.
+    pub fn for_requests(&self, requests_port: u16) -> request::Limits {
+        request::Limits {
+            json_depth: self.json_depth as usize,
+            id_bytes: self.id_bytes as usize,
+            name_bytes: self.name_bytes as usize,
+            type_bytes: self.type_bytes as usize,
+            types: self.types as usize,
+            requests_port: Some(requests_port),
+        }
+    }
+
     /// The limits as the transport takes them.
     pub fn for_transport(&self, server: &Server) -> zmtp::limits::Limits {
         zmtp::limits::Limits {

@@ -227,7 +227,9 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Loaded, ConfigError>
     }
     let (layers, unused) = options::for_plugin(layers);
     check::across_keys(&layers).map_err(ConfigError::new)?;
-    let config = layer::merge(&layers).map_err(|error| ConfigError::new(vec![error.to_string()]))?;
+    let mut config = layer::merge(&layers).map_err(|error| ConfigError::new(vec![error.to_string()]))?;
+    // Layers are laid over each other without order; what is said about options is to be the same each time.
+    config.backend.options.sort_keys();
     let origins = layers.iter().flat_map(Layer::origins).collect();
     let entries = unused.iter().chain(layers.iter().flat_map(|layer| &layer.entries));
     let places = entries.map(|entry| (entry.key(), entry.origin.to_string())).collect();

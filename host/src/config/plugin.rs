@@ -1,5 +1,7 @@
 //! What a configuration says for the plugin, held against the plugin itself.
 
+use registry_plugin_api::Options;
+
 use super::{Loaded, options, schema};
 use crate::plugin::{Plugin, find, find_all};
 
@@ -9,17 +11,22 @@ impl Loaded {
     /// # Errors
     /// One line that names the plugin, the option, where it stands, and what was expected.
     pub fn check_options(&self, plugin: &Plugin) -> Result<(), String> {
-        let options = &self.config.backend.options;
-        let Err(error) = plugin.check_options(options) else { return Ok(()) };
-        // The option that is at fault is the one without which something else is wrong, or nothing.
-        let is_at_fault = |name: &&String| {
-            let mut rest = options.clone();
-            rest.remove(*name);
-            plugin.check_options(&rest).err().as_ref() != Some(&error)
+        let (options, declared) = (&self.config.backend.options, &plugin.info().options);
+        let refusal = |place: Option<&String>, error| {
+            let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+            format!("[{}] for {:?}{place}: {error}", self.table(), self.config.backend.plugin)
         };
-        let place = options.keys().find(is_at_fault).and_then(|name| self.place(&format!("{}.{name}", self.table())));
-        let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
-        Err(format!("[{}] for {:?}{place}: {error}", self.table(), self.config.backend.plugin))
+        // Each by itself, so that what is wrong is known together with where it stands.
+        for (name, value) in options {
+            let declaration = declared.iter().find(|option| option.name() == name);
+            let declared = declaration.map_or(&declared[..], std::slice::from_ref);
+            let alone = [(name.clone(), value.clone())].into_iter().collect();
+            if let Err(error) = Options::check(declared, alone) {
+                return Err(refusal(self.place(&format!("{}.{name}", self.table())), error));
+            }
+        }
+        // What is wrong without standing anywhere: an option that is missing.
+        plugin.check_options(options).map_err(|error| refusal(None, error))
     }
 
     /// A line for each option that has no effect, because it stands in the table of another plugin. With it whether that

@@ -47,7 +47,7 @@ pub(super) enum Kind {
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 38] = [
+pub(super) const KEYS: [(&str, Kind); 42] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
@@ -64,6 +64,10 @@ pub(super) const KEYS: [(&str, Kind); 38] = [
     ("limits.message_frames", Kind::Count { min: 3, max: 1000 }),
     // serde_json itself goes no deeper than 128.
     ("limits.json_depth", Kind::Count { min: 4, max: 120 }),
+    ("limits.id_bytes", Kind::Count { min: 64, max: 1 << 16 }),
+    ("limits.name_bytes", Kind::Count { min: 16, max: 1 << 16 }),
+    ("limits.type_bytes", Kind::Count { min: 16, max: 1 << 16 }),
+    ("limits.types", Kind::Count { min: 1, max: 1 << 16 }),
     ("limits.connections", Kind::Count { min: 3, max: 1_000_000 }),
     ("limits.connections_per_address", Kind::Count { min: 3, max: 1_000_000 }),
     ("limits.handshake_timeout", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
@@ -107,6 +111,21 @@ pub(super) fn is_table(path: &[String]) -> bool {
     let key = path.join(".");
     key == OPTIONS.join(".")
         || KEYS.iter().any(|(name, _)| name.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// The tables that are known, in brackets.
+pub(super) fn tables() -> Vec<String> {
+    let mut tables: Vec<String> =
+        KEYS.iter().filter_map(|(key, _)| key.split_once('.')).map(|(table, _)| table.to_string()).collect();
+    tables.dedup();
+    tables.into_iter().chain([OPTIONS.join(".")]).map(|table| format!("[{table}]")).collect()
+}
+
+/// The known table that somebody may have meant, if one is near.
+pub(super) fn nearest_table(table: &str) -> Option<String> {
+    let tables = tables().into_iter().map(|table| table.trim_matches(['[', ']']).to_string());
+    let likeness = |name: &str| strsim::normalized_damerau_levenshtein(table, name);
+    tables.filter(|name| likeness(name) >= 0.6).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }
 
 /// The known key that somebody may have meant, if one is near.

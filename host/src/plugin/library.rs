@@ -21,6 +21,10 @@ pub(super) fn open(path: &Path) -> Result<Result<Module, Refusal>, LoadError> {
         let text = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         // It begins with the path, which the message has already.
         let reason = text.strip_prefix(&format!("{}: ", path.display())).unwrap_or(&text).replace('\n', " ");
+        // From outside, such a program looks like a library.
+        if reason.contains("position-independent executable") {
+            return LoadError::NotALibrary { path: path.to_path_buf(), reason: "it is a program" };
+        }
         LoadError::Unloadable { path: path.to_path_buf(), reason }
     })?;
     // SAFETY: the symbol is read as an address only.

@@ -240,7 +240,8 @@ impl<C> Registry<C> {
             Ok(outcomes) => Err(format!("{} outcomes for {} changes", outcomes.len(), sent.len())),
             Err(error) => Err(error.to_string()),
         };
-        self.storage_error = outcomes.as_ref().err().cloned();
+        let since_ms = self.storage_error.as_ref().map_or(now.unix_ms, |(_, since_ms)| *since_ms);
+        self.storage_error = outcomes.as_ref().err().map(|error| (error.clone(), since_ms));
         let outcomes = match outcomes {
             Ok(outcomes) => outcomes.into_iter().map(Some).collect(),
             Err(_) => {

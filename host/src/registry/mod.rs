@@ -22,7 +22,7 @@ use rand::rngs::StdRng;
 use registry_plugin_api::{Query, Record};
 use serde_json::{Value, json};
 
-use crate::protocol::event::{Event, EventKind};
+use crate::protocol::event::{Event, EventKind, Place};
 use crate::protocol::registration::cut;
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::Request;
@@ -127,11 +127,14 @@ pub struct Registry<C> {
     /// The name of the history that `revision` counts in.
     epoch: String,
     revision: u64,
+    /// The revision of the last event.
+    announced_revision: u64,
     /// Makes ids, and chooses among services.
     rng: StdRng,
     cleanup_at_ms: u64,
-    /// Why the last group of changes could not be stored, if it could not.
-    storage_error: Option<String>,
+    /// Why the last group of changes could not be stored, if it could not, and since when that is so, in milliseconds
+    /// since the Unix epoch.
+    storage_error: Option<(String, u64)>,
     /// With a store that watches: own changes that are stored, waiting for their turn in the store's history.
     unconfirmed: VecDeque<watching::Unconfirmed>,
     /// The revision up to which the store has told of changes.
@@ -150,6 +153,7 @@ impl<C> Registry<C> {
             storage_error: None,
             epoch,
             revision,
+            announced_revision: revision,
             rng,
             unconfirmed: VecDeque::new(),
             watched_revision: revision,
@@ -215,8 +219,8 @@ impl<C> Registry<C> {
             Request::Health => Reply::success()
                 .text("status", "ok")
                 .number("timestamp", now.unix_ms / 1000)
-                .json("backend", &self.backend(now)),
-            Request::Info => self.info(now),
+                .json("backend", &self.backend(client.as_ref(), now)),
+            Request::Info => self.info(client.as_ref(), now),
             Request::Terminate if !self.policy.access.is_admin(client.as_ref()) => {
                 self.forbid(client, "to stop the server", out)
             }
@@ -232,21 +236,28 @@ impl<C> Registry<C> {
         out.replies.push((caller, reply));
     }
 
-    /// The state of the storage. Old clients look at `status` alone, which is the host's.
-    fn backend(&self, now: Now) -> Value {
-        let state = match self.pending.sent_at_ms() {
-            Some(sent_at_ms) if now.uptime_ms.saturating_sub(sent_at_ms) > self.policy.call_timeout_ms => "stalled",
-            _ if self.storage_error.is_some() => "failing",
-            _ => "ok",
+    /// The state of the storage, and since when it is no good one. Old clients look at `status` alone, which is the
+    /// host's. What the plugin says of its failure may name files and hosts: it is for those who run the registry.
+    fn backend(&self, client: Option<&PublicKey>, now: Now) -> Value {
+        let waited_ms = self.pending.sent_at_ms().map_or(0, |sent_at_ms| now.uptime_ms.saturating_sub(sent_at_ms));
+        let (state, since_ms) = match &self.storage_error {
+            _ if waited_ms > self.policy.call_timeout_ms => ("stalled", Some(now.unix_ms.saturating_sub(waited_ms))),
+            Some((_, since_ms)) => ("failing", Some(*since_ms)),
+            None => ("ok", None),
         };
         let mut backend = json!({"plugin": self.about.plugin, "state": state});
-        if let Some(error) = self.storage_error.as_deref().filter(|_| state == "failing") {
-            backend["error"] = error.into();
+        if let Some(since_ms) = since_ms {
+            backend["since"] = (since_ms / 1000).into();
+        }
+        if let Some((error, _)) = self.storage_error.as_ref().filter(|_| state == "failing")
+            && self.policy.access.is_admin(client)
+        {
+            backend["error"] = error.as_str().into();
         }
         backend
     }
 
-    fn info(&self, now: Now) -> Reply {
+    fn info(&self, client: Option<&PublicKey>, now: Now) -> Reply {
         Reply::success()
             .text("status", "ok")
             .number("req_port", self.about.req_port.into())
@@ -254,7 +265,7 @@ impl<C> Registry<C> {
             .number("hb_port", self.about.heartbeat_port.into())
             .boolean("enforce_unique_service_types", self.policy.enforce_unique_service_types)
             .text("version", &self.about.version)
-            .json("backend", &self.backend(now))
+            .json("backend", &self.backend(client, now))
             .services("services", self.services.iter())
             .number("revision", self.revision)
             .text("epoch", &self.epoch)
@@ -352,7 +363,9 @@ impl<C> Registry<C> {
         format!("{}-{uuid}", name.to_lowercase().replace(' ', "-")).into()
     }
 
-    fn announce(&self, kind: EventKind, service: &Service, now: Now, out: &mut Output<C>) {
-        out.events.push(Event::new(kind, service, now.unix_ms / 1000, &self.epoch, self.revision));
+    fn announce(&mut self, kind: EventKind, service: &Service, now: Now, out: &mut Output<C>) {
+        let place = Place { epoch: &self.epoch, revision: self.revision, previous: self.announced_revision };
+        out.events.push(Event::new(kind, service, now.unix_ms / 1000, place));
+        self.announced_revision = self.revision;
     }
 }

@@ -7,8 +7,8 @@ use registry_plugin_api::Record;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::protocol::json::{Shown, push_number};
 use crate::protocol::registration::{OWNER_KEY, Registration};
-use crate::protocol::reply::push_number;
 use crate::registry::Now;
 use crate::security::key::PublicKey;
 
@@ -40,7 +40,7 @@ impl Service {
     pub(super) fn new(id: Arc<str>, registration: Registration, owner: Option<PublicKey>, now: Now) -> Self {
         let types = registration.types.iter().map(|name| Arc::from(name.as_str())).collect();
         let ttl_ms = registration.ttl_ms;
-        let document = registration.into_document(&id, owner.as_ref()).into();
+        let document = registration.into_document(&id, owner.map(|key| key.to_string()).as_deref()).into();
         let (heartbeat_ms, last_heartbeat_ms) = (now.uptime_ms, now.unix_ms);
         Service { id, document, types, owner, ttl_ms, heartbeat_ms, last_heartbeat_ms, revision: 0, passing: true }
     }
@@ -135,9 +135,14 @@ impl Service {
             self.beat(earlier.heartbeat_ms, earlier.last_heartbeat_ms);
         }
     }
+}
 
-    /// Appends the record as clients see it: a JSON object.
-    pub fn render(&self, json: &mut String) {
+impl Shown for Service {
+    fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    fn show(&self, json: &mut String) {
         json.push_str(&self.document[..self.document.len() - 1]);
         json.push_str(",\"last_heartbeat\":");
         push_number(json, self.last_heartbeat_ms / 1000);

@@ -21,8 +21,15 @@ struct Told {
 }
 
 impl Audit {
-    /// The line to log, if it is time for one. `uptime_ms` is on a clock that never goes back.
-    pub fn line(&mut self, client: PublicKey, what: &str, uptime_ms: u64) -> Option<String> {
+    /// The line to log, if it is time for one: `shown` is the client for people. `uptime_ms` is on a clock that never
+    /// goes back.
+    pub fn line(
+        &mut self,
+        client: PublicKey,
+        shown: impl FnOnce() -> String,
+        what: &str,
+        uptime_ms: u64,
+    ) -> Option<String> {
         let told = self.keys.entry(client).or_default();
         if told.at_ms.is_some_and(|at_ms| uptime_ms.saturating_sub(at_ms) < INTERVAL_MS) {
             told.since += 1;
@@ -32,7 +39,7 @@ impl Audit {
             0 => String::new(),
             since => format!(" (and {since} times more was refused before)"),
         };
-        Some(format!("the client with the key {client} is not allowed {what}{more}"))
+        Some(format!("{} is not allowed {what}{more}", shown()))
     }
 }
 
@@ -44,14 +51,14 @@ mod tests {
     fn a_key_is_told_of_once_in_a_while() {
         let [one, other] = [1, 2].map(|byte| PublicKey::from_bytes([byte; 32]));
         let mut audit = Audit::default();
-        let line = audit.line(one, "to read", 5).expect("the first is told");
-        assert!(line.ends_with("to read") && line.contains(&one.to_string()), "{line}");
-        assert_eq!(audit.line(one, "to read", 900), None);
-        assert_eq!(audit.line(one, "to write", 1004), None);
-        assert!(audit.line(other, "to read", 900).is_some(), "another key");
-        let line = audit.line(one, "to stop", 1005).expect("it is time");
-        assert!(line.ends_with("to stop (and 2 times more was refused before)"), "{line}");
-        let line = audit.line(one, "to stop", 9000).expect("it is time");
-        assert!(line.ends_with("to stop"), "{line}");
+        let mut line = |key, what, at_ms| audit.line(key, || "the client \"a\"".to_string(), what, at_ms);
+        assert_eq!(line(one, "to read", 5).as_deref(), Some("the client \"a\" is not allowed to read"));
+        assert_eq!(line(one, "to read", 900), None);
+        assert_eq!(line(one, "to write", 1004), None);
+        assert!(line(other, "to read", 900).is_some(), "another key");
+        let told = line(one, "to stop", 1005).expect("it is time");
+        assert!(told.ends_with("to stop (and 2 times more was refused before)"), "{told}");
+        let told = line(one, "to stop", 9000).expect("it is time");
+        assert!(told.ends_with("to stop"), "{told}");
     }
 }

@@ -1,14 +1,19 @@
 //! The clients that may connect.
 //!
-//! They are the public certificates (`*.key`) of a directory, or all those in one file. A set that is in use can be
-//! loaded again: whoever holds it asks now and then, and a set that cannot be loaded changes nothing.
+//! They are the public certificates (`*.key`) in a directory, or all those in one file. In a directory each file counts
+//! for itself: one that is no certificate authorizes nobody, and keeps nobody else from being added or removed. One
+//! file is taken as a whole, or stays as it was.
+//!
+//! Nothing here changes in place: [`Authorized::look_again`] makes a new set, so that files are read on a thread of
+//! their own while the old set is in use.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::certificate::{Certificate, CertificateError};
 use super::key::PublicKey;
@@ -16,14 +21,25 @@ use super::key::PublicKey;
 /// Much longer than a file with all clients will be.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// The keys of clients, with the names that their certificates or files have.
+/// The keys of clients, with the names that their certificates or files give them.
 #[derive(Debug)]
 pub struct Authorized {
     path: PathBuf,
+    /// In the order of their paths: the first to name a key gives it its name.
+    files: Vec<Arc<ClientFile>>,
     names: HashMap<PublicKey, String>,
     warnings: Vec<String>,
-    /// The files when they were last looked at, whether they could be loaded or not; `None` if they were not there.
-    seen: Option<Vec<Stamp>>,
+    /// Why the files could not be looked at the last time, if they could not.
+    away: Option<String>,
+}
+
+/// What operators are to be told of a new set, each in one line.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// What cannot be used, and why.
+    pub problems: Vec<String>,
+    /// What should be looked at, though it can be used.
+    pub warnings: Vec<String>,
 }
 
 /// The keys cannot be loaded.
@@ -52,25 +68,86 @@ pub enum AuthorizedError {
 
 const EXPECTED: &str = "a directory with public certificates (*.key) of clients, or a file with some";
 
-/// What tells one state of a file from another: also if it is as long as before, or was put there with an old time.
-/// `changed` is the time that nobody can set.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Stamp {
+impl AuthorizedError {
+    /// Whether the file may be a good one all the same: the system would not let us read it. What is read and is no
+    /// text is a bad one.
+    fn is_of_the_system(&self) -> bool {
+        matches!(self, AuthorizedError::Unreadable { error, .. }
+            if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData))
+    }
+}
+
+/// One file, as it was when it was last read.
+#[derive(Debug)]
+struct ClientFile {
     path: PathBuf,
+    stamp: Option<Stamp>,
+    clients: Vec<Client>,
+    problem: Option<Problem>,
+}
+
+#[derive(Clone, Debug)]
+struct Client {
+    key: PublicKey,
+    name: String,
+    has_secret: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Problem {
+    text: String,
+    /// The next look may find it gone, though the file is the same.
+    is_of_the_system: bool,
+}
+
+/// What tells one state of a file from another, even if it is as long as before or was put there with an old time:
+/// nobody can set the time `changed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
     inode: u64,
     length: u64,
     changed: (i64, i64),
 }
 
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Stamp { inode: metadata.ino(), length: metadata.len(), changed: (metadata.ctime(), metadata.ctime_nsec()) }
+    }
+}
+
 impl Authorized {
-    /// Loads the keys that are allowed.
+    /// Loads the keys that are allowed. A bad file in a directory is among the [`problems`](Self::problems).
     ///
     /// # Errors
-    /// The first file that cannot be used, and why. No key is left out silently.
+    /// The directory cannot be read, or the one file cannot be used.
     pub fn load(path: &Path) -> Result<Self, AuthorizedError> {
-        let seen = look(path)?;
-        let (names, warnings) = read(path, &seen)?;
-        Ok(Authorized { path: path.to_path_buf(), names, warnings, seen: Some(seen) })
+        let files = read_files(path, &[])?;
+        Ok(Self::with_files(path.to_path_buf(), files))
+    }
+
+    fn with_files(path: PathBuf, files: Vec<Arc<ClientFile>>) -> Self {
+        let mut names = HashMap::new();
+        let mut warnings = Vec::new();
+        for file in &files {
+            let shown = file.path.display();
+            for Client { key, name, has_secret } in &file.clients {
+                if *has_secret {
+                    warnings.push(format!(
+                        "{shown} holds the secret key of {name:?}: it belongs on the client only; a new pair is safer"
+                    ));
+                }
+                match names.get(key) {
+                    Some(first) => {
+                        warnings.push(format!("{shown} has the key of {first:?} again, for {name:?}: ignored"));
+                    }
+                    None => drop(names.insert(*key, name.clone())),
+                }
+            }
+        }
+        if names.is_empty() {
+            warnings.push(format!("{} holds no certificates (*.key): no client can connect", path.display()));
+        }
+        Authorized { path, files, names, warnings, away: None }
     }
 
     /// The name of the client with that key, if it is allowed.
@@ -93,222 +170,130 @@ impl Authorized {
         &self.warnings
     }
 
-    /// Whether the files are others than when they were last looked at. It reads no file, only what the directory says.
-    pub fn changed(&self) -> bool {
-        look(&self.path).ok() != self.seen
+    /// What cannot be used, and why; one line each.
+    pub fn problems(&self) -> impl Iterator<Item = &str> {
+        let of_files = self.files.iter().filter_map(|file| file.problem.as_ref()).map(|problem| problem.text.as_str());
+        self.away.as_deref().into_iter().chain(of_files)
     }
 
-    /// Loads the keys again if [`Self::changed`], and says whether it did.
+    /// The problems and the warnings that were not there before: a bad file is told of again when it has changed.
+    pub fn news(&self, before: &Self) -> News {
+        let known: HashSet<*const ClientFile> = before.files.iter().map(Arc::as_ptr).collect();
+        let is_new = |file: &&Arc<ClientFile>| !known.contains(&Arc::as_ptr(file));
+        let of_files = self.files.iter().filter(is_new).filter_map(|file| file.problem.as_ref());
+        let away = self.away.iter().filter(|_| self.away != before.away);
+        let problems = away.cloned().chain(of_files.map(|problem| problem.text.clone())).collect();
+        let known: HashSet<&String> = before.warnings.iter().collect();
+        let warnings = self.warnings.iter().filter(|line| !known.contains(line)).cloned().collect();
+        News { problems, warnings }
+    }
+
+    /// The set as it is now, if anything is different. Reads only files that have changed, and may block.
     ///
-    /// # Errors
-    /// As [`Self::load`]. The keys are those that they were, and the next call tries again only if something changes.
-    pub fn reload(&mut self) -> Result<bool, AuthorizedError> {
-        let now = look(&self.path);
-        if now.as_ref().ok() == self.seen.as_ref() {
-            return Ok(false);
+    /// If the directory is away or the one file is bad, all keys stay as they were, and that is a problem.
+    pub fn look_again(&self) -> Option<Self> {
+        match read_files(&self.path, &self.files) {
+            Ok(files) => {
+                let is_same = self.away.is_none()
+                    && files.len() == self.files.len()
+                    && std::iter::zip(&files, &self.files).all(|(now, before)| Arc::ptr_eq(now, before));
+                (!is_same).then(|| Self::with_files(self.path.clone(), files))
+            }
+            Err(error) => {
+                let away = Some(format!("{error}; the authorized clients stay as they were"));
+                (away != self.away).then(|| Authorized {
+                    path: self.path.clone(),
+                    files: self.files.clone(),
+                    names: self.names.clone(),
+                    warnings: self.warnings.clone(),
+                    away,
+                })
+            }
         }
-        self.seen = now.as_ref().ok().cloned();
-        (self.names, self.warnings) = read(&self.path, &now?)?;
-        Ok(true)
     }
 }
 
-/// The files: the certificates of a directory, or the one file.
-fn look(path: &Path) -> Result<Vec<Stamp>, AuthorizedError> {
-    let unreadable = |path: &Path| {
-        let path = path.to_path_buf();
-        |error| AuthorizedError::Unreadable { path, error }
-    };
-    let metadata = fs::metadata(path).map_err(unreadable(path))?;
+/// The files: the certificates of a directory, or the one file. Those of `known` that are the same are not read again.
+fn read_files(path: &Path, known: &[Arc<ClientFile>]) -> Result<Vec<Arc<ClientFile>>, AuthorizedError> {
+    let unreadable = |error| AuthorizedError::Unreadable { path: path.to_path_buf(), error };
+    let metadata = fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_dir() {
-        return Ok(vec![stamp(path, &metadata)?]);
+        let same = known.iter().find(|file| file.path == path && file.stamp == Some(Stamp::of(&metadata)));
+        return match same {
+            Some(same) => Ok(vec![same.clone()]),
+            None => {
+                let clients = read(path, &metadata)?;
+                let stamp = Some(Stamp::of(&metadata));
+                Ok(vec![Arc::new(ClientFile { path: path.to_path_buf(), stamp, clients, problem: None })])
+            }
+        };
     }
-    let mut stamps = Vec::new();
-    for entry in fs::read_dir(path).map_err(unreadable(path))? {
-        let file = entry.map_err(unreadable(path))?.path();
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(path).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
         if file.extension() == Some(OsStr::new("key")) {
-            stamps.push(stamp(&file, &fs::metadata(&file).map_err(unreadable(&file))?)?);
+            paths.push(file);
         }
     }
-    stamps.sort();
-    Ok(stamps)
+    paths.sort();
+    let mut known = known.iter().peekable();
+    Ok(paths
+        .into_iter()
+        .filter_map(|path| {
+            while known.next_if(|file| file.path < path).is_some() {}
+            look(path, known.peek().copied())
+        })
+        .collect())
 }
 
-fn stamp(path: &Path, metadata: &Metadata) -> Result<Stamp, AuthorizedError> {
+/// One file of a directory. `None` if it has gone since the directory was read.
+fn look(path: PathBuf, known: Option<&Arc<ClientFile>>) -> Option<Arc<ClientFile>> {
+    let known = known.filter(|known| known.path == path);
+    let metadata = fs::metadata(&path);
+    if metadata.is_err() && fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return None;
+    }
+    let stamp = metadata.as_ref().ok().map(Stamp::of);
+    let is_settled = |known: &&Arc<ClientFile>| {
+        known.stamp == stamp
+            && stamp.is_some()
+            && known.problem.as_ref().is_none_or(|problem| !problem.is_of_the_system)
+    };
+    if let Some(known) = known.filter(is_settled) {
+        return Some(known.clone());
+    }
+    let unreadable = |error| AuthorizedError::Unreadable { path: path.clone(), error };
+    let file = match metadata.map_err(unreadable).and_then(|metadata| read(&path, &metadata)) {
+        Ok(clients) => ClientFile { path, stamp, clients, problem: None },
+        Err(error) => {
+            let problem = Problem { text: error.to_string(), is_of_the_system: error.is_of_the_system() };
+            if let Some(known) = known.filter(|known| known.stamp == stamp && known.problem.as_ref() == Some(&problem))
+            {
+                return Some(known.clone());
+            }
+            // A file that could not be read may still hold what it held.
+            let before = known.filter(|_| problem.is_of_the_system).map(|known| known.clients.clone());
+            ClientFile { path, stamp, clients: before.unwrap_or_default(), problem: Some(problem) }
+        }
+    };
+    Some(Arc::new(file))
+}
+
+fn read(path: &Path, metadata: &Metadata) -> Result<Vec<Client>, AuthorizedError> {
     if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
         return Err(AuthorizedError::NoFile(path.to_path_buf()));
     }
-    Ok(Stamp {
-        path: path.to_path_buf(),
-        inode: metadata.ino(),
-        length: metadata.len(),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
-    })
-}
-
-type Names = HashMap<PublicKey, String>;
-
-fn read(path: &Path, files: &[Stamp]) -> Result<(Names, Vec<String>), AuthorizedError> {
-    let mut names = Names::new();
-    let mut warnings = Vec::new();
-    for Stamp { path: file, .. } in files {
-        let shown = file.display();
-        let text = fs::read_to_string(file);
-        let text = text.map_err(|error| AuthorizedError::Unreadable { path: file.clone(), error })?;
-        let certificates = Certificate::parse_all(&text);
-        let certificates = certificates.map_err(|error| AuthorizedError::Malformed { path: file.clone(), error })?;
-        for certificate in certificates {
-            let stem = || file.file_stem().unwrap_or_default().to_string_lossy();
-            let name = certificate.get("name").filter(|name| !name.is_empty());
-            let name = name.map_or_else(|| stem().into_owned(), String::from);
-            if certificate.secret.is_some() {
-                warnings.push(format!(
-                    "{shown} holds the secret key of {name}: it belongs on the client only; a new pair is safer"
-                ));
-            }
-            match names.get(&certificate.public) {
-                Some(first) => warnings.push(format!("{shown} has the key of {first} again, for {name}: ignored")),
-                None => {
-                    names.insert(certificate.public, name);
-                }
-            }
-        }
-    }
-    if names.is_empty() {
-        warnings.push(format!("{} holds no certificates (*.key): no client can connect", path.display()));
-    }
-    Ok((names, warnings))
+    let text = fs::read_to_string(path);
+    let text = text.map_err(|error| AuthorizedError::Unreadable { path: path.to_path_buf(), error })?;
+    let certificates = Certificate::parse_all(&text);
+    let certificates = certificates.map_err(|error| AuthorizedError::Malformed { path: path.to_path_buf(), error })?;
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let client = |certificate: Certificate| {
+        let name = certificate.get("name").filter(|name| !name.is_empty()).unwrap_or(&stem).to_string();
+        Client { key: certificate.public, name, has_secret: certificate.secret.is_some() }
+    };
+    Ok(certificates.into_iter().map(client).collect())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::certificate::{public_text, secret_text};
-    use super::super::key::KeyPair;
-    use super::*;
-
-    fn put(directory: &Path, file: &str, text: &str) {
-        fs::write(directory.join(file), text).unwrap();
-    }
-
-    fn nameless(keys: &KeyPair) -> String {
-        format!("metadata\ncurve\n    public-key = \"{}\"\n", keys.public())
-    }
-
-    #[test]
-    fn a_directory_allows_those_whose_keys_are_in_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let [camera, stage, backup, stranger] = std::array::from_fn(|_| KeyPair::generate());
-        put(directory.path(), "camera.key", &nameless(&camera));
-        put(directory.path(), "b.key", &public_text(&stage, "stage 2"));
-        // None of these are certificates of clients.
-        put(directory.path(), "backup.key~", &nameless(&backup));
-        put(directory.path(), "own.key_secret", &secret_text(&backup, "own"));
-        put(directory.path(), "README", "the clients of this registry");
-        let authorized = Authorized::load(directory.path()).unwrap();
-        assert_eq!(authorized.name(camera.public()), Some("camera"));
-        assert_eq!(authorized.name(stage.public()), Some("stage 2"));
-        assert_eq!(authorized.name(backup.public()), None);
-        assert_eq!(authorized.name(stranger.public()), None);
-        assert_eq!(authorized.len(), 2);
-        assert!(authorized.warnings().is_empty(), "{:?}", authorized.warnings());
-    }
-
-    #[test]
-    fn a_file_allows_all_that_are_in_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let [one, two] = std::array::from_fn(|_| KeyPair::generate());
-        put(directory.path(), "clients", &(public_text(&one, "one") + &nameless(&two)));
-        let authorized = Authorized::load(&directory.path().join("clients")).unwrap();
-        assert_eq!(authorized.name(one.public()), Some("one"));
-        assert_eq!(authorized.name(two.public()), Some("clients"));
-        put(directory.path(), "alone.key", &nameless(&two));
-        let authorized = Authorized::load(&directory.path().join("alone.key")).unwrap();
-        assert_eq!((authorized.len(), authorized.name(two.public())), (1, Some("alone")));
-    }
-
-    #[test]
-    fn warns_of_what_should_not_be_there() {
-        let directory = tempfile::tempdir().unwrap();
-        let authorized = Authorized::load(directory.path()).unwrap();
-        assert!(authorized.is_empty() && authorized.warnings()[0].contains("no client can connect"));
-        let keys = KeyPair::generate();
-        put(directory.path(), "a.key", &secret_text(&keys, "a"));
-        put(directory.path(), "b.key", &public_text(&keys, "b"));
-        let authorized = Authorized::load(directory.path()).unwrap();
-        assert_eq!(authorized.name(keys.public()), Some("a"));
-        let [secret, twice] = authorized.warnings() else { panic!("{:?}", authorized.warnings()) };
-        assert!(secret.contains("a.key") && secret.contains("secret key of a"), "{secret}");
-        assert!(twice.contains("b.key") && twice.contains("again"), "{twice}");
-        assert!(!format!("{authorized:?}").contains(keys.secret().to_z85().as_str()));
-    }
-
-    #[test]
-    fn one_bad_file_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        put(directory.path(), "good.key", &nameless(&KeyPair::generate()));
-        put(directory.path(), "bad.key", "curve\n    public-key = \"too short\"\n");
-        let error = Authorized::load(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("bad.key: line 2: expected a key") && !error.contains('\n'), "{error}");
-        fs::remove_file(directory.path().join("bad.key")).unwrap();
-        fs::create_dir(directory.path().join("bad.key")).unwrap();
-        let error = Authorized::load(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("bad.key cannot be used: expected a directory with"), "{error}");
-        let error = Authorized::load(Path::new("/nonexistent")).unwrap_err().to_string();
-        assert!(error.contains("/nonexistent") && error.contains("expected a directory with"), "{error}");
-    }
-
-    #[test]
-    fn what_changes_is_loaded_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let [one, two, three] = std::array::from_fn(|_| KeyPair::generate());
-        put(directory.path(), "one.key", &nameless(&one));
-        let mut authorized = Authorized::load(directory.path()).unwrap();
-        assert!(!authorized.changed());
-        assert!(!authorized.reload().unwrap());
-        // Added.
-        put(directory.path(), "two.key", &nameless(&two));
-        assert!(authorized.changed());
-        assert!(authorized.reload().unwrap());
-        assert!(!authorized.changed());
-        assert_eq!(authorized.len(), 2);
-        // Another key of the same length, by rename, with the same time.
-        let modified = fs::metadata(directory.path().join("two.key")).unwrap().modified().unwrap();
-        put(directory.path(), "new", &nameless(&three));
-        fs::File::options().write(true).open(directory.path().join("new")).unwrap().set_modified(modified).unwrap();
-        fs::rename(directory.path().join("new"), directory.path().join("two.key")).unwrap();
-        assert!(authorized.reload().unwrap());
-        assert_eq!((authorized.name(two.public()), authorized.name(three.public())), (None, Some("two")));
-        // Removed.
-        fs::remove_file(directory.path().join("one.key")).unwrap();
-        assert!(authorized.reload().unwrap());
-        assert_eq!((authorized.name(one.public()), authorized.len()), (None, 1));
-    }
-
-    #[test]
-    fn a_set_that_cannot_be_loaded_changes_nothing_and_is_told_once() {
-        let directory = tempfile::tempdir().unwrap();
-        let keys = KeyPair::generate();
-        let path = directory.path().join("clients");
-        fs::create_dir(&path).unwrap();
-        put(&path, "one.key", &nameless(&keys));
-        let mut authorized = Authorized::load(&path).unwrap();
-        put(&path, "two.key", "half a cert");
-        assert!(authorized.reload().unwrap_err().to_string().contains("two.key"));
-        assert!(!authorized.changed());
-        assert!(!authorized.reload().unwrap());
-        assert_eq!(authorized.name(keys.public()), Some("one"));
-        // The whole directory is away.
-        fs::rename(&path, directory.path().join("away")).unwrap();
-        assert!(authorized.changed());
-        assert!(authorized.reload().unwrap_err().to_string().contains("clients"));
-        assert!(!authorized.changed());
-        assert!(!authorized.reload().unwrap());
-        assert_eq!(authorized.name(keys.public()), Some("one"));
-        // And back again, in order.
-        fs::rename(directory.path().join("away"), &path).unwrap();
-        fs::remove_file(path.join("two.key")).unwrap();
-        assert!(authorized.changed());
-        assert!(authorized.reload().unwrap());
-        assert_eq!(authorized.name(keys.public()), Some("one"));
-    }
-}
+mod tests;

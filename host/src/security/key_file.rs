@@ -64,7 +64,7 @@ pub fn key_file(path: &Path) -> Result<KeyPair, KeyFileError> {
     if std::fs::metadata(path).map_err(unreadable)?.is_file() {
         let file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
-        if metadata.mode() & 0o077 != 0 {
+        if metadata.mode() & others_of(path) != 0 {
             return Err(KeyFileError::Exposed { path: path.to_path_buf(), mode: metadata.mode() });
         }
         if metadata.len() <= FILE_BYTES_MAX {
@@ -72,6 +72,13 @@ pub fn key_file(path: &Path) -> Result<KeyPair, KeyFileError> {
         }
     }
     Err(KeyFileError::NoFile(path.to_path_buf()))
+}
+
+/// The bits of a mode by which others get at a file. systemd lets a service read its credentials by an access control
+/// list, which shows among the bits of the group; nobody else can enter their directory.
+fn others_of(path: &Path) -> u32 {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|directory| !directory.is_empty());
+    if credentials.is_some_and(|directory| path.parent() == Some(Path::new(&directory))) { 0o037 } else { 0o077 }
 }
 
 fn read(path: &Path, file: File, length: u64) -> std::io::Result<Result<KeyPair, KeyFileError>> {

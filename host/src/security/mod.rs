@@ -8,6 +8,7 @@ pub mod access;
 pub mod audit;
 pub mod authorized;
 pub mod certificate;
+pub mod guard;
 pub mod key;
 mod key_file;
 mod z85;

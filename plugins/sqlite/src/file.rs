@@ -132,6 +132,21 @@ impl DatabaseFile {
         ))
     }
 
+    /// Who may not write the file, and whose it is: what `ls -l` and `id` would tell.
+    fn not_writable(&self) -> String {
+        let name = &self.name;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let owner = |path: &Path| fs::metadata(path).map(|metadata| (user_name(metadata.uid()), metadata.mode()));
+            // A process's files in /proc belong to whom it runs as.
+            if let (Ok((us, _)), Ok((owner, mode))) = (owner(Path::new("/proc/self")), owner(&self.path)) {
+                return format!("{name} is not writable by {us} ({:04o} {owner})", mode & 0o7777);
+            }
+        }
+        format!("{name} is not writable by the user that the registry runs as")
+    }
+
     fn check_contents(&self) -> Result<()> {
         let name = &self.name;
         let unreadable = |error| Error::unavailable(format!("cannot read {name}: {error}"));
@@ -140,8 +155,12 @@ impl DatabaseFile {
                 "{name} is read-only, expected a file that the registry may write"
             )));
         }
+        // SQLite itself would open it for reading alone, and fail at its first write with "disk I/O error".
+        let file = File::options().read(true).write(true).open(&self.path).map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => Error::unavailable(self.not_writable()),
+            _ => unreadable(error),
+        })?;
         let mut header = Vec::new();
-        let file = File::open(&self.path).map_err(unreadable)?;
         file.take(HEADER_BYTES as u64).read_to_end(&mut header).map_err(unreadable)?;
         if header.is_empty() {
             return refuse_orphaned_log(name, &self.path);
@@ -233,6 +252,15 @@ fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut sibling = OsString::from(path);
     sibling.push(suffix);
     PathBuf::from(sibling)
+}
+
+/// A user's name, or the number where none is known.
+#[cfg(unix)]
+fn user_name(uid: u32) -> String {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let has_uid = |line: &&str| line.split(':').nth(2).is_some_and(|field| field == uid.to_string());
+    let name = users.lines().find(has_uid).and_then(|line| line.split(':').next());
+    name.map_or_else(|| format!("user {uid}"), String::from)
 }
 
 /// What tells a file from all others, by whatever path it is reached.

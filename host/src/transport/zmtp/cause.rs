@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 
 use super::handshake::HandshakeError;
-use super::limits::{Counters, count};
+use super::report::Incident;
 
 /// Why a connection is over.
 #[derive(Debug, thiserror::Error)]
@@ -38,16 +38,17 @@ impl Cause {
         Cause::Offence(error.to_string())
     }
 
-    /// Adds it to what operators are told.
-    pub fn count(&self, counters: &Counters) {
-        let counter = match self {
-            Cause::Handshake(_) | Cause::SlowHandshake | Cause::Evicted => &counters.failed_handshakes,
-            Cause::Offence(_) => &counters.offenders,
-            Cause::Unread => &counters.unread,
-            Cause::Crowded => &counters.crowded,
-            Cause::Silent => &counters.silent,
-            Cause::Left | Cause::Network(_) | Cause::Revoked => return,
-        };
-        count(counter, 1);
+    /// What operators are told of it, if anything: what came to an end, and why, in a few words.
+    pub fn incident(&self) -> Option<(Incident, &'static str)> {
+        Some(match self {
+            Cause::Handshake(error) => (Incident::Handshake, error.kind()),
+            Cause::SlowHandshake => (Incident::Handshake, "too slow"),
+            Cause::Evicted => (Incident::Handshake, "made room for others"),
+            Cause::Offence(_) => (Incident::Dropped, "broke a rule"),
+            Cause::Unread => (Incident::Dropped, "does not read its replies"),
+            Cause::Crowded => (Incident::Dropped, "held too much memory"),
+            Cause::Silent => (Incident::Dropped, "silent"),
+            Cause::Left | Cause::Network(_) | Cause::Revoked => return None,
+        })
     }
 }

@@ -15,7 +15,7 @@ use crate::transport::Frames;
 
 use super::assembly::{Assembly, TooLarge};
 use super::codec::{self, FrameError, Kind};
-use super::command::{self, Command, CommandError};
+use super::command::{self, Command, CommandError, Metadata};
 use super::curve::{self, ClientHandshake, ClientStep};
 use super::greeting::{self, GREETING_BYTES, GreetingError, Mechanism, Side};
 use super::wire::{Wire, WireError};
@@ -66,6 +66,23 @@ pub enum ClientError {
     TooLarge(#[from] TooLarge),
     #[error("the server gave up: {0}")]
     Server(String),
+    #[error(
+        "your public key {key} is not authorized{}: copy your .key file (not .key_secret) into the registry's directory \
+         of clients",
+        if *reads { ", or not allowed to read" } else { "" }
+    )]
+    NotAuthorized { key: PublicKey, reads: bool },
+    #[error("this is no port for {wanted}, but {}", port_of(theirs))]
+    WrongPort { theirs: String, wanted: &'static str },
+}
+
+/// What a server's socket of this type is for.
+fn port_of(socket_type: &str) -> String {
+    match socket_type {
+        "ROUTER" | "REP" => "one for requests or heartbeats".to_string(),
+        "PUB" | "XPUB" => "one for events".to_string(),
+        other => format!("a {other:?} socket, which no registry has"),
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
@@ -95,16 +112,24 @@ impl Client {
         let mut client = Client { stream, wire: Wire::default(), assembly: Assembly::default() };
         client.greet(if keys.is_some() { Mechanism::Curve } else { Mechanism::Null }).await?;
         let metadata = command::metadata(socket_type);
-        match keys {
-            Some(keys) => client.prove(keys, metadata.to_vec()).await?,
+        let theirs = match keys {
+            Some(keys) => client.prove(keys, metadata.to_vec()).await.map_err(|error| match error {
+                // What a ZAP handler would answer: that the key is unknown, or may not do this.
+                ClientError::Curve(curve::HandshakeError::Refused(status)) if status == "400" => {
+                    ClientError::NotAuthorized { key: *keys.own.public(), reads: socket_type == "SUB" }
+                }
+                error => error,
+            })?,
             None => {
                 client.put_command(&command::body("READY", &metadata));
                 let ready = client.handshake_command(": does the server want keys?").await?;
-                if let Command::Error(reason) = command::read(&ready)? {
-                    return Err(ClientError::Server(reason));
+                match command::split(&ready)? {
+                    (b"READY", metadata) => command::read_metadata(metadata)?,
+                    _ => return Err(not_ready(&ready)),
                 }
             }
-        }
+        };
+        check_port(socket_type, &theirs.socket_type)?;
         Ok(client)
     }
 
@@ -119,16 +144,16 @@ impl Client {
     }
 
     /// CURVE's handshake.
-    async fn prove(&mut self, keys: &Keys, metadata: Vec<u8>) -> Result<(), ClientError> {
+    async fn prove(&mut self, keys: &Keys, metadata: Vec<u8>) -> Result<Metadata, ClientError> {
         let (mut handshake, mut say) = ClientHandshake::new(keys.own.clone(), keys.server, metadata)?;
         loop {
             self.put_command(&say);
             let heard = self.handshake_command(": is the server's public key another one?").await?;
             match handshake.receive(&heard)? {
                 ClientStep::Reply(command) => say = command,
-                ClientStep::Established { session, .. } => {
+                ClientStep::Established { session, metadata } => {
                     self.wire.encrypt(session);
-                    return Ok(());
+                    return Ok(command::read_metadata(metadata.into())?);
                 }
             }
         }
@@ -199,8 +224,62 @@ impl Client {
     }
 }
 
+/// Why something else came than READY.
+fn not_ready(command: &Bytes) -> ClientError {
+    match command::read(command) {
+        Ok(Command::Error(reason)) => ClientError::Server(reason),
+        Ok(_) => ClientError::Handshake(": expected READY, got another command"),
+        Err(error) => ClientError::Command(error),
+    }
+}
+
+/// Whether the server's socket answers ours.
+fn check_port(ours: &str, theirs: &[u8]) -> Result<(), ClientError> {
+    let (wanted, expected): (_, &[&[u8]]) = match ours {
+        "SUB" => ("events", &[b"PUB", b"XPUB"]),
+        _ => ("requests", &[b"ROUTER", b"REP", b"DEALER"]),
+    };
+    if expected.contains(&theirs) {
+        return Ok(());
+    }
+    Err(ClientError::WrongPort { theirs: String::from_utf8_lossy(theirs).escape_debug().to_string(), wanted })
+}
+
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Client")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a client with a socket of this type is told by a server that has one of that type.
+    async fn met(ours: &str, theirs: &'static str) -> Result<Client, String> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = bytes::BytesMut::from(&greeting::ours(Mechanism::Null)[..]);
+            codec::put_frame(Kind::Command, &command::body("READY", &command::metadata(theirs)), &mut bytes);
+            stream.write_all(&bytes).await.unwrap();
+            stream
+        };
+        let address = Address::Tcp("127.0.0.1".into(), port);
+        let (_stream, client) = tokio::join!(server, Client::connect(&address, ours, None));
+        client.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_wrong_port_is_named_by_what_it_is_for() {
+        let error = met("REQ", "PUB").await.unwrap_err();
+        assert_eq!(error, "this is no port for requests, but one for events");
+        let error = met("SUB", "ROUTER").await.unwrap_err();
+        assert_eq!(error, "this is no port for events, but one for requests or heartbeats");
+        let error = met("REQ", "PULL").await.unwrap_err();
+        assert_eq!(error, "this is no port for requests, but a \"PULL\" socket, which no registry has");
+        met("REQ", "ROUTER").await.unwrap();
+        met("SUB", "PUB").await.unwrap();
     }
 }

@@ -289,8 +289,10 @@ impl Connection {
         state.wire = Wire::default();
         state.held_back = VecDeque::new();
         state.has_more = false;
-        if let Phase::Router(assembly) = &mut state.phase {
-            *assembly = Assembly::default();
+        match &mut state.phase {
+            Phase::Handshake(_) => {}
+            Phase::Router(assembly) => *assembly = Assembly::default(),
+            Phase::Publisher(subscriber) => *subscriber = Subscriber::default(),
         }
         self.count_buffered(state);
     }
@@ -299,15 +301,16 @@ impl Connection {
         if state.writer.take().is_none() {
             return;
         }
-        cause.count(&self.hub.counters);
+        if let Some((incident, reason)) = cause.incident() {
+            self.hub.report.borrow_mut().note(self.address, incident, reason, 1);
+        }
         tracing::debug!(connection = self.id, address = ?self.address, "a connection is over: {cause}");
         // Whoever has just left may have asked for something before; of others nothing more is wanted.
         let has_left = matches!(cause, Cause::Left | Cause::Network(_)) && matches!(state.phase, Phase::Router(_));
         if !has_left {
             self.forget(state);
         }
-        if let Phase::Publisher(subscriber) = &mut state.phase {
-            *subscriber = Subscriber::default();
+        if matches!(state.phase, Phase::Publisher(_)) {
             self.hub.forget_audiences();
         }
         self.hub.remove(self);

@@ -86,6 +86,22 @@ pub enum HandshakeError {
     Refused(PublicKey),
 }
 
+impl HandshakeError {
+    /// The same in a few words, of which there are not many: for counting.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            HandshakeError::Greeting(GreetingError::NotZmtp) => "not ZeroMQ",
+            HandshakeError::Greeting(GreetingError::Version(_)) => "ZeroMQ older than 4",
+            HandshakeError::Greeting(GreetingError::Mechanism { .. } | GreetingError::SameSide(_)) => "wrong mechanism",
+            HandshakeError::SocketType { .. } => "wrong type of socket",
+            HandshakeError::Peer(_) => "the client gave up",
+            HandshakeError::Refused(_) => "key not authorized",
+            HandshakeError::Curve(_) => "CURVE failed",
+            HandshakeError::Frame(_) | HandshakeError::Command(_) | HandshakeError::Unexpected(_) => "malformed",
+        }
+    }
+}
+
 /// A handshake under way.
 #[derive(Debug)]
 pub struct Handshake {
@@ -170,8 +186,9 @@ impl Handshake {
                         Err(HandshakeError::Refused(client))
                     }
                     Step::Established { client, metadata, ready, session } => {
-                        let metadata = self.role.check(command::read_metadata(metadata.into())?)?;
+                        // First: by our READY a client at the wrong port sees what this one is for.
                         codec::put_frame(Kind::Command, &ready, &mut wire.out);
+                        let metadata = self.role.check(command::read_metadata(metadata.into())?)?;
                         wire.encrypt(session);
                         Ok(Some(Peer { minor_version: *minor_version, metadata, client: Some(client) }))
                     }

@@ -16,7 +16,8 @@ use crate::transport::Inbound;
 
 use super::cause::Cause;
 use super::connection::{Connection, Entrance};
-use super::limits::{Counters, Limits, count};
+use super::limits::Limits;
+use super::report::{Incident, Report};
 use super::security::Security;
 use super::stream::{Reader, Writer};
 use super::subscriber::Event;
@@ -32,7 +33,7 @@ pub struct Hub {
     /// Who may come in.
     pub security: Security,
     /// What was done about those that wanted more.
-    pub counters: Counters,
+    pub report: RefCell<Report>,
     /// What connections read into. What they keep of it is theirs; so a connection that is idle needs no buffer.
     pub buffer: RefCell<BytesMut>,
     /// When the system last had no room for a connection.
@@ -74,7 +75,7 @@ impl Hub {
         Rc::new(Hub {
             limits,
             security,
-            counters: Counters::default(),
+            report: RefCell::default(),
             buffer: RefCell::default(),
             full_at: Cell::default(),
             heartbeats: RefCell::default(),
@@ -97,8 +98,11 @@ impl Hub {
         let limits = &self.limits;
         let from_there = address.and_then(|address| self.people.borrow().per_address.get(&address).copied());
         let is_full = || self.people.borrow().connections.len() >= limits.connections;
-        if from_there.is_some_and(|count| count >= limits.connections_per_address) || self.closing.get() {
-            return count(&self.counters.refused, 1);
+        if self.closing.get() {
+            return;
+        }
+        if from_there.is_some_and(|count| count >= limits.connections_per_address) {
+            return self.refuse(address, "too many from there");
         }
         if is_full() {
             let oldest = {
@@ -107,7 +111,7 @@ impl Hub {
             };
             oldest.inspect(|oldest| oldest.close(Cause::Evicted));
             if is_full() {
-                return count(&self.counters.refused, 1);
+                return self.refuse(address, "too many connections");
             }
         }
         let id = {
@@ -123,6 +127,10 @@ impl Hub {
             address.into_iter().for_each(|address| *people.per_address.entry(address).or_default() += 1);
         }
         tokio::task::spawn_local(connection.drive(reader));
+    }
+
+    fn refuse(&self, address: Option<IpAddr>, reason: &'static str) {
+        self.report.borrow_mut().note(address, Incident::Refused, reason, 1);
     }
 
     /// A connection's handshake is done.

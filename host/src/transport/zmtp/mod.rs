@@ -19,6 +19,7 @@
 //! | [`stream`] | TCP and Unix sockets as one | yes |
 //! | [`connection`] | one connection | yes |
 //! | [`limits`] | what clients may cost | |
+//! | [`report`] | what operators are told of clients that went too far | |
 //! | [`hub`] | what the connections share | |
 //! | [`accept`] | lets connections in | yes |
 //! | [`client`] | the other side, for the command line | yes |
@@ -35,7 +36,8 @@ pub mod greeting;
 pub mod handshake;
 pub mod hub;
 pub mod limits;
-pub mod security;
+pub mod report;
+pub use crate::security::guard as security;
 pub mod stream;
 pub mod subscriber;
 pub mod wire;
@@ -109,12 +111,12 @@ async fn watch(hub: Rc<Hub>) {
     let shortest = shortest.min(limits.unread_timeout);
     let mut ticks = tokio::time::interval((shortest / 4).clamp(CHECK.0, CHECK.1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut report = limits::Report::default();
     loop {
         ticks.tick().await;
         hub.check();
         hub.reload_keys();
-        if let Some(line) = report.line(&hub.counters, Instant::now()) {
+        let line = hub.report.borrow_mut().line(Instant::now());
+        if let Some(line) = line {
             tracing::warn!("{line}");
         }
     }

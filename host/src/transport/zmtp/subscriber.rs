@@ -30,6 +30,11 @@ impl Event {
     }
 }
 
+/// How much of a topic a subscription can name, in bytes. No topic is longer, so a longer subscription matches nothing.
+const TOPIC_BYTES_MAX: usize = 256;
+/// What a subscription costs besides its bytes: its place in the set, and the allocation.
+const SUBSCRIPTION_BYTES: usize = 80;
+
 /// More subscriptions than a peer may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("more than {0} subscriptions")]
@@ -40,6 +45,10 @@ pub struct TooMany(pub usize);
 pub struct Subscriber {
     /// Beginnings of topics. As in libzmq, a subscription made twice is still one.
     wanted: HashSet<Bytes>,
+    wanted_bytes: usize,
+    /// How many subscriptions are longer than any topic. Of those only the number is kept: a peer cancels as often as it
+    /// has subscribed.
+    unmatched: usize,
     waiting: VecDeque<Rc<Event>>,
     waiting_bytes: usize,
 }
@@ -50,17 +59,31 @@ impl Subscriber {
     /// # Errors
     /// If there are `max` already.
     pub fn subscribe(&mut self, topic: &[u8], max: usize) -> Result<(), TooMany> {
-        if self.wanted.len() >= max && !self.wanted.contains(topic) {
+        let is_long = topic.len() > TOPIC_BYTES_MAX;
+        if self.wanted.len() + self.unmatched >= max && (is_long || !self.wanted.contains(topic)) {
             return Err(TooMany(max));
         }
-        // A copy: the buffer that it came in is not to be kept for it.
-        self.wanted.insert(Bytes::copy_from_slice(topic));
+        if is_long {
+            self.unmatched += 1;
+        } else if self.wanted.insert(Bytes::copy_from_slice(topic)) {
+            // A copy: the buffer that it came in is not kept for it.
+            self.wanted_bytes += topic.len() + SUBSCRIPTION_BYTES;
+        }
         Ok(())
     }
 
     /// Removes a subscription, if it is there.
     pub fn cancel(&mut self, topic: &[u8]) {
-        self.wanted.remove(topic);
+        if topic.len() > TOPIC_BYTES_MAX {
+            self.unmatched = self.unmatched.saturating_sub(1);
+        } else if self.wanted.remove(topic) {
+            self.wanted_bytes -= topic.len() + SUBSCRIPTION_BYTES;
+        }
+    }
+
+    /// How many bytes its subscriptions take.
+    pub fn subscription_bytes(&self) -> usize {
+        self.wanted_bytes
     }
 
     /// Whether it wants events with this topic. The cost is that of the topic's length, however many subscriptions
@@ -127,6 +150,27 @@ mod tests {
         subscriber.cancel(b"a");
         assert!(!subscriber.wants(b"a"));
         subscriber.subscribe(b"b", 1).unwrap();
+    }
+
+    #[test]
+    fn subscriptions_longer_than_any_topic_count_and_cost_nothing() {
+        let mut subscriber = Subscriber::default();
+        let long = vec![b'r'; TOPIC_BYTES_MAX + 1];
+        for _ in 0..3 {
+            subscriber.subscribe(&long, 4).unwrap();
+        }
+        assert_eq!(subscriber.subscription_bytes(), 0);
+        assert!(!subscriber.wants(&long), "no topic is so long");
+        subscriber.subscribe(&long[1..], 4).unwrap();
+        assert_eq!(subscriber.subscription_bytes(), TOPIC_BYTES_MAX + SUBSCRIPTION_BYTES);
+        assert_eq!(subscriber.subscribe(b"a", 4), Err(TooMany(4)));
+        assert_eq!(subscriber.subscribe(&long, 4), Err(TooMany(4)));
+        for _ in 0..9 {
+            subscriber.cancel(&long);
+            subscriber.cancel(&long[1..]);
+        }
+        assert_eq!((subscriber.unmatched, subscriber.subscription_bytes()), (0, 0));
+        subscriber.subscribe(b"a", 1).unwrap();
     }
 
     #[test]

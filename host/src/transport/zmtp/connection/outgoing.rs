@@ -10,7 +10,7 @@ use crate::transport::Inbound;
 use crate::transport::zmtp::cause::Cause;
 use crate::transport::zmtp::codec::Kind;
 use crate::transport::zmtp::command;
-use crate::transport::zmtp::limits::count;
+use crate::transport::zmtp::report::Incident;
 use crate::transport::zmtp::subscriber::Event;
 
 use super::{Connection, Phase, State};
@@ -71,7 +71,11 @@ impl Connection {
 
     /// Counts anew what waits for and from this peer.
     pub(super) fn count_buffered(&self, state: &mut State) {
-        let parts = if let Phase::Router(assembly) = &state.phase { assembly.bytes() } else { 0 };
+        let parts = match &state.phase {
+            Phase::Handshake(_) => 0,
+            Phase::Router(assembly) => assembly.bytes(),
+            Phase::Publisher(subscriber) => subscriber.subscription_bytes(),
+        };
         let held_back: usize = state.held_back.iter().flat_map(|message| &message.frames).map(Bytes::len).sum();
         let before = std::mem::replace(&mut state.buffered, state.wire.bytes() + parts + held_back);
         self.hub.buffered.set(self.hub.buffered.get() + state.buffered - before);
@@ -88,7 +92,10 @@ impl Connection {
         let state = &mut *self.state.borrow_mut();
         if let Phase::Publisher(subscriber) = &mut state.phase {
             let dropped = subscriber.queue(event, self.hub.limits.event_queue_bytes);
-            count(&self.hub.counters.missed_events, dropped as u64);
+            if dropped > 0 {
+                let mut report = self.hub.report.borrow_mut();
+                report.note(self.address, Incident::Missed, "reads too slowly", dropped as u64);
+            }
         }
     }
 

@@ -130,8 +130,18 @@ fn curve(
     server: PublicKey,
     client: KeyPair,
 ) -> (Result<Option<Peer>, HandshakeError>, Wire, Option<ClientStep>) {
+    curve_with(Role::Router, security, server, client)
+}
+
+/// The same with a server's socket of any role.
+fn curve_with(
+    role: Role,
+    security: &Security,
+    server: PublicKey,
+    client: KeyPair,
+) -> (Result<Option<Peer>, HandshakeError>, Wire, Option<ClientStep>) {
     let mut wire = Wire::default();
-    let mut handshake = Handshake::begin(Role::Router, security, &mut wire.out);
+    let mut handshake = Handshake::begin(role, security, &mut wire.out);
     let metadata = command::metadata("DEALER").to_vec();
     let (mut client, hello) = ClientHandshake::new(client, server, metadata).unwrap();
     let mut greeting = greeting::ours(Mechanism::Curve);
@@ -183,6 +193,16 @@ fn a_client_with_an_authorized_key_talks_encrypted() {
     assert_eq!(frame.kind, Kind::Message { more: false });
     let (flags, body) = session.open(&frame.body).unwrap();
     assert!(flags.command && !flags.more && &body[..] == b"\x04PONG");
+}
+
+#[test]
+fn a_client_at_the_wrong_port_sees_what_it_is_for() {
+    let keys = KeyPair::generate();
+    let (security, server) = guard(&[&keys]);
+    let (result, _, step) = curve_with(Role::Publisher, &security, server, keys);
+    assert_eq!(result, Err(HandshakeError::SocketType { theirs: "DEALER".into(), ours: "PUB" }));
+    let Some(ClientStep::Established { metadata, .. }) = step else { panic!("the server says what it is") };
+    assert_eq!(&command::read_metadata(metadata.into()).unwrap().socket_type[..], b"PUB");
 }
 
 #[test]

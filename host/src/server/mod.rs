@@ -3,20 +3,26 @@
 //! The core is asked in batches, as messages come; the store's answers and the passing of time are handed to it in
 //! between. Nothing here waits for anything but the next thing to happen.
 
+pub mod clock;
+mod journal;
+mod signals;
+pub mod start;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::clock::{Clock, READ_INTERVAL};
-use crate::log::counted;
-use crate::protocol::event::EventKind;
+use crate::fronts::{Inbound, Transport};
 use crate::protocol::frames::{self, Layout};
 use crate::protocol::reply::{Code, Reply};
-use crate::protocol::request;
+use crate::protocol::request::{self, Limits};
 use crate::registry::{Forbidden, Now, Output, Registry, Unreadable};
 use crate::security::audit::Audit;
+use crate::security::guard::Security;
 use crate::store::{Answer, Contents, Store};
-use crate::transport::{Inbound, Transport};
+use crate::text::{counted, one_line, quoted};
+use clock::{Clock, READ_INTERVAL};
+use journal::Journal;
 
 /// Whoever a reply goes to, and how.
 #[derive(Debug)]
@@ -40,14 +46,31 @@ pub struct Server<T: Transport> {
     clock: Clock,
     out: Output<Caller<T::Peer>>,
     storage_fails: bool,
-    json_depth_max: usize,
+    limits: Limits,
+    /// Who clients are.
+    security: Security,
     audit: Audit,
+    journal: Journal,
 }
 
-/// Tells operators of a record that the registry leaves out.
-pub(crate) fn warn_of_unreadable(unreadable: &Unreadable) {
-    let Unreadable { id, reason } = unreadable;
-    tracing::warn!("the stored service {id:?} is left out, it cannot be read: {reason}");
+/// How many records that cannot be read are told one by one.
+const UNREADABLE_SHOWN_MAX: usize = 5;
+
+/// Tells operators of records that the registry leaves out.
+fn warn_of_unreadable(unreadable: &[Unreadable]) {
+    for (position, Unreadable { id, reason }) in unreadable.iter().enumerate() {
+        let (id, reason) = (quoted(id), one_line(reason));
+        if position < UNREADABLE_SHOWN_MAX {
+            tracing::warn!("the stored service {id} is left out, it cannot be read: {reason}");
+        } else {
+            tracing::debug!("the stored service {id} is left out, it cannot be read: {reason}");
+        }
+    }
+    let more = unreadable.len().saturating_sub(UNREADABLE_SHOWN_MAX);
+    if more > 0 {
+        let more = counted(more, "more stored service is", "more stored services are");
+        tracing::warn!("{more} left out, they cannot be read; log.level \"debug\" shows each");
+    }
 }
 
 /// What the loop was woken by.
@@ -65,7 +88,8 @@ impl<T: Transport> Server<T> {
         store: Store,
         registry: Registry<Caller<T::Peer>>,
         clock: Clock,
-        json_depth_max: usize,
+        limits: Limits,
+        security: Security,
     ) -> Self {
         Server {
             transport,
@@ -74,8 +98,10 @@ impl<T: Transport> Server<T> {
             clock,
             out: Output::default(),
             storage_fails: false,
-            json_depth_max,
+            limits,
+            security,
             audit: Audit::default(),
+            journal: Journal::default(),
         }
     }
 
@@ -138,7 +164,9 @@ impl<T: Transport> Server<T> {
                 }
             }
         });
-        let (Ok(flushed), Ok(closed)) = (flushed, closed.await) else {
+        let closed = closed.await;
+        self.journal.last_lines().for_each(|line| tracing::info!("{line}"));
+        let (Ok(flushed), Ok(closed)) = (flushed, closed) else {
             return Err("the storage did not finish in time: the last changes may be lost".into());
         };
         flushed.and(closed).map_err(|error| format!("the storage failed while stopping: {error}"))?;
@@ -186,7 +214,7 @@ impl<T: Transport> Server<T> {
                 return;
             }
         };
-        let request::Parsed { request, request_id } = request::parse(body, port, self.json_depth_max);
+        let request::Parsed { request, request_id } = request::parse(body, port, &self.limits);
         let caller = Caller { peer, layout, request_id };
         match request {
             Ok(request) => self.registry.request(caller, client, request, now, &mut self.out),
@@ -203,7 +231,7 @@ impl<T: Transport> Server<T> {
             Answer::Observed(observed) => {
                 let last = observed.last().map(|last| last.revision);
                 let unreadable = self.registry.observed(observed, now, &mut self.out);
-                unreadable.iter().for_each(warn_of_unreadable);
+                warn_of_unreadable(&unreadable);
                 last.into_iter().for_each(|revision| self.store.watch(revision));
             }
             Answer::HistoryLost => {
@@ -214,7 +242,7 @@ impl<T: Transport> Server<T> {
                 self.store.watch(contents.revision);
                 let Contents { epoch, revision, records } = contents;
                 let unreadable = self.registry.reload(epoch, revision, records, now, &mut self.out);
-                unreadable.iter().for_each(warn_of_unreadable);
+                warn_of_unreadable(&unreadable);
             }
             Answer::Loaded(Err(error)) => {
                 tracing::error!(%error, "the storage could not be loaded, trying again");
@@ -228,8 +256,13 @@ impl<T: Transport> Server<T> {
     /// Says once that the storage fails, and once that it works again.
     fn note_storage(&mut self, error: Option<&registry_plugin_api::Error>) {
         match error {
-            Some(error) if self.storage_fails => tracing::debug!(%error, "the storage still fails"),
-            Some(error) => tracing::error!(%error, "the storage fails: changes are refused until it works again"),
+            Some(error) if self.storage_fails => {
+                tracing::debug!(error = %one_line(&error.to_string()), "the storage still fails");
+            }
+            Some(error) => {
+                let error = one_line(&error.to_string());
+                tracing::error!(%error, "the storage fails: changes are refused until it works again");
+            }
             None if self.storage_fails => tracing::info!("the storage works again"),
             None => {}
         }
@@ -246,19 +279,19 @@ impl<T: Transport> Server<T> {
         }
         self.hand_over_replies();
         for Forbidden { client, what } in self.out.forbidden.drain(..) {
-            if let Some(line) = self.audit.line(client, &what, now.uptime_ms) {
+            let shown = || self.security.shown(&client);
+            if let Some(line) = self.audit.line(client, shown, &what, now.uptime_ms) {
                 tracing::warn!("{line}");
             }
         }
         for event in self.out.events.drain(..) {
-            // Who comes and goes is the services' business; who vanishes is the operator's.
-            match event.kind {
-                EventKind::Expire => tracing::info!("{} expired: no heartbeat within its ttl", event.service_id),
-                kind => tracing::debug!("{} {}", kind.as_str(), event.service_id),
-            }
+            self.journal.note(event.kind, &event.service_id, now.uptime_ms);
             self.transport.publish(event.kind.as_str(), Bytes::from(event.json));
         }
         self.transport.flush();
+        for line in self.journal.lines(self.registry.is_idle(), now.uptime_ms) {
+            tracing::info!("{line}");
+        }
     }
 
     fn hand_over_replies(&mut self) {
@@ -266,7 +299,7 @@ impl<T: Transport> Server<T> {
             let Caller { peer, layout, request_id } = caller;
             if layout.is_answered() {
                 let body = reply.finish(request_id.as_deref());
-                self.transport.reply(peer, &layout.reply(body.as_bytes()));
+                self.transport.reply(peer, &layout.reply(body.to_text().as_bytes()));
             }
         }
     }

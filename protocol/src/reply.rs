@@ -1,10 +1,13 @@
 //! Replies: one JSON object each, written straight into text.
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
-use crate::registry::Service;
+use crate::json::{Shown, push_number, push_text};
 
 /// The stable words by which programs tell failures apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,21 @@ pub enum Code {
 }
 
 impl Code {
+    /// All words.
+    pub const ALL: [Code; 11] = [
+        Code::InvalidJson,
+        Code::InvalidRequest,
+        Code::UnknownAction,
+        Code::NotFound,
+        Code::NoneHealthy,
+        Code::DuplicateServiceType,
+        Code::InvalidServiceTypePolicy,
+        Code::BackendUnavailable,
+        Code::BackendRefused,
+        Code::Overloaded,
+        Code::Forbidden,
+    ];
+
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +76,31 @@ const REPLY_BYTES: usize = 512;
 /// A reply in the making: JSON text that lacks its closing brace.
 #[derive(Clone, Debug)]
 pub struct Reply {
+    code: Option<Code>,
+    shared: Arc<[Bytes]>,
     json: String,
+}
+
+/// A whole reply: pieces that other replies have too, and what is this one's own.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// What it begins with; nothing, unless it was made [with shared pieces](Reply::with_shared).
+    pub shared: Arc<[Bytes]>,
+    /// What follows.
+    pub rest: String,
+}
+
+impl Body {
+    /// All of it in one piece.
+    pub fn to_text(&self) -> Cow<'_, str> {
+        if self.shared.is_empty() {
+            return Cow::Borrowed(&self.rest);
+        }
+        // The pieces are cut at any byte, so that only the whole is sure to be text.
+        let mut whole = self.shared.concat();
+        whole.extend_from_slice(self.rest.as_bytes());
+        String::from_utf8_lossy(&whole).into_owned().into()
+    }
 }
 
 impl Reply {
@@ -69,11 +111,22 @@ impl Reply {
 
     /// `success: false`, with a text for people and old clients, and a word for programs.
     pub fn failure(code: Code, error: &str) -> Self {
-        Reply::begin("{\"success\":false").text("error", error).text("code", code.as_str())
+        let reply = Reply::begin("{\"success\":false").text("error", error).text("code", code.as_str());
+        Reply { code: Some(code), ..reply }
+    }
+
+    /// A reply that begins with these pieces: a successful one that lacks its closing brace, and that many clients get.
+    pub fn with_shared(pieces: Arc<[Bytes]>) -> Self {
+        Reply { shared: pieces, ..Reply::begin("") }
+    }
+
+    /// Why it is a failure, if it is.
+    pub fn code(&self) -> Option<Code> {
+        self.code
     }
 
     fn begin(json: &str) -> Self {
-        let mut reply = Reply { json: String::with_capacity(REPLY_BYTES) };
+        let mut reply = Reply { code: None, shared: Arc::default(), json: String::with_capacity(REPLY_BYTES) };
         reply.json.push_str(json);
         reply
     }
@@ -108,34 +161,34 @@ impl Reply {
     }
 
     /// Adds a service's record.
-    pub fn service(mut self, key: &'static str, service: &Service) -> Self {
+    pub fn service(mut self, key: &'static str, service: &impl Shown) -> Self {
         self.key(key);
-        service.render(&mut self.json);
+        service.show(&mut self.json);
         self
     }
 
     /// Adds a list of records.
-    pub fn services<'a>(mut self, key: &'static str, services: impl Iterator<Item = &'a Service>) -> Self {
+    pub fn services<'a, S: Shown + 'a>(mut self, key: &'static str, services: impl Iterator<Item = &'a S>) -> Self {
         self.key(key);
         self.json.push('[');
         for (position, service) in services.enumerate() {
             if position > 0 {
                 self.json.push(',');
             }
-            service.render(&mut self.json);
+            service.show(&mut self.json);
         }
         self.json.push(']');
         self
     }
 
-    /// The whole JSON text. `request_id`, itself JSON, comes back to the client as it was sent.
-    pub fn finish(mut self, request_id: Option<&str>) -> String {
+    /// The whole reply. `request_id`, itself JSON, comes back to the client as it was sent.
+    pub fn finish(mut self, request_id: Option<&str>) -> Body {
         if let Some(request_id) = request_id {
             self.key("request_id");
             self.json.push_str(request_id);
         }
         self.json.push('}');
-        self.json
+        Body { shared: self.shared, rest: self.json }
     }
 
     fn key(&mut self, key: &str) {
@@ -145,41 +198,41 @@ impl Reply {
     }
 }
 
-/// Appends a JSON string.
-pub(crate) fn push_text(json: &mut String, text: &str) {
-    // What has nothing to escape, as ids and most texts, is copied.
-    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-        json.push('"');
-        json.push_str(text);
-        json.push('"');
-    } else {
-        json.push_str(&Value::from(text).to_string());
-    }
-}
-
-/// Appends a whole number.
-pub(crate) fn push_number(json: &mut String, value: u64) {
-    json.push_str(itoa::Buffer::new().format(value));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_escaped_where_json_wants_it_and_only_there() {
-        for text in ["", "a-1", "\u{7f}é漢\u{10ffff}", "\"", "a\\b", "\n", "\u{0}", "\u{1f}x", "tab\there"] {
-            let mut json = String::from("[");
-            push_text(&mut json, text);
-            assert_eq!(json, format!("[{}", Value::from(text)), "{text:?}");
-        }
+    fn replies_of_any_length_are_json() {
+        let long = "x".repeat(2 * REPLY_BYTES);
+        let json = Reply::success().text("long", &long).number("most", u64::MAX).finish(Some("7")).rest;
+        let expected = serde_json::json!({"success": true, "long": long, "most": u64::MAX, "request_id": 7});
+        assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), expected);
     }
 
     #[test]
-    fn replies_of_any_length_are_json() {
-        let long = "x".repeat(2 * REPLY_BYTES);
-        let json = Reply::success().text("long", &long).number("most", u64::MAX).finish(Some("7"));
-        let expected = serde_json::json!({"success": true, "long": long, "most": u64::MAX, "request_id": 7});
-        assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), expected);
+    fn replies_that_share_pieces_each_end_for_themselves() {
+        // Cut within a character.
+        let (first, second) = "{\"success\":true,\"services\":[\"é\"]".as_bytes().split_at(30);
+        let pieces: Arc<[Bytes]> = [first, second].map(Bytes::copy_from_slice).into();
+        for request_id in [None, Some("\"a\"")] {
+            let body = Reply::with_shared(pieces.clone()).number("revision", 7).finish(request_id);
+            assert!(Arc::ptr_eq(&body.shared, &pieces));
+            let reply: Value = serde_json::from_str(&body.to_text()).unwrap();
+            assert_eq!((&reply["services"][0], &reply["revision"]), (&Value::from("é"), &Value::from(7)));
+            assert_eq!(reply.get("request_id"), request_id.map(|_| Value::from("a")).as_ref());
+        }
+        assert!(Reply::success().finish(None).shared.is_empty());
+    }
+
+    #[test]
+    fn a_failure_keeps_its_code() {
+        for code in Code::ALL {
+            let reply = Reply::failure(code, "no");
+            assert_eq!(reply.code(), Some(code));
+            let word = code.as_str();
+            assert_eq!(reply.finish(None).rest, format!("{{\"success\":false,\"error\":\"no\",\"code\":\"{word}\"}}"));
+        }
+        assert_eq!(Reply::success().code(), None);
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod event;
 pub mod frames;
+pub mod json;
 pub mod registration;
 pub mod reply;
 pub mod request;

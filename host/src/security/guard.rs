@@ -5,14 +5,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use tokio::task::JoinHandle;
+
 use crate::config;
 use crate::log::counted;
 use crate::security::access::Access;
+use crate::security::authorized::News;
 use crate::security::key::{KeyPair, PublicKey};
 use crate::security::{Authorized, AuthorizedError, KeyFileError, key_file};
 
-use super::greeting::Mechanism;
-use super::handshake::Role;
+use crate::transport::zmtp::greeting::Mechanism;
+use crate::transport::zmtp::handshake::Role;
 
 /// How often at most it is looked whether the keys have changed, and a refused key is told of.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -31,60 +35,110 @@ pub enum Security {
 pub struct Guard {
     /// The server's own.
     pub keys: Arc<KeyPair>,
-    authorized: RefCell<Authorized>,
+    authorized: RefCell<Arc<Authorized>>,
     access: Access,
+    /// Looks whether files have changed, on a thread where that may take its time.
+    look: RefCell<Option<JoinHandle<Option<Looked>>>>,
     looked_at: Cell<Option<Instant>>,
     told_at: Cell<Option<Instant>>,
 }
 
+/// The keys as they are now, and what is to be said about them.
+type Looked = (Authorized, News);
+
 impl Guard {
     /// Lets in those that are authorized.
     pub fn new(keys: KeyPair, authorized: Authorized, access: Access) -> Self {
-        let keys = Arc::new(keys);
-        let authorized = RefCell::new(authorized);
-        Guard { keys, authorized, access, looked_at: Cell::default(), told_at: Cell::default() }
+        Guard {
+            keys: Arc::new(keys),
+            authorized: RefCell::new(Arc::new(authorized)),
+            access,
+            look: RefCell::default(),
+            looked_at: Cell::default(),
+            told_at: Cell::default(),
+        }
     }
 
     fn is_authorized(&self, client: &PublicKey) -> bool {
         self.authorized.borrow().name(client).is_some()
     }
 
+    fn shown(&self, client: &PublicKey) -> String {
+        shown(client, self.authorized.borrow().name(client))
+    }
+
     fn admits(&self, client: &PublicKey, role: Role) -> bool {
-        let problem = match role {
-            _ if !self.is_authorized(client) => "not among the authorized ones",
+        let refused = match role {
+            // The whole key: whoever looks for it has nothing else to go by.
+            _ if !self.is_authorized(client) => format!("its key {client} is not among the authorized ones"),
             // Events show services, as reading does.
-            Role::Publisher if !self.access.may_read(Some(client)) => "not allowed to read, and so to subscribe",
+            Role::Publisher if !self.access.may_read(Some(client)) => {
+                format!("{} is not allowed to read, and so to subscribe", self.shown(client))
+            }
             _ => return true,
         };
         if is_time(&self.told_at) {
-            tracing::warn!("a client is refused: its key {client} is {problem}");
+            tracing::warn!("a client is refused: {refused}");
         }
         false
     }
 
-    /// What operators should look at, though everything can be used; one line each.
-    fn warnings(&self) -> Vec<String> {
+    /// What operators should look at, though everything else can be used.
+    fn news(&self) -> News {
         let authorized = self.authorized.borrow();
         let strangers = self.access.named().filter(|key| authorized.name(key).is_none());
         let told =
             strangers.map(|key| format!("security.rules names the key {key}, which is not among the authorized ones"));
-        authorized.warnings().iter().cloned().chain(told).collect()
+        News {
+            problems: authorized.problems().map(String::from).collect(),
+            warnings: authorized.warnings().iter().cloned().chain(told).collect(),
+        }
     }
 
+    /// Takes over what the last look at the files has found, and has the next one begun if it is time.
     fn reload(&self) -> bool {
-        if !is_time(&self.looked_at) {
-            return false;
-        }
-        let mut authorized = self.authorized.borrow_mut();
-        match authorized.reload() {
-            Ok(false) => return false,
-            Ok(true) => {
-                tracing::info!("{} authorized now", counted(authorized.len(), "client is", "clients are"));
-                authorized.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        let look = &mut *self.look.borrow_mut();
+        if let Some(under_way) = look {
+            if !under_way.is_finished() {
+                return false;
             }
-            Err(error) => tracing::error!("the authorized clients stay as they were: {error}"),
+            // A look that panicked has found nothing.
+            let found = under_way.now_or_never().and_then(Result::ok).flatten();
+            *look = None;
+            let Some((authorized, news)) = found else { return false };
+            let count = counted(authorized.len(), "client is", "clients are");
+            *self.authorized.borrow_mut() = Arc::new(authorized);
+            tracing::info!("{count} authorized now");
+            news.log();
+            return true;
         }
-        true
+        if is_time(&self.looked_at) {
+            let authorized = self.authorized.borrow().clone();
+            *look = Some(tokio::task::spawn_blocking(move || {
+                let now = authorized.look_again()?;
+                let news = now.news(&authorized);
+                Some((now, news))
+            }));
+        }
+        false
+    }
+}
+
+impl News {
+    /// Tells operators.
+    pub fn log(&self) {
+        self.problems.iter().for_each(|problem| tracing::error!("{problem}"));
+        self.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    }
+}
+
+/// A client in the log: by its name, with so much of its key that two of one name can be told apart.
+fn shown(client: &PublicKey, name: Option<&str>) -> String {
+    const SHOWN: usize = 8;
+    let key = client.to_string();
+    match name {
+        Some(name) => format!("the client {name:?} (key {}...)", &key[..SHOWN]),
+        None => format!("the client with the key {key}"),
     }
 }
 
@@ -129,11 +183,25 @@ impl Security {
         Ok(Security::Curve(Rc::new(guard)))
     }
 
-    /// What operators should look at, though everything can be used; one line each.
-    pub fn warnings(&self) -> Vec<String> {
+    /// What operators should look at, though everything else can be used.
+    pub fn news(&self) -> News {
         match self {
-            Security::Null => Vec::new(),
-            Security::Curve(guard) => guard.warnings(),
+            Security::Null => News::default(),
+            Security::Curve(guard) => guard.news(),
+        }
+    }
+
+    /// The same; one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let News { problems, warnings } = self.news();
+        problems.into_iter().chain(warnings).collect()
+    }
+
+    /// A client as operators know it.
+    pub fn shown(&self, client: &PublicKey) -> String {
+        match self {
+            Security::Null => shown(client, None),
+            Security::Curve(guard) => guard.shown(client),
         }
     }
 
@@ -173,7 +241,8 @@ impl Security {
         }
     }
 
-    /// Takes note of keys that were added or removed. Whether there may be such.
+    /// Takes note of keys that were added or removed, and says whether there may be such. To be called now and then,
+    /// within a tokio runtime: files are looked at on another thread, and what is found is taken over by a later call.
     pub fn reload(&self) -> bool {
         match self {
             Security::Null => false,

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use zeromq::{PubSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
+use crate::fronts::{Inbound, Listeners, Transport};
 use crate::protocol::request::Port;
-use crate::transport::{Inbound, Listeners, Transport};
 
 /// How long the crate's writers get for what has been sent when the server stops: it does not tell when they are
 /// done.

@@ -51,6 +51,31 @@ fn hint(error: &Error) -> &'static str {
     }
 }
 
+/// Says what would keep [`IpcListeners::bind`] from its work in that directory now, and touches nothing there.
+///
+/// # Errors
+/// The first socket that could not be made, and why.
+pub fn check(directory: &Path) -> Result<(), IpcError> {
+    for name in ["requests", "events", "heartbeats"] {
+        let path = directory.join(name);
+        // A file without a name, which nobody ever sees, can be made where sockets can.
+        let checked = is_left(&path).and_then(|_| tempfile::tempfile_in(directory).map(drop));
+        checked.map_err(|error| IpcError { path, error })?;
+    }
+    Ok(())
+}
+
+/// Whether there is a socket that nobody listens on, and that may be replaced.
+fn is_left(path: &Path) -> Result<bool, Error> {
+    match fs::symlink_metadata(path) {
+        Ok(present) if !present.file_type().is_socket() => Err(ErrorKind::AlreadyExists.into()),
+        Ok(_) if UnixStream::connect(path).is_ok() => Err(ErrorKind::AddrInUse.into()),
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 impl IpcListeners {
     /// Makes `requests`, `events` and `heartbeats` in a directory. Sockets that nobody listens on, as a registry leaves
     /// them that was killed, are replaced.
@@ -70,12 +95,8 @@ impl IpcListeners {
 
 impl SocketFiles {
     fn bind(&mut self, path: &Path) -> Result<UnixListener, Error> {
-        match fs::symlink_metadata(path) {
-            Ok(present) if !present.file_type().is_socket() => return Err(ErrorKind::AlreadyExists.into()),
-            Ok(_) if UnixStream::connect(path).is_ok() => return Err(ErrorKind::AddrInUse.into()),
-            Ok(_) => fs::remove_file(path)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        if is_left(path)? {
+            fs::remove_file(path)?;
         }
         let listener = UnixListener::bind(path)?;
         let metadata = fs::symlink_metadata(path)?;

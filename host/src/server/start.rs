@@ -6,18 +6,17 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-use crate::clock::Clock;
 use crate::config::{Loaded, Transport};
+use crate::fronts::Listeners;
+use crate::fronts::zeromq::ZeroMq;
 use crate::plugin::{self, Plugin};
 use crate::registry::{About, Now, Policy, Registry};
+use crate::security::guard::Security;
+use crate::server::clock::Clock;
+use crate::server::signals::{self, Stop};
 use crate::server::{Server, warn_of_unreadable};
 use crate::store::{Contents, Store};
-use crate::transport::Listeners;
-use crate::transport::zeromq::ZeroMq;
 use crate::transport::zmtp::Zmtp;
-use crate::transport::zmtp::security::Security;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -27,6 +26,11 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// Why it could not start, or what was lost when it stopped: one line.
 pub fn run(mut loaded: Loaded) -> Result<(), Failure> {
     crate::log::start(&loaded.config.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    {
+        let _within = runtime.enter();
+        signals::ignore_others()?;
+    }
     let version = env!("CARGO_PKG_VERSION");
     match &loaded.file {
         Some(file) => tracing::info!("registry {version}, configured by {}", file.display()),
@@ -36,7 +40,7 @@ pub fn run(mut loaded: Loaded) -> Result<(), Failure> {
         if is_slip { tracing::warn!("{line}") } else { tracing::info!("{line}") }
     }
     let security = Security::load(&loaded.config.security)?;
-    security.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    security.news().log();
     loaded.config.limits.connections = crate::open_files::raise(loaded.config.limits.connections);
     let plugin = load_plugin(&loaded)?;
     let config = loaded.config;
@@ -71,7 +75,6 @@ pub fn run(mut loaded: Loaded) -> Result<(), Failure> {
     };
     let endpoint = |port: u16| format!("tcp://{}:{port}", show_address(&config.server.bind));
     let endpoints = [endpoint(about.req_port), endpoint(about.pub_port), endpoint(about.heartbeat_port)];
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let [requests, events, heartbeats] = endpoints;
     let described = security.describe();
     let announce = || {
@@ -82,7 +85,7 @@ pub fn run(mut loaded: Loaded) -> Result<(), Failure> {
         }
         tracing::info!("requests on {requests}, events on {events}, heartbeats on {heartbeats}");
     };
-    let json_depth_max = config.limits.json_depth as usize;
+    let limits = config.limits.for_requests(about.req_port);
     let serve = async {
         let stop = Stop::listen()?.wait();
         match config.server.transport {
@@ -90,9 +93,9 @@ pub fn run(mut loaded: Loaded) -> Result<(), Failure> {
                 let registry = load_registry(policy, about, contents, began);
                 // Time begins when everything is loaded.
                 let clock = Clock::start();
-                let transport = Zmtp::serve(listeners, config.limits.for_transport(&config.server), security)?;
+                let transport = Zmtp::serve(listeners, config.limits.for_transport(&config.server), security.clone())?;
                 announce();
-                Server::new(transport, store, registry, clock, json_depth_max).run(stop).await?;
+                Server::new(transport, store, registry, clock, limits, security).run(stop).await?;
             }
             Transport::ZeroMq => {
                 let registry = load_registry(policy, about, contents, began);
@@ -100,24 +103,25 @@ pub fn run(mut loaded: Loaded) -> Result<(), Failure> {
                 let batch_max = config.server.receive_high_water_mark as usize;
                 let transport = ZeroMq::serve(listeners, batch_max).await?;
                 announce();
-                Server::new(transport, store, registry, clock, json_depth_max).run(stop).await?;
+                Server::new(transport, store, registry, clock, limits, security).run(stop).await?;
             }
         }
         Ok(())
     };
     // One thread for all of it: connections need no locks among themselves.
-    tokio::task::LocalSet::new().block_on(&runtime, serve)
+    let served = tokio::task::LocalSet::new().block_on(&runtime, serve);
+    // A look at a file that hangs, on a disk that is away, has nothing to keep the end waiting for.
+    runtime.shutdown_background();
+    served
 }
 
 /// The core with what the store holds.
 fn load_registry<C>(policy: Policy, about: About, contents: Contents, began: Instant) -> Registry<C> {
     let Contents { epoch, revision, records } = contents;
     let mut registry = Registry::new(policy, about, epoch, revision, rand::make_rng());
-    for record in records {
-        if let Err(unreadable) = registry.load(record, Now::default()) {
-            warn_of_unreadable(&unreadable);
-        }
-    }
+    let load = |record| registry.load(record, Now::default()).err();
+    let unreadable: Vec<_> = records.into_iter().filter_map(load).collect();
+    warn_of_unreadable(&unreadable);
     let services = crate::log::counted(registry.len(), "service", "services");
     tracing::info!("{services} loaded in {} ms", began.elapsed().as_millis());
     registry
@@ -146,34 +150,4 @@ fn show_address(bind: &str) -> String {
 /// In milliseconds, and never none: the configuration allows no less.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
-}
-
-/// The signals that stop the server.
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stop {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Stop { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    /// Waits for the first signal, and sees to it that a second one ends the process at once.
-    async fn wait(mut self) -> String {
-        let name = self.next().await;
-        tokio::spawn(async move {
-            let name = self.next().await;
-            tracing::warn!("{name} again: ending at once");
-            std::process::exit(1);
-        });
-        format!("{name} received")
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
-    }
 }

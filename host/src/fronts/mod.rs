@@ -5,7 +5,6 @@
 
 pub mod ipc;
 pub mod zeromq;
-pub mod zmtp;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -108,16 +107,29 @@ impl Listeners {
     /// # Errors
     /// The first port that cannot be bound, with its key.
     pub fn bind(server: &Server) -> Result<Self, BindError> {
-        let ip = server.listen_ip();
-        let bind = |port, key| {
-            let address = SocketAddr::new(ip, port);
-            TcpListener::bind(address).map_err(|error| BindError::Tcp { address, key, error })
-        };
+        let [requests, events, heartbeats] = ports(server);
         Ok(Listeners {
-            requests: bind(server.req_port, "req_port")?,
-            events: bind(server.pub_port, "pub_port")?,
-            heartbeats: bind(server.heartbeat_port, "heartbeat_port")?,
+            requests: bind(server, requests)?,
+            events: bind(server, events)?,
+            heartbeats: bind(server, heartbeats)?,
             ipc: server.ipc_dir.as_deref().map(IpcListeners::bind).transpose()?,
         })
     }
+
+    /// All that would keep [`bind`](Self::bind) from its work now. Ports are bound for a moment, and no file is made.
+    pub fn obstacles(server: &Server) -> Vec<BindError> {
+        let tcp = ports(server).into_iter().filter_map(|port| bind(server, port).err());
+        let ipc = server.ipc_dir.as_deref().and_then(|directory| ipc::check(directory).err());
+        tcp.chain(ipc.map(BindError::Ipc)).collect()
+    }
+}
+
+/// The configured ports for requests, events and heartbeats, each with its key.
+fn ports(server: &Server) -> [(u16, &'static str); 3] {
+    [(server.req_port, "req_port"), (server.pub_port, "pub_port"), (server.heartbeat_port, "heartbeat_port")]
+}
+
+fn bind(server: &Server, (port, key): (u16, &'static str)) -> Result<TcpListener, BindError> {
+    let address = SocketAddr::new(server.listen_ip(), port);
+    TcpListener::bind(address).map_err(|error| BindError::Tcp { address, key, error })
 }

@@ -1,0 +1,100 @@
+//! The host as a process: the signals that it gets, and what it writes to its log.
+
+mod harness;
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use harness::{Host, PATIENCE, eventually, register, registry};
+use serde_json::json;
+
+const MEMORY: &str = "[backend]\nplugin = \"memory\"\n";
+
+fn host(config: &str) -> (tempfile::TempDir, Host) {
+    let directory = tempfile::tempdir().unwrap();
+    let host = Host::start(directory.path(), config);
+    (directory, host)
+}
+
+#[test]
+fn signals_that_ask_for_nothing_end_nothing() {
+    let (_directory, host) = host(MEMORY);
+    assert_eq!(host.client().call(register("x", "web", 60.0))["success"], true);
+    for (signal, said) in
+        [("HUP", "SIGHUP: nothing is reloaded"), ("USR1", "SIGUSR1: ignored"), ("USR2", "SIGUSR2: ignored")]
+    {
+        host.signal(signal);
+        host.wait_for_log(said);
+        assert_eq!(host.client().call(json!({"action": "get", "service_id": "x"}))["success"], true, "{signal}");
+    }
+    let (status, log) = host.terminate("TERM");
+    assert!(status.success() && log.contains("stopping: SIGTERM received"), "{status}: {log}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = format!("[server]\nipc_dir = \".\"\nreq_port = 0\npub_port = 0\nheartbeat_port = 0\n{MEMORY}");
+    std::fs::write(directory.path().join("registry.toml"), config).unwrap();
+    let mut child = registry(directory.path()).arg("serve").stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("requests on")), "the host starts");
+    drop(log);
+    // Each of these is a line of the log.
+    for id in ["a", "b", "c"] {
+        let register = ["register", "n", "h", "1", "--id", id, "--connect", "ipc://requests"];
+        let registered = registry(directory.path()).args(register).status().unwrap();
+        assert!(registered.success(), "{id}: {:?}", child.try_wait());
+        std::thread::sleep(Duration::from_millis(1100));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// A client may put anything into an id, and must not write a line of its own by it, nor a long one.
+#[test]
+fn ids_in_the_log_are_quoted_and_short() {
+    let config = format!("[server]\ncleanup_interval = 0.1\n[log]\nlevel = \"debug\"\n{MEMORY}");
+    let (_directory, host) = host(&config);
+    let mut client = host.client();
+    let forged = format!("x\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J{}", "y".repeat(10_000));
+    assert_eq!(client.call(register(&forged, "web", 0.2))["success"], true);
+    eventually(&mut client, json!({"action": "list"}), |reply| reply["services"] == json!([]));
+    host.wait_for_log("1 service expired: no heartbeat within its ttl (\"x\\n2026");
+    let log = host.log();
+    assert!(!log.contains('\u{1b}') && log.lines().all(|line| !line.starts_with("2026-01-01")), "{log}");
+    let longest = log.lines().map(str::len).max().unwrap();
+    assert!(longest < 300, "{longest}: {log}");
+}
+
+#[test]
+fn many_changes_make_few_lines() {
+    const SERVICES: usize = 500;
+    let (_directory, host) = host(&format!("[server]\ncleanup_interval = 1.0\n{MEMORY}"));
+    let mut client = host.client();
+    for number in 0..SERVICES {
+        client.send(&[b"REQ", register(&format!("s{number}"), "web", 0.5).to_string().as_bytes()]);
+    }
+    (0..SERVICES).for_each(|_| drop(client.receive()));
+    eventually(&mut client, json!({"action": "list"}), |reply| reply["services"] == json!([]));
+    let line = host.wait_for_log("expired: no heartbeat within");
+    assert!(line.contains("INFO") && line.contains("more)"), "{line}");
+    let deadline = Instant::now() + PATIENCE;
+    let counted = |what: &str| -> usize {
+        let log = host.log();
+        let numbers = log
+            .lines()
+            .filter(|line| line.contains(what))
+            .filter_map(|line| line.split(what).next()?.split_whitespace().rev().nth(1)?.parse::<usize>().ok());
+        numbers.sum()
+    };
+    for what in [" registered ", " expired: "] {
+        while counted(what) < SERVICES {
+            assert!(Instant::now() < deadline, "{what}: {}", host.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(counted(what), SERVICES, "{what}: {}", host.log());
+    }
+    assert!(host.log().lines().count() < 30, "{}", host.log());
+}
