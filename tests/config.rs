@@ -217,6 +217,7 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         ("limits.pending_bytes", "5000", json!(5000)),
         ("limits.services_bytes", "5000", json!(5000)),
         ("limits.subscriptions", "1", json!(1)),
+        ("limits.requests_waiting", "16", json!(16)),
         ("limits.requests_per_second", "100", json!(100)),
         ("log.level", "warn,registry_sqlite=debug", json!("warn,registry_sqlite=debug")),
         ("log.format", "json", json!("json")),

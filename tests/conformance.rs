@@ -12,50 +12,50 @@ use std::process::{Command, Stdio};
 
 use kit::{check, failures, run, text};
 use registry_host::conformance::{Rule, generate};
-use registry_plugin_api::Capabilities;
 use serde_json::{Value, json};
 
 /// Makes a test for each fault: its name, and the rules that it breaks.
 macro_rules! faults {
-    ($plugin:ident: $($fault:ident breaks $rules:expr,)+) => {
-        mod $plugin {
-            use super::*;
-
-            $(#[test]
-            fn $fault() {
-                expect_broken(stringify!($plugin), stringify!($fault), &$rules);
-            })+
-
-            #[test]
-            fn without_a_fault_every_rule_holds() {
-                kit::expect_conformant(stringify!($plugin), &[]);
-            }
-        }
+    ($($fault:ident breaks $rules:expr,)+) => {
+        $(#[test]
+        fn $fault() {
+            expect_broken(stringify!($fault), &$rules);
+        })+
     };
 }
 
-faults! { broken:
-    refuses_to_open breaks [Rule::Options],
+faults! {
     needs_runtime breaks [Rule::Runtime],
     missing_as_done breaks [Rule::Outcomes],
-    unsorted_outcomes breaks [Rule::Outcomes, Rule::Revisions],
-    reverses_group breaks [Rule::Revisions],
-    wrong_revision breaks [Rule::Revisions],
-    skips_revisions breaks [Rule::Revisions],
-    revision_on_renew breaks [Rule::Revisions],
+    unsorted_outcomes breaks [Rule::Outcomes],
+    reverses_group breaks [Rule::Outcomes, Rule::Contents],
+    makes_an_id_s_first_change_only breaks [Rule::Outcomes, Rule::Contents],
+    wrong_revision breaks [Rule::Contents],
     loses_7th_put breaks [Rule::Contents],
     ignores_put_over_existing breaks [Rule::Contents],
     loses_renewals breaks [Rule::Contents],
     expires_unasked breaks [Rule::Contents],
+    begins_with_position breaks [Rule::Position],
+    position_of_last_change breaks [Rule::Position],
+    skips_empty_groups breaks [Rule::Position],
+    refuses_empty_groups breaks [Rule::Runtime],
     duplicate_in_pages breaks [Rule::Pages],
     last_page_missing breaks [Rule::Pages],
-    epoch_changes_on_reopen breaks [Rule::Epoch],
-    epoch_never_changes breaks [Rule::Epoch],
     truncates_documents breaks [Rule::Text],
     mangles_unicode breaks [Rule::Text],
     ignores_case breaks [Rule::Text],
     drops_types breaks [Rule::Text],
     forgets_on_reopen breaks [Rule::Reopen],
+    epoch_changes_on_reopen breaks [Rule::Reopen],
+    loses_position_on_reopen breaks [Rule::Reopen],
+    forgets_events_on_reopen breaks [Rule::History],
+    loses_events_of_removals breaks [Rule::History],
+    loses_events_of_what_is_missing breaks [Rule::History],
+    events_in_disorder breaks [Rule::History],
+    forgets_too_much breaks [Rule::History],
+    hides_what_was_forgotten breaks [Rule::History],
+    keeps_undone breaks [Rule::History],
+    keeps_events_of_old_epochs breaks [Rule::History],
     close_hangs breaks [Rule::Close],
     close_blocks breaks [Rule::Close],
     lock_outlives_close breaks [Rule::Reopen, Rule::Close],
@@ -64,28 +64,21 @@ faults! { broken:
     dropped_lands_late breaks [Rule::Cancellation],
     acknowledges_first breaks [Rule::Kill],
     writes_backwards breaks [Rule::Kill],
+    writes_position_later breaks [Rule::Kill],
     picks_stranger breaks [Rule::Discover],
+    tells_secret breaks [Rule::Secrets],
 }
 
-faults! { broken_shared:
-    blind_to_others breaks [Rule::Shared],
-    never_conflicts breaks [Rule::Unique],
-    watch_misses_one breaks [Rule::Watch],
-    watch_in_disorder breaks [Rule::Watch],
-    watch_repeats breaks [Rule::Watch],
-}
-
-faults! { broken_expires:
-    never_expires breaks [Rule::Expires],
-    expires_early breaks [Rule::Expires],
-    renewal_is_no_use breaks [Rule::Expires],
+#[test]
+fn without_a_fault_every_rule_holds() {
+    kit::expect_conformant("broken", &[]);
 }
 
 /// A store of the plugin with that fault breaks these rules and no others.
-fn expect_broken(plugin: &str, fault: &str, rules: &[Rule]) {
-    // Of a store that hangs, or keeps what it is to lose, everything is waited for.
-    let timeout = if fault.starts_with("close") || fault == "never_expires" { "2" } else { "20" };
-    let report = check(plugin, &["--options", &format!("fault={fault}"), "--timeout", timeout, "--records", "500"]);
+fn expect_broken(fault: &str, rules: &[Rule]) {
+    // What a store hangs in is waited for.
+    let timeout = if fault.starts_with("close") { "2" } else { "20" };
+    let report = check("broken", &["--options", &format!("fault={fault}"), "--timeout", timeout, "--records", "500"]);
     let names: Vec<&str> = rules.iter().map(|rule| rule.name()).collect();
     assert_eq!(failures(&report).map(|failure| text(&failure["rule"])).collect::<Vec<_>>(), names, "{report:#}");
     for failure in failures(&report) {
@@ -93,6 +86,40 @@ fn expect_broken(plugin: &str, fault: &str, rules: &[Rule]) {
             assert!(!text(&failure[part]).is_empty(), "{part} in {failure:#}");
         }
     }
+}
+
+#[test]
+fn what_is_checked_goes_by_what_is_promised_with_these_options() {
+    let report = check("broken", &["--options", "claims=false", "--options", "path={dir}/log"]);
+    assert_eq!((&report["capabilities"], &report["ok"]), (&json!([]), &json!(true)), "{report:#}");
+    let rules = report["rules"].as_array().unwrap().iter();
+    let not_claimed: Vec<_> = rules.filter(|rule| rule["verdict"] == "not claimed").map(|rule| &rule["rule"]).collect();
+    assert_eq!(not_claimed, ["history", "exclusive", "kill", "discover"]);
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_is_told_in_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(directory.path(), "broken", &["--options", "fault=refuses_to_open"]);
+    assert_eq!((output.status.code(), in_utf8(&output.stdout)), (Some(1), ""));
+    let told =
+        "registry: registry_broken cannot open a store with these options, so nothing was checked: it does not open\n";
+    assert_eq!(in_utf8(&output.stderr), told);
+}
+
+#[test]
+fn a_secret_is_not_in_what_is_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let given = ["--options", "password=no-such-hunter2", "--options", "fault=tells_secret"];
+    let output = run(directory.path(), "broken", &given);
+    assert!(
+        in_utf8(&output.stderr).ends_with("so nothing was checked: the password (secret) is wrong\n"),
+        "{output:?}"
+    );
+    let output =
+        run(directory.path(), "broken", &["--options", "password=hunter2", "--options", "fault=loses_renewals"]);
+    let table = in_utf8(&output.stdout);
+    assert!(table.contains("--options 'password=(secret)'") && !table.contains("hunter2"), "{table}");
 }
 
 /// The steps that the fault was seen by.
@@ -105,19 +132,19 @@ fn history(fault: &str, rule: Rule, seed: &str) -> Vec<String> {
 
 #[test]
 fn a_seed_means_the_same_history_and_another_seed_another_one() {
-    let history = |seed| generate(seed, 3, 50, Capabilities::NONE);
+    let history = |seed| generate(seed, 3, 50);
     assert_eq!(history(7), history(7));
     assert_ne!(history(7), history(8));
-    assert_eq!(history(7)[..20], generate(7, 3, 20, Capabilities::NONE), "a longer one goes on where a shorter ends");
+    assert_eq!(history(7)[..20], generate(7, 3, 20), "a longer one goes on where a shorter ends");
 }
 
 #[test]
 fn the_shortest_history_is_found_and_the_seed_finds_it_again() {
-    let first = history("revision_on_renew", Rule::Revisions, "5");
-    let [put, renew] = &first[..] else { panic!("{first:?}") };
-    let id = put.trim_start_matches("commit [Put ").trim_end_matches(']');
-    assert_eq!((id.len(), renew), (1, &format!("commit [Renew {id}]")), "{first:?}");
-    assert_eq!(history("revision_on_renew", Rule::Revisions, "5"), first);
+    let first = history("loses_renewals", Rule::Contents, "5");
+    let [history_of_one] = &first[..] else { panic!("{first:?}") };
+    let id = history_of_one.trim_start_matches("commit [Put ").chars().next().unwrap();
+    assert_eq!(*history_of_one, format!("commit [Put {id}, Renew {id}]"));
+    assert_eq!(history("loses_renewals", Rule::Contents, "5"), first);
 }
 
 #[test]
@@ -156,10 +183,10 @@ fn the_command_shows_a_line_for_each_rule_and_leaves_nothing_behind() {
 #[test]
 fn the_command_explains_what_failed_and_how_to_repeat_it() {
     let directory = tempfile::tempdir().unwrap();
-    let output = run(directory.path(), "broken", &["--seed", "11", "--options", "fault=revision_on_renew"]);
+    let output = run(directory.path(), "broken", &["--seed", "11", "--options", "fault=loses_renewals"]);
     let table = in_utf8(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{table}");
-    for part in ["revisions FAILED", "contract", "expected", "got", "1. commit [Put", "--seed 11"] {
+    for part in ["contents FAILED", "contract", "expected", "got", "1. commit [Put", "--seed 11"] {
         assert!(table.contains(part), "{part} in {table}");
     }
     assert_eq!(in_utf8(&output.stderr), "registry: registry_broken breaks 1 of the contract's rules\n");
@@ -184,9 +211,9 @@ fn what_is_not_tried_is_not_said_to_hold() {
 #[test]
 fn what_is_undecided_names_the_rule_that_failed_first() {
     let directory = tempfile::tempdir().unwrap();
-    let output = run(directory.path(), "broken", &["--options", "fault=skips_revisions"]);
+    let output = run(directory.path(), "broken", &["--options", "fault=position_of_last_change"]);
     let table = in_utf8(&output.stdout);
-    assert!(table.lines().any(|line| line == "kill          undecided    revisions failed first"), "{table}");
+    assert!(table.lines().any(|line| line == "kill          undecided    position failed first"), "{table}");
 }
 
 #[test]
@@ -228,13 +255,16 @@ fn a_slow_store_gets_less_records() {
 #[test]
 fn programs_get_json() {
     let directory = tempfile::tempdir().unwrap();
-    let output = run(directory.path(), "broken", &["--json", "--options", "fault=epoch_never_changes"]);
+    let output = run(directory.path(), "broken", &["--json", "--options", "fault=begins_with_position"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["plugin"], &report["ok"]), (&json!("registry_broken"), &json!(false)));
     let rules = report["rules"].as_array().unwrap();
-    let epoch = rules.iter().find(|rule| rule["rule"] == "epoch").unwrap();
-    assert_eq!(epoch["verdict"], "FAILED");
-    assert!(epoch["contract"].is_string() && epoch["expected"].is_string() && epoch["history"].is_array(), "{epoch}");
+    let broken = rules.iter().find(|rule| rule["rule"] == "position").unwrap();
+    assert_eq!(broken["verdict"], "FAILED");
+    assert!(
+        broken["contract"].is_string() && broken["expected"].is_string() && broken["history"].is_array(),
+        "{broken}"
+    );
 }
 
 #[test]
@@ -244,7 +274,11 @@ fn options_that_the_plugin_does_not_take_are_wrong_usage() {
         ("sqlite", "no_such_option=1", "no_such_option"),
         ("chaos", "count=many", "count"),
         // It is durable, and nothing says where its stores are to be.
-        ("chaos", "count=1", "{dir}"),
+        (
+            "chaos",
+            "count=1",
+            "one of its text options (open, close, capabilities, password) a value that has {dir} in it",
+        ),
     ] {
         let output = run(directory.path(), plugin, &["--options", option]);
         assert_eq!(output.status.code(), Some(2), "{plugin} {option}: {output:?}");

@@ -3,10 +3,11 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use registry_host::protocol::request::{Limits, Port, parse};
-use registry_host::registry::{About, Forbidden, Now, Output, Policy, Registry};
+use registry_host::registry::{About, Forbidden, Now, Output, Policy, Promises, Registry};
 use registry_host::security::access::Access;
 use registry_host::security::key::PublicKey;
-use registry_plugin_api::{Change, Error, Observed, Outcome, Record, RemoveReason};
+use registry_host::security::principal::Principal;
+use registry_plugin_api::{Change, Error, Outcome, Position, Record};
 use serde_json::{Value, json};
 
 #[path = "core/access.rs"]
@@ -15,6 +16,8 @@ mod access;
 mod changes;
 #[path = "core/discovery.rs"]
 mod discovery;
+#[path = "core/lists.rs"]
+mod lists;
 #[path = "core/loading.rs"]
 mod loading;
 #[path = "core/random.rs"]
@@ -23,14 +26,11 @@ mod random;
 mod time;
 #[path = "core/unique.rs"]
 mod unique;
-#[path = "core/watching.rs"]
-mod watching;
 
 /// A core, a clock, and the store's part.
 struct World {
     registry: Registry<&'static str>,
     now: Now,
-    revision: u64,
     replies: Vec<(&'static str, Value)>,
     events: Vec<Value>,
     queries: Vec<u64>,
@@ -45,10 +45,8 @@ fn policy() -> Policy {
         cleanup_interval_ms: 10_000,
         call_timeout_ms: 5_000,
         pending_changes_max: 100,
-        pending_bytes_max: 1 << 20,
-        services_bytes_max: 1 << 20,
-        balances: false,
-        watches: false,
+        pending_bytes_max: 1 << 24,
+        services_bytes_max: 1 << 24,
         access: Access::open(),
     }
 }
@@ -59,27 +57,24 @@ impl World {
     }
 
     fn with(policy: Policy) -> Self {
-        let registry = Registry::new(policy, About::default(), "e".into(), 0, StdRng::seed_from_u64(7));
+        World::on(policy, Promises::default())
+    }
+
+    fn on(policy: Policy, promises: Promises) -> Self {
+        let rng = StdRng::seed_from_u64(7);
+        let registry = Registry::new(policy, promises, About::default(), Position::new("e", 0), rng);
         let now = Now { uptime_ms: 0, unix_ms: 1_700_000_000_000 };
-        World {
-            registry,
-            now,
-            revision: 0,
-            replies: Vec::new(),
-            events: Vec::new(),
-            queries: Vec::new(),
-            out: Output::default(),
-        }
+        World { registry, now, replies: Vec::new(), events: Vec::new(), queries: Vec::new(), out: Output::default() }
     }
 
     fn ask(&mut self, caller: &'static str, request: Value) {
-        self.ask_with(caller, None, request);
+        self.ask_with(caller, Principal::Nobody, request);
     }
 
     /// Asks as a client that has proved to hold a key.
-    fn ask_with(&mut self, caller: &'static str, client: Option<PublicKey>, request: Value) {
+    fn ask_with(&mut self, caller: &'static str, principal: Principal, request: Value) {
         match parse(request.to_string().as_bytes(), Port::Requests, &Limits::default()).request {
-            Ok(request) => self.registry.request(caller, client, request, self.now, &mut self.out),
+            Ok(request) => self.registry.request(caller, principal, request, self.now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }
         self.take_output();
@@ -87,19 +82,20 @@ impl World {
 
     fn take_output(&mut self) {
         let read = |json: String| serde_json::from_str::<Value>(&json).expect("replies and events are JSON");
-        self.replies.extend(self.out.replies.drain(..).map(|(caller, reply)| (caller, read(reply.finish(None).rest))));
+        self.replies
+            .extend(self.out.replies.drain(..).map(|(caller, reply)| (caller, read(reply.finish(None).to_text().into_owned()))));
         self.events.extend(self.out.events.drain(..).map(|event| read(event.json)));
         self.queries.extend(self.out.queries.drain(..).map(|(ticket, _)| ticket));
     }
 
     /// Asks, lets the store say yes if the reply depends on it, and gives the reply.
     fn call(&mut self, request: Value) -> Value {
-        self.call_with(None, request)
+        self.call_with(Principal::Nobody, request)
     }
 
     /// The same as a client that has proved to hold a key.
-    fn call_with(&mut self, client: Option<PublicKey>, request: Value) -> Value {
-        self.ask_with("call", client, request);
+    fn call_with(&mut self, principal: Principal, request: Value) -> Value {
+        self.ask_with("call", principal, request);
         if let Some(reply) = self.reply("call") {
             return reply;
         }
@@ -116,20 +112,21 @@ impl World {
     /// The store makes groups of changes until there are none, as a store should.
     fn store(&mut self) -> Vec<Change> {
         let mut all = Vec::new();
-        while let Some(changes) = self.registry.next_group(self.now) {
+        while let Some(changes) = self.next_group() {
             self.accept(&changes);
             all.extend(changes);
         }
         all
     }
 
+    fn next_group(&mut self) -> Option<Vec<Change>> {
+        let group = self.registry.next_group(self.now, &mut self.out);
+        self.take_output();
+        group.map(|group| group.changes)
+    }
+
     fn accept(&mut self, changes: &[Change]) {
-        let outcomes = changes.iter().map(|change| {
-            self.revision += u64::from(!matches!(change, Change::Renew { .. }));
-            Outcome::Done { revision: self.revision }
-        });
-        let outcomes = outcomes.collect();
-        self.outcome(Ok(outcomes));
+        self.outcome(Ok(vec![Outcome::Done; changes.len()]));
     }
 
     fn outcome(&mut self, result: Result<Vec<Outcome>, Error>) {
@@ -138,13 +135,16 @@ impl World {
     }
 
     fn group(&mut self) -> Vec<Change> {
-        self.registry.next_group(self.now).expect("there is something to store")
+        self.next_group().expect("there is something to store")
     }
 
     fn pass(&mut self, ms: u64) {
         self.now.uptime_ms += ms;
         self.now.unix_ms += ms;
         self.registry.tick(self.now, &mut self.out);
+        while self.registry.wake_at_ms() == 0 {
+            self.registry.tick(self.now, &mut self.out);
+        }
         self.take_output();
     }
 

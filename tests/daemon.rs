@@ -98,3 +98,20 @@ fn many_changes_make_few_lines() {
     }
     assert!(host.log().lines().count() < 30, "{}", host.log());
 }
+
+/// A host that was away for less than what counts as held up finds heartbeats waiting that came in time or a little
+/// late: they are read before anybody is removed.
+#[test]
+fn heartbeats_that_wait_are_read_before_a_clean_up() {
+    let (_directory, host) = host(&format!("[server]\ncleanup_interval = 0.05\n{MEMORY}"));
+    let mut client = host.client();
+    for round in 0..10 {
+        assert_eq!(client.call(register("x", "web", 0.4))["success"], true);
+        host.signal("STOP");
+        client.send(&[b"REQ", json!({"action": "renew", "service_id": "x"}).to_string().as_bytes()]);
+        std::thread::sleep(Duration::from_millis(600));
+        host.signal("CONT");
+        let reply: serde_json::Value = serde_json::from_slice(&client.receive()[1]).unwrap();
+        assert_eq!(reply["success"], true, "round {round}: {reply}\n{}", host.log());
+    }
+}

@@ -12,7 +12,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use registry_host::plugin::{LoadError, OpenBackend, Plugin, find};
-use registry_plugin_api::{Capabilities, Change, Cursor, ErrorKind, Outcome, Record};
+use registry_plugin_api::{Capabilities, Change, Cursor, ErrorKind, Group, Outcome, Position, Put, Record};
 use serde_json::{Map, Value, json};
 
 #[path = "loading/calls.rs"]
@@ -53,12 +53,17 @@ async fn in_time<T>(call: impl Future<Output = T>) -> T {
 }
 
 fn put(id: &str, document: &str) -> Change {
-    Change::Put { record: Record::new(id, document), unique: None }
+    Put::new(Record::new(id, document)).into()
+}
+
+/// A group of these changes.
+fn group(changes: Vec<Change>) -> Group {
+    Group::new(Position::new("epoch", 1), changes)
 }
 
 /// A commit of one change that asks for a misdeed.
 async fn commit(backend: &OpenBackend, misdeed: &str) -> registry_plugin_api::Result<Vec<Outcome>> {
-    in_time(backend.commit(vec![put("id", &format!("{{\"note\":\"chaos:{misdeed}\"}}"))])).await
+    in_time(backend.commit(group(vec![put("id", &format!("{{\"note\":\"chaos:{misdeed}\"}}"))]))).await
 }
 
 fn poll_once<F: Future>(call: &mut Pin<Box<F>>) -> Poll<F::Output> {
@@ -87,8 +92,8 @@ fn block_on<F: Future>(call: F) -> F::Output {
 
 /// The plugin answers as if nothing had been.
 async fn assert_works(backend: &OpenBackend) {
-    let outcomes = in_time(backend.commit(vec![put("id", "{}")])).await;
-    assert_eq!(outcomes, Ok(vec![Outcome::Done { revision: 42 }]));
+    let outcomes = in_time(backend.commit(group(vec![put("id", "{}")]))).await;
+    assert_eq!(outcomes, Ok(vec![Outcome::Done]));
 }
 
 #[test]
@@ -100,7 +105,7 @@ fn a_plugin_says_what_it_is() {
     assert_eq!(info.api_version, registry_plugin_api::abi::load::API_VERSION);
     assert!(info.rustc.starts_with("rustc "), "{:?}", info.rustc);
     assert!(info.unwinds);
-    assert_eq!(info.capabilities, Capabilities::NONE.durable().watches().balances());
+    assert_eq!(info.capabilities, Capabilities::NONE.durable().balances().history());
     assert_eq!(plugin.path(), plugin_file("chaos"));
     let options: Vec<_> = info.options.iter().map(|o| (o.name(), o.kind(), o.default_value())).collect();
     let expected = [
@@ -109,9 +114,23 @@ fn a_plugin_says_what_it_is() {
         ("bomb", "boolean", Some(json!(false))),
         ("count", "integer", Some(json!(-7))),
         ("ratio", "number", Some(json!(0.5))),
+        ("capabilities", "text", Some(json!("all"))),
+        ("password", "text", Some(json!("hunter2"))),
     ];
     assert_eq!(options, expected);
+    let secret: Vec<_> = info.options.iter().filter(|option| option.is_secret()).map(|option| option.name()).collect();
+    assert_eq!(secret, ["password"]);
     assert_eq!(info.options[0].help(), "calm, panic, panic_later, error");
+}
+
+#[test]
+fn what_a_plugin_promises_may_depend_on_its_options() {
+    let chaos = load("chaos");
+    let capabilities = |given| chaos.capabilities(&options(given));
+    assert_eq!(capabilities(json!({})), Ok(chaos.info().capabilities));
+    assert_eq!(capabilities(json!({"capabilities": "none"})), Ok(Capabilities::NONE));
+    panics::assert_panicked(capabilities(json!({"capabilities": "panic"})), "capabilities panicked");
+    assert_eq!(capabilities(json!({"capability": 1})).unwrap_err().kind(), ErrorKind::InvalidOption);
 }
 
 #[tokio::test]
@@ -119,9 +138,13 @@ async fn options_are_checked_before_anything_is_opened() {
     let chaos = load("chaos");
     for (given, expected) in [
         (json!({"opne": "panic"}), "unknown option \"opne\" (did you mean \"open\"?)"),
-        (json!({"zzzzzz": 1}), "unknown option \"zzzzzz\": this backend knows open, close, bomb, count, ratio"),
+        (
+            json!({"zzzzzz": 1}),
+            "unknown option \"zzzzzz\": this backend knows open, close, bomb, count, ratio, capabilities, password",
+        ),
         (json!({"count": "many", "open": "panic"}), "option \"count\" is \"many\", expected integer"),
         (json!({"bomb": 1}), "option \"bomb\" is 1, expected boolean"),
+        (json!({"password": 1234}), "option \"password\" is (secret), expected text"),
     ] {
         let given = options(given);
         let checked = chaos.check_options(&given).unwrap_err();
@@ -149,22 +172,22 @@ async fn different_plugins_work_side_by_side() {
     assert_eq!(load("sqlite").info().name, "sqlite");
     let (memory, chaos) =
         (in_time(memory.open(Map::new())).await.unwrap(), in_time(chaos.open(Map::new())).await.unwrap());
-    in_time(memory.commit(vec![put("id", "{}")])).await.unwrap();
+    in_time(memory.commit(group(vec![put("id", "{}")]))).await.unwrap();
     assert_eq!(in_time(memory.load(Cursor::start())).await.unwrap().records[0].id, "id");
-    assert_eq!(in_time(chaos.load(Cursor::start())).await.unwrap().epoch, "chaos");
+    assert_eq!(in_time(chaos.load(Cursor::start())).await.unwrap().position.unwrap().epoch, "chaos");
     panics::assert_panicked(commit(&chaos, "panic").await, "commit panicked in two lines");
-    assert_eq!(in_time(memory.commit(vec![put("id", "{}")])).await, Ok(vec![Outcome::Done { revision: 2 }]));
+    assert_eq!(in_time(memory.commit(group(vec![put("id", "{}")]))).await, Ok(vec![Outcome::Done]));
 }
 
 #[tokio::test]
 async fn the_same_plugin_can_be_loaded_and_opened_twice() {
     let first = in_time(load("memory").open(Map::new())).await.unwrap();
     let second = in_time(load("memory").open(Map::new())).await.unwrap();
-    in_time(first.commit(vec![put("id", "{}")])).await.unwrap();
+    in_time(first.commit(group(vec![put("id", "{}")]))).await.unwrap();
     let (first, second) = (in_time(first.load(Cursor::start())).await, in_time(second.load(Cursor::start())).await);
     let (first, second) = (first.unwrap(), second.unwrap());
     assert_eq!((first.records.len(), second.records.len()), (1, 0));
-    assert_ne!(first.epoch, second.epoch);
+    assert_eq!((first.position, second.position), (Some(Position::new("epoch", 1)), None));
 }
 
 /// The system's loader searches directories of its own for a name that has no separator.

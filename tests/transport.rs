@@ -22,6 +22,8 @@ mod handshakes;
 mod harness;
 #[path = "transport/heartbeats.rs"]
 mod heartbeats;
+#[path = "transport/memory.rs"]
+mod memory;
 #[path = "transport/raw.rs"]
 mod raw;
 #[path = "transport/sizes.rs"]
@@ -74,6 +76,10 @@ rules! {
     floods::a_client_that_leaves_at_once: holds,
     floods::a_stuck_subscriber: fails "no such limit: the process grows without bound",
     floods::replies_at_the_end: fails "it does not tell when they are sent: what is left after 250 ms is lost",
+
+    memory::what_nobody_reads: fails "no such limit: the process grows without bound",
+    memory::what_is_never_finished: fails "no such limit",
+    memory::small_replies_to_many: fails "no such limit",
 
     crowds::comings_and_goings: holds,
     crowds::limit_of_connections: fails "no such limit",

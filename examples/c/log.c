@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const unsigned char MAGIC[8] = {'R', 'E', 'G', '-', 'C', '\x1a', '\n', '1'};
+static const unsigned char MAGIC[8] = {'R', 'E', 'G', '-', 'C', '\x1a', '\n', '2'};
 
 enum { HEAD_BYTES = 16 };
 

@@ -131,6 +131,9 @@ uint32_t records_apply(struct records *records, const struct registry_change *ch
         }
         return REGISTRY_DONE;
     }
+    if (change->kind != REGISTRY_REMOVE && change->kind != REGISTRY_RENEW) {
+        return REGISTRY_UNKNOWN;
+    }
     if (!found) {
         return REGISTRY_MISSING;
     }

@@ -6,7 +6,7 @@
  * of plugins, their versions, options, and panics.
  *
  * Versions. The table begins with its own size and version. Later versions only add functions at its end and keep
- * what is there; whoever calls looks at the size before going beyond what version 1 has.
+ * what is there; whoever calls looks at the size before going beyond what version 2 has. Version 1 had stores count.
  *
  * Threads. Calls never overlap, but may come from different threads. A call may block.
  *
@@ -23,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define REGISTRY_BACKEND_VERSION 1u
+#define REGISTRY_BACKEND_VERSION 2u
 
 /* Text: `length` bytes at `data`, which may be null if there are none. */
 struct registry_text {
@@ -39,13 +39,13 @@ struct registry_record {
     size_t types_count;
     uint64_t ttl_ms;
     uint64_t last_heartbeat_ms; /* moved by REGISTRY_RENEW */
-    uint64_t revision;          /* the store's, after this record was put; set by the store */
+    uint64_t revision;          /* of the change that put it; given by the host */
 };
 
 enum registry_change_kind {
     REGISTRY_PUT = 1,    /* store the record, in place of the one with the same id */
     REGISTRY_REMOVE = 2, /* remove the record with that id */
-    REGISTRY_RENEW = 3   /* set last_heartbeat_ms of the record with that id */
+    REGISTRY_RENEW = 3   /* set last_heartbeat_ms of the record with that id, if it is there */
 };
 
 struct registry_change {
@@ -57,12 +57,18 @@ struct registry_change {
 enum registry_outcome_code {
     REGISTRY_DONE = 1,    /* it is stored, and survives a power cut */
     REGISTRY_MISSING = 2, /* nothing to remove or to renew */
-    REGISTRY_TOO_LARGE = 3 /* this change cannot be stored; the others of its group can */
+    REGISTRY_TOO_LARGE = 3, /* this change cannot be stored; the others of its group can */
+    REGISTRY_UNKNOWN = 4   /* there is no such kind of change, as far as the store knows */
 };
 
 struct registry_outcome {
     uint32_t code;
-    uint64_t revision; /* after the change: PUT and REMOVE make it greater, RENEW does not */
+};
+
+/* How far the host has counted: kept in the same write as the changes, and given back. */
+struct registry_position {
+    struct registry_text epoch; /* at most 64 bytes; empty if nothing was ever committed */
+    uint64_t revision;
 };
 
 enum registry_error_code {
@@ -82,15 +88,11 @@ struct registry_backend {
     size_t size;      /* sizeof(struct registry_backend) where the store was compiled */
     uint32_t version; /* REGISTRY_BACKEND_VERSION */
 
-    /*
-     * Opens the store in that file, making it if it is not there. `path` ends in 0. `new_epoch` is a name for the
-     * history of a store that is made now: at most 64 bytes. A store that is there has one already.
-     */
-    int (*open)(const char *path, struct registry_text new_epoch, struct registry_store **store,
-                struct registry_error *error);
+    /* Opens the store in that file, making it if it is not there. `path` ends in 0. */
+    int (*open)(const char *path, struct registry_store **store, struct registry_error *error);
 
-    /* The name of the store's history, and its revision. */
-    void (*history)(struct registry_store *store, struct registry_text *epoch, uint64_t *revision);
+    /* The position that came with the last commit. */
+    void (*position)(struct registry_store *store, struct registry_position *position);
 
     /*
      * The records behind `after` (an id; empty is before all of them), in an order that goes on from there: up to
@@ -100,11 +102,12 @@ struct registry_backend {
                 size_t capacity, size_t *count, struct registry_error *error);
 
     /*
-     * Makes `count` changes in order, and fills in as many outcomes. It returns when all that is REGISTRY_DONE is
-     * safe. If it fails, none of the changes counts.
+     * Makes `count` changes in order, and fills in as many outcomes. An id may come more than once, and there may be no
+     * changes at all. It returns when the position and all that is REGISTRY_DONE are safe. If it fails, none of it counts.
      */
-    int (*commit)(struct registry_store *store, const struct registry_change *changes, size_t count,
-                  struct registry_outcome *outcomes, struct registry_error *error);
+    int (*commit)(struct registry_store *store, struct registry_position position,
+                  const struct registry_change *changes, size_t count, struct registry_outcome *outcomes,
+                  struct registry_error *error);
 
     /* Frees the store and all that it has. There is nothing left to save. */
     void (*close)(struct registry_store *store);

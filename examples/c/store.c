@@ -11,8 +11,8 @@
 #include "records.h"
 #include "registry_backend.h"
 
-/* In a log's frames, besides the kinds of change. The first frame begins with it. */
-enum { HISTORY = 4 };
+/* In a log's frames, besides the kinds of change. Each frame of a commit begins with it, and so does the first. */
+enum { POSITION = 4 };
 
 struct registry_store {
     struct log log;
@@ -43,7 +43,7 @@ static void encode_put(struct buffer *buffer, const struct registry_record *reco
     buffer_u64(buffer, record->revision);
 }
 
-/* A removal with the revision after it, or a renewal with the heartbeat. */
+/* A position with its revision, a removal with its own, or a renewal with the heartbeat. */
 static void encode_other(struct buffer *buffer, uint32_t kind, struct registry_text text, uint64_t number) {
     unsigned char byte = (unsigned char)kind;
     buffer_bytes(buffer, &byte, 1);
@@ -88,25 +88,34 @@ static int repeat_put(struct registry_store *store, struct reader *body, struct 
     change.record.last_heartbeat_ms = reader_u64(body);
     change.record.revision = reader_u64(body);
     int result = body->failed ? REGISTRY_ERROR_CORRUPT : repeat(store, &change, error);
-    if (change.record.revision > store->revision) {
-        store->revision = change.record.revision;
-    }
     free(types);
     return result;
 }
 
-static int set_history(struct registry_store *store, struct registry_text epoch, uint64_t revision,
-                       struct registry_error *error) {
+/* A copy of the text, or null if there is no memory. */
+static char *copy_of(struct registry_text text) {
+    char *copy = malloc(text.length + 1);
+    if (copy != NULL && text.length > 0) {
+        memcpy(copy, text.data, text.length);
+    }
+    return copy;
+}
+
+/* `epoch` is the store's own from now on. */
+static void set_position(struct registry_store *store, char *epoch, struct registry_position position) {
     free(store->epoch);
-    store->epoch = malloc(epoch.length + 1);
-    if (store->epoch == NULL) {
+    store->epoch = epoch;
+    store->epoch_length = position.epoch.length;
+    store->revision = position.revision;
+}
+
+static int repeat_position(struct registry_store *store, struct registry_position position,
+                           struct registry_error *error) {
+    char *epoch = copy_of(position.epoch);
+    if (epoch == NULL) {
         return no_memory(error);
     }
-    if (epoch.length > 0) {
-        memcpy(store->epoch, epoch.data, epoch.length);
-    }
-    store->epoch_length = epoch.length;
-    store->revision = revision;
+    set_position(store, epoch, position);
     return 0;
 }
 
@@ -115,7 +124,7 @@ static int repeat_frame(struct registry_store *store, struct reader *body, struc
     int result = 0;
     while (result == 0 && body->left > 0) {
         uint32_t kind = reader_byte(body);
-        if ((kind == HISTORY) != (store->epoch == NULL)) {
+        if (kind != POSITION && store->epoch == NULL) {
             return REGISTRY_ERROR_CORRUPT;
         }
         if (kind == REGISTRY_PUT) {
@@ -129,11 +138,10 @@ static int repeat_frame(struct registry_store *store, struct reader *body, struc
         if (body->failed) {
             return REGISTRY_ERROR_CORRUPT;
         }
-        if (kind == HISTORY) {
-            result = set_history(store, change.record.id, number, error);
+        if (kind == POSITION) {
+            result = repeat_position(store, (struct registry_position){change.record.id, number}, error);
         } else if (kind == REGISTRY_REMOVE || kind == REGISTRY_RENEW) {
             result = repeat(store, &change, error);
-            store->revision = kind == REGISTRY_REMOVE ? number : store->revision;
         } else {
             result = REGISTRY_ERROR_CORRUPT;
         }
@@ -167,7 +175,7 @@ static int shorten(struct registry_store *store, struct registry_error *error) {
     struct buffer body = {0};
     int result = log_begin(&store->log, &fresh, error);
     if (result == 0) {
-        encode_other(&body, HISTORY, (struct registry_text){store->epoch, store->epoch_length}, store->revision);
+        encode_other(&body, POSITION, (struct registry_text){store->epoch, store->epoch_length}, store->revision);
     }
     for (size_t i = 0; i < store->records.count && result == 0; i++) {
         encode_put(&body, &store->records.entries[i]->record);
@@ -196,8 +204,7 @@ static void close_store(struct registry_store *store) {
     free(store);
 }
 
-static int open_store(const char *path, struct registry_text new_epoch, struct registry_store **store,
-                      struct registry_error *error) {
+static int open_store(const char *path, struct registry_store **store, struct registry_error *error) {
     struct registry_store *opened = calloc(1, sizeof *opened);
     if (opened == NULL) {
         return no_memory(error);
@@ -208,7 +215,7 @@ static int open_store(const char *path, struct registry_text new_epoch, struct r
         result = read_log(opened, &exists, error);
     }
     if (result == 0 && !exists) {
-        result = set_history(opened, new_epoch, 0, error);
+        result = repeat_position(opened, (struct registry_position){{NULL, 0}, 0}, error);
     }
     if (result == 0) {
         result = shorten(opened, error);
@@ -221,9 +228,8 @@ static int open_store(const char *path, struct registry_text new_epoch, struct r
     return 0;
 }
 
-static void history(struct registry_store *store, struct registry_text *epoch, uint64_t *revision) {
-    *epoch = (struct registry_text){store->epoch, store->epoch_length};
-    *revision = store->revision;
+static void position(struct registry_store *store, struct registry_position *position) {
+    *position = (struct registry_position){{store->epoch, store->epoch_length}, store->revision};
 }
 
 static int load(struct registry_store *store, struct registry_text after, struct registry_record *records,
@@ -244,40 +250,44 @@ static bool make(struct registry_store *store, const struct registry_change *cha
                  struct step *step, struct buffer *frame) {
     outcome->code = records_apply(&store->records, change, step);
     if (outcome->code == REGISTRY_DONE && change->kind == REGISTRY_PUT) {
-        step->after->record.revision = ++store->revision;
         encode_put(frame, &step->after->record);
     } else if (outcome->code == REGISTRY_DONE && change->kind == REGISTRY_REMOVE) {
-        encode_other(frame, REGISTRY_REMOVE, change->record.id, ++store->revision);
+        encode_other(frame, REGISTRY_REMOVE, change->record.id, change->record.revision);
     } else if (outcome->code == REGISTRY_DONE) {
         encode_other(frame, REGISTRY_RENEW, change->record.id, change->record.last_heartbeat_ms);
     }
-    outcome->revision = store->revision;
     return outcome->code != 0;
 }
 
-static int commit(struct registry_store *store, const struct registry_change *changes, size_t count,
-                  struct registry_outcome *outcomes, struct registry_error *error) {
+static int commit(struct registry_store *store, struct registry_position position,
+                  const struct registry_change *changes, size_t count, struct registry_outcome *outcomes,
+                  struct registry_error *error) {
     /* Before anything is changed: after a failure the old log may have lost its name, and must not go on. */
     int result = log_is_long(&store->log) ? shorten(store, error) : 0;
-    if (result != 0 || count == 0) {
+    if (result != 0) {
         return result;
     }
-    struct step *steps = calloc(count, sizeof *steps);
-    if (steps == NULL) {
+    struct step *steps = calloc(count + 1, sizeof *steps); /* one more, so that it is never 0 */
+    char *epoch = copy_of(position.epoch);
+    if (steps == NULL || epoch == NULL) {
+        free(steps);
+        free(epoch);
         return no_memory(error);
     }
     struct buffer frame = {0};
-    uint64_t revision = store->revision;
+    encode_other(&frame, POSITION, position.epoch, position.revision);
     size_t made = 0;
     while (made < count && result == 0) {
         result = make(store, &changes[made], &outcomes[made], &steps[made], &frame) ? 0 : no_memory(error);
         made++;
     }
-    if (result == 0 && (frame.length > 0 || frame.failed)) {
+    if (result == 0) {
         result = log_append(&store->log, &frame, error);
     }
-    if (result != 0) {
-        store->revision = revision;
+    if (result == 0) {
+        set_position(store, epoch, position);
+    } else {
+        free(epoch);
         while (made > 0) {
             records_undo(&store->records, &steps[--made]);
         }
@@ -297,7 +307,7 @@ const struct registry_backend *registry_backend_table(void) {
         .size = sizeof(struct registry_backend),
         .version = REGISTRY_BACKEND_VERSION,
         .open = open_store,
-        .history = history,
+        .position = position,
         .load = load,
         .commit = commit,
         .close = close_store,

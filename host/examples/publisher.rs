@@ -56,7 +56,9 @@ async fn publish<T: Transport>(mut transport: T, event: Bytes, batch: usize) -> 
                     tokio::task::yield_now().await;
                 }
             }
-            transport.reply(request.peer, &layout.reply(b"{\"success\":true}"));
+            if let Some((body, first)) = layout.reply(b"{\"success\":true}").split_last() {
+                transport.reply(request.peer, first, &[], body);
+            }
             transport.flush();
         }
     }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use registry_plugin_api::{Capabilities, Change, Outcome};
+use registry_plugin_api::{Capabilities, Group, Outcome, Position, Put};
 
 use crate::cli::store_trial::path_option;
 use crate::config;
@@ -22,7 +22,7 @@ const GROUP: usize = 1000;
 /// # Errors
 /// Why one of them cannot be opened, read or written; that the target keeps nothing; or that there are services in it
 /// already (unless `merge`, which lets those of the source take the place of those with the same id).
-pub fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure> {
+pub(crate) fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure> {
     let [source, target] = [from, to].map(|file| config::load(Some(file), &[]));
     let (source, target) = (source?, target?);
     let in_file = |file: &Path, error: Failure| Failure::from(format!("{}: {error}", file.display()));
@@ -34,15 +34,15 @@ pub fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure> {
     {
         return Err(in_file(from, format!("{path} does not exist: nothing to copy").into()));
     }
-    let promises = target_plugin.info().capabilities;
-    if !promises.has(Capabilities::NONE.durable()) && !promises.has(Capabilities::NONE.shared()) {
+    let promises = target_plugin.capabilities(&target.config.backend.options);
+    if !promises.map_err(|error| in_file(to, error.into()))?.has(Capabilities::NONE.durable()) {
         let name = &target_plugin.info().name;
         let error = format!("the storage {name} is not durable: nothing would be left of what is copied to it");
         return Err(in_file(to, error.into()));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(async {
-        let (source, contents) = store::open(&source_plugin, source.config.backend.options)
+        let (source, _, records) = store::read(&source_plugin, source.config.backend.options)
             .await
             .map_err(|error| in_file(from, error.into()))?;
         let (target, present) = store::open(&target_plugin, target.config.backend.options)
@@ -53,12 +53,20 @@ pub fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure> {
             let error = format!("{present} in it already; --merge copies over them");
             return Err(in_file(to, error.into()));
         }
-        let count = contents.records.len();
-        let mut records = contents.records.into_iter().peekable();
+        let count = records.len();
+        let mut revision = present.position.revision;
+        let mut records = records.into_iter().peekable();
         while records.peek().is_some() {
-            let group = records.by_ref().take(GROUP).map(|record| Change::Put { record, unique: None });
-            let outcomes = target.commit(group.collect()).await.map_err(|error| in_file(to, error.into()))?;
-            if let Some(refused) = outcomes.iter().find(|outcome| !matches!(outcome, Outcome::Done { .. })) {
+            let puts = records.by_ref().take(GROUP).map(|mut record| {
+                revision += 1;
+                record.revision = revision;
+                Put::new(record).into()
+            });
+            let puts = puts.collect();
+            // Each group is an epoch of its own: there are no events of these changes, so that no history may hold them.
+            let group = Group::new(Position::new(store::new_epoch(), revision), puts);
+            let outcomes = target.commit(group).await.map_err(|error| in_file(to, error.into()))?;
+            if let Some(refused) = outcomes.iter().find(|outcome| **outcome != Outcome::Done) {
                 return Err(in_file(to, format!("a service was not stored: {refused:?}").into()));
             }
         }

@@ -3,27 +3,27 @@
 //! A plugin may block there, or await: nothing else runs on that thread, and the rest of the host only sends jobs and
 //! receives answers.
 
+use std::collections::VecDeque;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use registry_plugin_api::{Capabilities, Change, Cursor, Error, ErrorKind, Observed, Outcome, Query, Record, Result};
+use registry_plugin_api::{Capabilities, Cursor, Error, Event, Group, Outcome, Position, Query, Record, Result};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::plugin::{OpenBackend, Plugin};
 
-/// How long to wait after a failed `watch` before the next.
-const WATCH_RETRY: Duration = Duration::from_secs(1);
+/// How many recent changes are taken over from a store that has kept them, and how long they may be together.
+const EVENTS_MAX: usize = 100_000;
+const EVENTS_BYTES_MAX: usize = 64 << 20;
 
 /// What the lane is asked to do.
 enum Job {
-    Commit(Vec<Change>),
+    Commit(Group),
     Discover { ticket: u64, query: Query },
-    Load,
-    Watch { revision: u64 },
 }
 
 /// What comes back.
@@ -31,12 +31,6 @@ enum Job {
 pub enum Answer {
     /// What became of the group of changes.
     Committed(Result<Vec<Outcome>>),
-    /// What the store has told of its history.
-    Observed(Vec<Observed>),
-    /// The store no longer knows its history: everything is to be loaded again.
-    HistoryLost,
-    /// Everything that is stored.
-    Loaded(Result<Contents>),
     /// The choice among the candidates of a query.
     Chosen {
         /// The query's ticket.
@@ -51,12 +45,21 @@ pub enum Answer {
 /// Everything that is stored.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// The name of the store's history.
-    pub epoch: String,
-    /// The store's revision.
-    pub revision: u64,
+    /// How far the store's history goes. No revision in the store is greater.
+    pub position: Position,
     /// All records.
     pub records: Vec<Record>,
+    /// The recent changes.
+    pub history: RecentChanges,
+}
+
+/// The recent changes that a store has kept.
+#[derive(Debug, Default)]
+pub struct RecentChanges {
+    /// Every change with a greater revision is among the events.
+    pub complete_after: u64,
+    /// In the order of their revisions.
+    pub events: VecDeque<Event>,
 }
 
 /// The host's end of the lane.
@@ -78,14 +81,13 @@ impl Store {
         let (jobs, job_receiver) = mpsc::unbounded_channel();
         let (answer_sender, answers) = mpsc::unbounded_channel();
         let (opened_sender, opened) = oneshot::channel();
-        let watches = plugin.info().capabilities.has(Capabilities::NONE.watches());
         let lane = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             let runtime = runtime.map_err(|error| Error::internal(format!("cannot start the store lane: {error}")));
             let opened = runtime.and_then(|runtime| {
                 runtime.block_on(open(&plugin, options)).map(|(backend, contents)| (runtime, backend, contents))
             });
-            // Whoever does not wait for the answer any more has given up on the host.
+            // If nobody waits for the answer any more, the host has given up.
             match opened {
                 Ok((runtime, backend, contents)) => {
                     if opened_sender.send(Ok(contents)).is_ok() {
@@ -99,31 +101,17 @@ impl Store {
         let thread = thread.map_err(|error| Error::internal(format!("cannot start the store lane: {error}")))?;
         let lost = |_| Error::internal("the store lane ended unexpectedly");
         let contents = opened.blocking_recv().map_err(lost)??;
-        let store = Store { jobs: Some(jobs), answers, thread: Some(thread) };
-        if watches {
-            store.watch(contents.revision);
-        }
-        Ok((store, contents))
+        Ok((Store { jobs: Some(jobs), answers, thread: Some(thread) }, contents))
     }
 
     /// Has a group of changes made: one at a time.
-    pub fn commit(&self, changes: Vec<Change>) {
-        self.job(Job::Commit(changes));
+    pub fn commit(&self, group: Group) {
+        self.job(Job::Commit(group));
     }
 
     /// Has one of a query's candidates chosen.
     pub fn discover(&self, ticket: u64, query: Query) {
         self.job(Job::Discover { ticket, query });
-    }
-
-    /// Has everything loaded again.
-    pub fn load(&self) {
-        self.job(Job::Load);
-    }
-
-    /// Has the store's history watched from a revision on.
-    pub fn watch(&self, revision: u64) {
-        self.job(Job::Watch { revision });
     }
 
     /// Has the plugin closed, giving up calls that are under way.
@@ -153,35 +141,91 @@ impl Store {
     }
 }
 
-/// Opens the plugin's store and loads all that is in it.
+/// Opens the plugin's store and loads all that is in it. A store without a position begins a new epoch, and so does one
+/// whose position is behind its records, since it cannot be the one that was committed last.
 ///
 /// # Errors
-/// Why it cannot be opened or read.
+/// Why it cannot be opened, read or, with a new epoch, written.
 pub async fn open(plugin: &Plugin, options: Map<String, Value>) -> Result<(OpenBackend, Contents)> {
-    let backend = plugin.open(options).await?;
-    let contents = load(&backend).await?;
+    let keeps_history = plugin.capabilities(&options)?.has(Capabilities::NONE.history());
+    let (backend, position, records) = read(plugin, options).await?;
+    let history = match keeps_history {
+        true => load_history(&backend).await?,
+        false => RecentChanges::default(),
+    };
+    let last_record = records.iter().map(|record| record.revision).max().unwrap_or_default();
+    let last_event = history.events.back().map(|event| event.revision).unwrap_or_default();
+    let last = last_record.max(last_event);
+    let position = position.filter(|position| {
+        if position.revision < last {
+            let revision = position.revision;
+            tracing::warn!(
+                "the storage says that it is at revision {revision}, and holds a change with revision {last}: \
+                 a new epoch begins"
+            );
+        }
+        position.revision >= last
+    });
+    let contents = match position {
+        Some(position) if keeps_history => Contents { position, records, history },
+        Some(position) => {
+            let history = RecentChanges { complete_after: position.revision, ..history };
+            Contents { position, records, history }
+        }
+        // The revisions go on where what is there ends, so that no two changes ever have the same.
+        None => {
+            let position = Position::new(new_epoch(), last);
+            backend.commit(Group::new(position.clone(), Vec::new())).await?;
+            Contents { position, records, history: RecentChanges { complete_after: last, events: VecDeque::new() } }
+        }
+    };
     Ok((backend, contents))
 }
 
-async fn load(backend: &OpenBackend) -> Result<Contents> {
-    let mut contents = Contents::default();
-    let mut after = Cursor::start();
-    loop {
-        let page = backend.load(after.clone()).await?;
-        // A store that others write to may have moved on between two pages: what came after the first is watched.
-        if after.is_start() {
-            contents.epoch = page.epoch;
-            contents.revision = page.revision;
-        }
-        contents.records.extend(page.records);
-        match page.next {
-            Some(next) if next == after => {
-                return Err(Error::internal("loading does not get on: a page ends where it began"));
-            }
-            Some(next) => after = next,
-            None => return Ok(contents),
-        }
+/// Opens the plugin's store and loads its position and its records, without writing anything.
+///
+/// # Errors
+/// Why it cannot be opened or read.
+pub async fn read(
+    plugin: &Plugin,
+    options: Map<String, Value>,
+) -> Result<(OpenBackend, Option<Position>, Vec<Record>)> {
+    let backend = plugin.open(options).await?;
+    let first = backend.load(Cursor::start()).await?;
+    let (position, mut records, mut next) = (first.position, first.records, first.next);
+    while let Some(after) = next {
+        let page = backend.load(after).await?;
+        records.extend(page.records);
+        next = page.next;
     }
+    Ok((backend, position, records))
+}
+
+/// The newest of the recent changes, as many as there may be.
+async fn load_history(backend: &OpenBackend) -> Result<RecentChanges> {
+    let mut history = RecentChanges::default();
+    let (mut next, mut bytes) = (Some(Cursor::start()), 0);
+    while let Some(after) = next {
+        let page = backend.history(after).await?;
+        history.complete_after = history.complete_after.max(page.complete_after);
+        for event in page.events {
+            bytes += event.text.len();
+            history.events.push_back(event);
+            while (history.events.len() > EVENTS_MAX || bytes > EVENTS_BYTES_MAX)
+                && let Some(oldest) = history.events.pop_front()
+            {
+                bytes -= oldest.text.len();
+                history.complete_after = history.complete_after.max(oldest.revision);
+            }
+        }
+        next = page.next;
+    }
+    Ok(history)
+}
+
+/// A name for a new history of changes: 128 random bits in hexadecimal.
+pub(crate) fn new_epoch() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 async fn work(
@@ -190,32 +234,30 @@ async fn work(
     mut jobs: mpsc::UnboundedReceiver<Job>,
     answers: mpsc::UnboundedSender<Answer>,
 ) {
-    let closed = {
-        let mut calls: FuturesUnordered<LocalBoxFuture<'_, Answer>> = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                Some(answer) = calls.next(), if !calls.is_empty() => {
-                    if answers.send(answer).is_err() {
-                        break;
-                    }
+    let mut calls: FuturesUnordered<LocalBoxFuture<'_, Answer>> = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(answer) = calls.next(), if !calls.is_empty() => {
+                if answers.send(answer).is_err() {
+                    break;
                 }
-                job = jobs.recv() => match job {
-                    None => break,
-                    Some(job) => calls.push(Box::pin(call(&backend, call_timeout, job))),
-                },
             }
+            job = jobs.recv() => match job {
+                None => break,
+                Some(job) => calls.push(Box::pin(call(&backend, call_timeout, job))),
+            },
         }
-        backend.close().await
-    };
+    }
+    // What a call holds must not keep the close waiting.
+    drop(calls);
+    let closed = backend.close().await;
     drop(backend);
     let _ = answers.send(Answer::Closed(closed));
 }
 
 async fn call(backend: &OpenBackend, call_timeout: Duration, job: Job) -> Answer {
     match job {
-        Job::Commit(changes) => Answer::Committed(limited(call_timeout, backend.commit(changes)).await),
-        Job::Load => Answer::Loaded(load(backend).await),
-        Job::Watch { revision } => watch(backend, revision).await,
+        Job::Commit(group) => Answer::Committed(limited(call_timeout, backend.commit(group)).await),
         Job::Discover { ticket, query } => {
             let chosen = limited(call_timeout, backend.discover(query)).await;
             let service_id = chosen.unwrap_or_else(|error| {
@@ -231,18 +273,4 @@ async fn call(backend: &OpenBackend, call_timeout: Duration, job: Job) -> Answer
 async fn limited<T>(call_timeout: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
     let given_up = |_| Error::unavailable(format!("no answer within {} s", call_timeout.as_secs_f64()));
     tokio::time::timeout(call_timeout, call).await.map_err(given_up)?
-}
-
-async fn watch(backend: &OpenBackend, revision: u64) -> Answer {
-    loop {
-        match backend.watch(revision).await {
-            Ok(observed) if observed.is_empty() => {}
-            Ok(observed) => return Answer::Observed(observed),
-            Err(error) if error.kind() == ErrorKind::HistoryLost => return Answer::HistoryLost,
-            Err(error) => {
-                tracing::warn!(%error, "the storage cannot be watched at the moment");
-                tokio::time::sleep(WATCH_RETRY).await;
-            }
-        }
-    }
 }

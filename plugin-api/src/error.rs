@@ -70,9 +70,6 @@ pub enum ErrorKind {
     InvalidOption,
     /// What is stored cannot be read, or was not written by this backend. The backend leaves it untouched.
     Corrupt,
-    /// [`watch`](crate::Backend::watch) cannot tell what has happened since the given revision: the host loads
-    /// everything again.
-    HistoryLost,
     /// The backend does not have this call, or cannot store such a record, however often it is tried.
     Unsupported,
     /// The backend panicked. The glue makes this from a caught panic; a backend has no reason to.
@@ -88,7 +85,6 @@ impl ErrorKind {
             ErrorKind::Unavailable => "unavailable",
             ErrorKind::InvalidOption => "invalid option",
             ErrorKind::Corrupt => "corrupt",
-            ErrorKind::HistoryLost => "history lost",
             ErrorKind::Unsupported => "unsupported",
             ErrorKind::Panicked => "panicked",
             ErrorKind::Internal => "internal",

@@ -25,7 +25,7 @@
 //! crate-type = ["cdylib", "rlib"]
 //!
 //! [dependencies]
-//! # A path until this crate is on a package registry; from then on `registry-plugin-api = "1"`.
+//! # A path until this crate is on a package registry; from then on `registry-plugin-api = "0.1"`.
 //! registry-plugin-api = { path = "../registry/plugin-api" }
 //! ```
 //! `src/lib.rs`:
@@ -35,50 +35,40 @@
 //!
 //! use registry_plugin_api::*;
 //!
+//! #[derive(Default)]
 //! struct Smallest {
-//!     epoch: String,
-//!     contents: Mutex<(u64, BTreeMap<String, Record>)>,
+//!     contents: Mutex<(Option<Position>, BTreeMap<String, Record>)>,
 //! }
 //!
 //! export_backend!(Smallest);
 //!
 //! impl Backend for Smallest {
-//!     const CAPABILITIES: Capabilities = Capabilities::NONE;
-//!
 //!     async fn open(_options: Options, _host: Host) -> Result<Self> {
-//!         Ok(Smallest { epoch: new_epoch(), contents: Mutex::default() })
+//!         Ok(Smallest::default())
 //!     }
 //!
 //!     async fn load(&self, _after: Cursor) -> Result<Page> {
 //!         let contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-//!         Ok(Page::new(&self.epoch, contents.0).with_records(contents.1.values().cloned().collect()))
+//!         Ok(Page::new(contents.0.clone()).with_records(contents.1.values().cloned().collect()))
 //!     }
 //!
-//!     async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
+//!     async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
 //!         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-//!         let (revision, records) = &mut *contents;
-//!         let mut outcomes = Vec::new();
-//!         for change in changes {
-//!             let found = records.contains_key(change.id());
-//!             outcomes.push(match change {
-//!                 Change::Put { mut record, .. } => {
-//!                     *revision += 1;
-//!                     record.revision = *revision;
-//!                     records.insert(record.id.clone(), record);
-//!                     Outcome::Done { revision: *revision }
-//!                 }
-//!                 _ if !found => Outcome::Missing,
-//!                 Change::Remove { id, .. } => {
-//!                     *revision += 1;
-//!                     records.remove(&id);
-//!                     Outcome::Done { revision: *revision }
-//!                 }
-//!                 Change::Renew { id, last_heartbeat_ms } => {
-//!                     records.entry(id).and_modify(|record| record.last_heartbeat_ms = last_heartbeat_ms);
-//!                     Outcome::Done { revision: *revision }
-//!                 }
-//!             });
-//!         }
+//!         let (position, records) = &mut *contents;
+//!         let outcomes = group.changes.into_iter().map(|change| match change {
+//!             Change::Put(put) => {
+//!                 records.insert(put.record.id.clone(), put.record);
+//!                 Outcome::Done
+//!             }
+//!             Change::Remove(remove) => Outcome::done_if(records.remove(&remove.id).is_some()),
+//!             Change::Renew(renew) => {
+//!                 let found = records.get_mut(&renew.id);
+//!                 Outcome::done_if(found.map(|record| record.last_heartbeat_ms = renew.last_heartbeat_ms).is_some())
+//!             }
+//!             _ => Outcome::unknown(),
+//!         });
+//!         let outcomes = outcomes.collect();
+//!         *position = Some(group.position);
 //!         Ok(outcomes)
 //!     }
 //! }
@@ -86,10 +76,9 @@
 //! // What the host does, and a unit test can do as well:
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 //! let store = Smallest::open(Options::default(), Host::for_tests()).await?;
-//! let put = Change::Put { record: Record::new("a", "{}"), unique: None };
-//! assert_eq!(store.commit(vec![put]).await?, [Outcome::Done { revision: 1 }]);
-//! let gone = Change::Remove { id: "b".to_string(), reason: RemoveReason::Expired };
-//! assert_eq!(store.commit(vec![gone]).await?, [Outcome::Missing]);
+//! let changes = vec![Put::new(Record::new("a", "{}")).into(), Remove::new("b", 2).into()];
+//! let outcomes = store.commit(Group::new(Position::new("epoch", 2), changes)).await?;
+//! assert_eq!(outcomes, [Outcome::Done, Outcome::Missing]);
 //! assert_eq!(store.load(Cursor::start()).await?.records[0].id, "a");
 //! # Ok::<(), Error>(()) }).unwrap();
 //! ```
@@ -103,21 +92,20 @@
 //! # The contract
 //! - **What the host calls.** [`open`](Backend::open) once; then [`load`](Backend::load) until there is no next page;
 //!   then [`commit`](Backend::commit) whenever something has changed; at the end [`close`](Backend::close). A backend
-//!   that says so in its [`Capabilities`] is also asked to [`watch`](Backend::watch) and to
+//!   that says so in its [`Capabilities`] is also asked for its [`history`](Backend::history) and to
 //!   [`discover`](Backend::discover).
-//! - **What a backend stores** is a [`Record`]: an id, a few keys, and a JSON document that it keeps as it is.
-//! - **One host, one store.** While a durable store is open, whoever opens it a second time is refused, in this process
-//!   and in every other, by a line that says so; only a [`shared`](Capabilities::shared) store lets others in. A lock is
-//!   gone when the backend is closed and dropped, and when the process has died.
-//! - **The revision counts changes**: exactly one more for each `Put` and `Remove` that is done, in the order of the
-//!   group, and no other number is ever skipped. The host hands it on, and clients tell by a gap that they have missed
-//!   an event. So a store that counts in its own way (by transactions, say) keeps a counter of its own.
-//! - **One write decides.** The change, the record's revision and the store's revision reach the disk together, or not
-//!   at all. After a crash a first part of the group that was under way may be there, or all of it, or nothing; the
-//!   revision is that of what is there, and all that was acknowledged before is there too. One transaction for the
-//!   group, or one line with a checksum, does it; a counter beside the data does not.
-//! - **What it does not do**: read a clock, expire services, check ids, decide what is unique. The host does, with the
-//!   same rules for every backend. Only a store that several hosts [share](Capabilities::shared) repeats one of them.
+//! - **What a backend stores** is a [`Record`] for each id, a JSON document with a few keys beside it, and one
+//!   [`Position`]. It keeps both as they are.
+//! - **One host, one store.** While a durable store is open, opening it again is refused, in this process and in every
+//!   other, by a line that says so. A lock does it. It has to be gone once the backend is closed and dropped, and when the
+//!   process has died.
+//! - **A group is made in order**, and an id may come more than once in it.
+//! - **One write decides.** The changes of a group, the revisions in its records and its [position](Group::position) reach
+//!   the disk together, or a first part of the changes with a position that fits them, or nothing. After a crash all that
+//!   was acknowledged is there, and the position is not ahead of what is there. One transaction for the group, or one line
+//!   with a checksum, does it; a position beside the data does not.
+//! - **What it does not do**: count, read a clock, expire services, check ids, decide what is unique. The host does, with
+//!   the same rules for every backend.
 //! - **Waiting.** Calls come from one thread that does nothing else, so a backend may block. It may also use tokio in
 //!   the ordinary way: with the feature `tokio`, which is on by default, the plugin has a runtime of its own.
 //!   Without the feature it waits by [`Host::sleep`].
@@ -127,38 +115,76 @@
 //!   afterwards. This needs `panic = "unwind"`, cargo's default: a plugin without it is not loaded.
 //! - **Logs**: events of the `tracing` crate appear in the host's log, under the plugin's own targets.
 //! - **Options**: what is declared in [`Backend::OPTIONS`] can be set in `[backend.options]`, is checked by the host,
-//!   and arrives complete and of the right type.
+//!   and arrives complete and of the right type. The host shows the value of every option, except those declared
+//!   [`secret`](OptionSpec::secret).
+//!
+//! # A store that was replaced or restored
+//! A position without its store, or a store without its position, misleads clients that follow changes: they would take
+//! revision 7 of a restored backup for the revision 7 that they know. So the position lies in the store, and a new store
+//! has none. [`Page::position`] is `None` then, and the host begins a new epoch, in which all clients list everything
+//! again. A backend that can tell that its store is not the one that it wrote last (a database server that was restored
+//! to a point in time names a new timeline, say) gives `None` as well; it keeps the records. Which backup was copied over
+//! a file no backend can know: an operator who restores one has to say so to the backend, in whatever way that offers.
+//!
+//! # Database servers
+//! A backend may keep its store in a server. What differs from a file:
+//! - **One statement, or one transaction, for a group.** A round trip for each change is too slow for 3072 of them; pass
+//!   arrays, or a function in the server one JSON text.
+//! - **What was given up must not land later.** When a call is given up its statement may be on its way, or hang in a
+//!   server that is frozen and goes on later, after the host has told the client that nothing has changed. So fence each
+//!   session: it takes a lock or a number in the server that its successor takes away (`pg_terminate_backend` of the
+//!   session before, or a row that every transaction compares), before the successor writes. The fence has to be part
+//!   of the transaction that it guards.
+//! - **Reconnect inside the plugin**, at the next call. In the meantime calls fail with
+//!   [`Unavailable`](ErrorKind::Unavailable), at once rather than after `call_timeout`; the host tries again, and reads and
+//!   heartbeats go on without the store.
+//! - **Two hosts on one store** are refused, by a lock that the server frees when the session dies: an advisory lock, or a
+//!   row with the session in it. When the session is lost, so is the lock: take it again before anything is written.
+//! - **Limits.** An id or type may be longer than the server's keys and may hold U+0000, which PostgreSQL's `text` cannot:
+//!   store bytes, or [refuse](Outcome::Refused) the record. A document is text without U+0000, but JSON may hold the
+//!   escape `\u0000`, which `jsonb` cannot: `text` or `json` is the right type.
+//! - **Passwords** are [secret](OptionSpec::secret) options, and do not belong in error messages. A client never sees a
+//!   message of the whole group, but operators do, and so do log files.
+//! - **Several hosts on one store**, notifications from the server, leases: not yet. This contract is for stores that one
+//!   host has to itself.
 //!
 //! # Versions
 //! The version of this crate is that of the contract, and not that of the host. A plugin that was built against any
-//! `1.x` works in a host with any other `1.x`, older or newer, whatever compiler built either of them: all that
+//! `0.1.x` works in a host with any other `0.1.x`, older or newer, whatever compiler built either of them: all that
 //! passes between them has a fixed layout, which is checked when the plugin is loaded. A plugin's author has nothing
-//! to do for it. A plugin for another major version is refused, by a line that names both versions.
+//! to do for it. A plugin for another series, `0.2`, is refused, by a line that names both versions.
 //!
-//! Within a major version
+//! Within a series
 //! - [`Backend`] may get methods and constants that have a default; a plugin that lacks one is served as if it had it;
-//! - types that are `non_exhaustive` may get fields and variants, [`Host`] may get methods, and [`Capabilities`] may get promises;
+//! - types that are `non_exhaustive` may get fields and variants, [`Host`] may get methods, and [`Capabilities`] may get
+//!   promises; a change of a kind that a plugin does not know is [refused](Outcome::Refused) before it reaches the
+//!   plugin, and the other changes of its group are made;
 //! - nothing that is there is taken away, renamed, or given another meaning.
-
+//!
+//! **What will still change, and why this is not 1.0**: stores that several hosts share need a contract of their own,
+//! with conditions on changes and a watch that tells them all. Swapping the store of a running host, and restoring one,
+//! may ask a backend for more. Each comes in a new series if it does not fit into this one: then a plugin has to be built
+//! again, and the changelog says what to change. 1.0 follows when all of them have been built on it.
+//!
 #[doc(hidden)]
 pub mod abi;
 mod backend;
 mod error;
+mod group;
+mod history;
 mod host;
 mod options;
+mod query;
 mod record;
 
 pub use backend::{Backend, Capabilities};
 pub use error::{Error, ErrorKind, Result};
+pub use group::{Change, Group, Outcome, Put, Remove, Renew};
+pub use history::{Event, History};
 pub use host::Host;
-pub use options::{OptionSpec, Options};
-pub use record::{Change, Cursor, Observed, Outcome, Page, Query, Record, RemoveReason};
-
-/// A name for a new history of changes: 128 random bits in hexadecimal. See [`Page::epoch`].
-pub fn new_epoch() -> String {
-    use std::hash::{BuildHasher, RandomState};
-    format!("{:016x}{:016x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1))
-}
+pub use options::{OptionSpec, Options, SECRET};
+pub use query::Query;
+pub use record::{Cursor, Page, Position, Record};
 
 /// Exports a [`Backend`] as this library's storage backend. Once in a crate, whose `crate-type` holds `cdylib`.
 ///

@@ -1,5 +1,7 @@
 //! `[backend.options]`: what a backend can be told, declared so that the host can check it and show it.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
@@ -11,6 +13,7 @@ use crate::{Error, Result};
 /// const OPTIONS: &[OptionSpec] = &[
 ///     OptionSpec::text("path", Some("services.db"), "the file that holds the services"),
 ///     OptionSpec::integer("page_size", Some(1000), "records to a page when everything is loaded"),
+///     OptionSpec::text("password", None, "the password for the database").secret(),
 /// ];
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,6 +21,7 @@ pub struct OptionSpec {
     name: &'static str,
     default: OptionDefault,
     help: &'static str,
+    secret: bool,
 }
 
 /// The value of an option that is not given; with `None` it has to be given.
@@ -35,22 +39,33 @@ enum OptionDefault {
 impl OptionSpec {
     /// An option that is a string. Without a default it must be given. `help` is a phrase for the manual.
     pub const fn text(name: &'static str, default: Option<&'static str>, help: &'static str) -> Self {
-        OptionSpec { name, default: OptionDefault::Text(default), help }
+        OptionSpec { name, default: OptionDefault::Text(default), help, secret: false }
     }
 
     /// An option that is a whole number.
     pub const fn integer(name: &'static str, default: Option<i64>, help: &'static str) -> Self {
-        OptionSpec { name, default: OptionDefault::Integer(default), help }
+        OptionSpec { name, default: OptionDefault::Integer(default), help, secret: false }
     }
 
     /// An option that is a number.
     pub const fn number(name: &'static str, default: Option<f64>, help: &'static str) -> Self {
-        OptionSpec { name, default: OptionDefault::Number(default), help }
+        OptionSpec { name, default: OptionDefault::Number(default), help, secret: false }
     }
 
     /// An option that is `true` or `false`.
     pub const fn boolean(name: &'static str, default: Option<bool>, help: &'static str) -> Self {
-        OptionSpec { name, default: OptionDefault::Boolean(default), help }
+        OptionSpec { name, default: OptionDefault::Boolean(default), help, secret: false }
+    }
+
+    /// The same option, whose value nobody is to see: the host shows it as `(secret)`. For passwords, and for URLs that
+    /// hold one. The plugin must not put it into a message either.
+    pub const fn secret(self) -> Self {
+        OptionSpec { secret: true, ..self }
+    }
+
+    /// Whether its value is not to be shown.
+    pub const fn is_secret(&self) -> bool {
+        self.secret
     }
 
     /// The key in `[backend.options]`.
@@ -97,7 +112,7 @@ impl OptionSpec {
             "boolean" => OptionDefault::Boolean(value.as_ref().and_then(Value::as_bool)),
             _ => OptionDefault::Other(leak(kind), default.map(leak)),
         };
-        OptionSpec { name: leak(name), default, help: leak(help) }
+        OptionSpec { name: leak(name), default, help: leak(help), secret: false }
     }
 }
 
@@ -105,10 +120,29 @@ impl OptionSpec {
 ///
 /// The getters panic if the name was not declared with that type: that is a slip in the plugin, and the glue turns
 /// it into an error that says so.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     values: Map<String, Value>,
+    secret: Vec<&'static str>,
 }
+
+/// Without what is secret.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (name, value) in &self.values {
+            if self.secret.contains(&name.as_str()) {
+                map.entry(name, &format_args!("{SECRET}"));
+            } else {
+                map.entry(name, value);
+            }
+        }
+        map.finish()
+    }
+}
+
+/// What is shown instead of a secret value.
+pub const SECRET: &str = "(secret)";
 
 impl Options {
     /// Checks `given` (the `[backend.options]` table) against `specs`, and fills in the defaults. A plugin's own tests
@@ -118,6 +152,30 @@ impl Options {
     /// [`InvalidOption`](crate::ErrorKind::InvalidOption), naming the option and what was expected, for an
     /// option that is not declared, has another type, or is missing.
     pub fn check(specs: &[OptionSpec], given: Map<String, Value>) -> Result<Self> {
+        Options::complete(specs, given, |spec| {
+            let (name, kind, help) = (spec.name, spec.kind(), spec.help);
+            Err(Error::invalid_option(format!("option {name:?} is missing ({kind}: {help})")))
+        })
+    }
+
+    /// As [`check`](Self::check), but what is missing is empty.
+    pub(crate) fn assume(specs: &[OptionSpec], given: Map<String, Value>) -> Result<Self> {
+        Options::complete(specs, given, |spec| {
+            Ok(match spec.default {
+                OptionDefault::Text(_) => Value::from(""),
+                OptionDefault::Integer(_) => Value::from(0),
+                OptionDefault::Number(_) => Value::from(0.0),
+                OptionDefault::Boolean(_) => Value::from(false),
+                OptionDefault::Other(..) => Value::Null,
+            })
+        })
+    }
+
+    fn complete(
+        specs: &[OptionSpec],
+        given: Map<String, Value>,
+        missing: impl Fn(&OptionSpec) -> Result<Value>,
+    ) -> Result<Self> {
         if let Some(unknown) = given.keys().find(|key| specs.iter().all(|spec| spec.name != *key)) {
             return Err(Error::invalid_option(unknown_option(specs, unknown)));
         }
@@ -126,21 +184,18 @@ impl Options {
             match values.get(spec.name) {
                 Some(value) if spec.accepts(value) => {}
                 Some(value) => {
-                    let kind = spec.kind();
-                    return Err(Error::invalid_option(format!("option {:?} is {value}, expected {kind}", spec.name)));
+                    let (name, kind) = (spec.name, spec.kind());
+                    let shown = if spec.secret { SECRET.to_string() } else { value.to_string() };
+                    return Err(Error::invalid_option(format!("option {name:?} is {shown}, expected {kind}")));
                 }
-                None => match spec.default_value() {
-                    Some(default) => {
-                        values.insert(spec.name.to_string(), default);
-                    }
-                    None => {
-                        let (name, kind, help) = (spec.name, spec.kind(), spec.help);
-                        return Err(Error::invalid_option(format!("option {name:?} is missing ({kind}: {help})")));
-                    }
-                },
+                None => {
+                    let value = spec.default_value().map_or_else(|| missing(spec), Ok)?;
+                    values.insert(spec.name.to_string(), value);
+                }
             }
         }
-        Ok(Options { values })
+        let secret = specs.iter().filter(|spec| spec.secret).map(|spec| spec.name).collect();
+        Ok(Options { values, secret })
     }
 
     /// The value of a text option.
@@ -269,6 +324,25 @@ mod tests {
             let error = check(json!({given: 1})).unwrap_err();
             assert_eq!(error.message(), format!("unknown option {given:?}{hint}: {known}"));
         }
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let specs =
+            [OptionSpec::text("password", None, "a password").secret(), OptionSpec::text("user", None, "a user")];
+        let check = |given: Value| Options::check(&specs, given.as_object().unwrap().clone());
+        let options = check(json!({"password": "hunter2", "user": "mona"})).unwrap();
+        assert_eq!(format!("{options:?}"), r#"{"password": (secret), "user": String("mona")}"#);
+        assert_eq!(options.text("password"), "hunter2");
+        let error = check(json!({"password": 2, "user": "mona"})).unwrap_err();
+        assert_eq!(error.message(), "option \"password\" is (secret), expected text");
+    }
+
+    #[test]
+    fn what_must_be_given_is_assumed_to_be_empty() {
+        let options = Options::assume(SPECS, Map::new()).unwrap();
+        assert_eq!((options.text("path"), options.integer("page_size")), ("", 1000));
+        assert!(Options::assume(SPECS, json!({"pathh": 1}).as_object().unwrap().clone()).is_err());
     }
 
     #[test]

@@ -120,6 +120,14 @@ impl Reply {
         Reply { shared: pieces, ..Reply::begin("") }
     }
 
+    /// The text so far, with a list under this key begun: the first of the pieces that
+    /// [`with_shared`](Self::with_shared) takes. The list's end is another.
+    pub fn begin_list(mut self, key: &'static str) -> String {
+        self.key(key);
+        self.json.push('[');
+        self.json
+    }
+
     /// Why it is a failure, if it is.
     pub fn code(&self) -> Option<Code> {
         self.code
@@ -168,7 +176,7 @@ impl Reply {
     }
 
     /// Adds a list of records.
-    pub fn services<'a, S: Shown + 'a>(mut self, key: &'static str, services: impl Iterator<Item = &'a S>) -> Self {
+    pub fn services(mut self, key: &'static str, services: impl Iterator<Item = impl Shown>) -> Self {
         self.key(key);
         self.json.push('[');
         for (position, service) in services.enumerate() {

@@ -33,7 +33,7 @@ fn a_service_answers_to_its_tags_and_its_metadata_type() {
 }
 
 fn balancing_world() -> World {
-    let mut world = World::with(Policy { balances: true, ..policy() });
+    let mut world = World::on(policy(), Promises { balances: true, ..Promises::default() });
     world.register("x", "web");
     world.register("y", "web");
     world

@@ -38,7 +38,6 @@ struct History {
     last_revision: u64,
     /// The store.
     stored: BTreeMap<String, Record>,
-    revision: u64,
     under_way: Option<Vec<Change>>,
 }
 
@@ -48,14 +47,19 @@ impl History {
         History {
             seed,
             rng: StdRng::seed_from_u64(seed),
-            registry: Registry::new(policy, About::default(), "e".into(), 0, StdRng::seed_from_u64(seed)),
+            registry: Registry::new(
+                policy,
+                Promises::default(),
+                About::default(),
+                Position::new("e", 0),
+                StdRng::seed_from_u64(seed),
+            ),
             now: Now { uptime_ms: 0, unix_ms: 1_700_000_000_000 },
             out: Output::default(),
             asked: Vec::new(),
             announced: BTreeMap::new(),
             last_revision: 0,
             stored: BTreeMap::new(),
-            revision: 0,
             under_way: None,
         }
     }
@@ -81,9 +85,7 @@ impl History {
             3 => deregister(&id),
             _ => renew(&id),
         };
-        let request = parse(request.to_string().as_bytes(), Port::Requests, &Limits::default())
-            .request
-            .expect("it is well-formed");
+        let request = parse(request.to_string().as_bytes(), Port::Requests, &Limits::default()).request.expect("it is well-formed");
         let caller = self.asked.len();
         self.asked.push((self.now.uptime_ms, false));
         self.registry.request(caller, Default::default(), request, self.now, &mut self.out);
@@ -100,16 +102,10 @@ impl History {
     }
 
     fn take_group(&mut self) {
-        if self.under_way.is_some() {
-            return;
+        if self.under_way.is_none() {
+            let group = self.registry.next_group(self.now, &mut self.out);
+            self.under_way = group.map(|group| group.changes);
         }
-        self.under_way = self.registry.next_group(self.now);
-        let written = self.under_way.iter().flatten().filter(|change| !matches!(change, Change::Renew { .. }));
-        let mut ids: Vec<&str> = written.map(Change::id).collect();
-        let count = ids.len();
-        ids.sort_unstable();
-        ids.dedup();
-        assert_eq!(ids.len(), count, "seed {}: an id is written twice in {:?}", self.seed, self.under_way);
     }
 
     /// The store does what it was asked to do, or a part of it, or nothing, and may say that it has failed.
@@ -130,7 +126,7 @@ impl History {
     /// The store cannot take what it has not got.
     fn refuse(&mut self, change: &Change) -> Vec<Outcome> {
         match change {
-            Change::Put { .. } => vec![Outcome::Refused(failed())],
+            Change::Put(_) => vec![Outcome::Refused(failed())],
             other => self.make(std::slice::from_ref(other)),
         }
     }
@@ -138,19 +134,19 @@ impl History {
     fn make(&mut self, changes: &[Change]) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for change in changes {
-            if !matches!(change, Change::Put { .. }) && !self.stored.contains_key(change.id()) {
+            if !matches!(change, Change::Put(_)) && !self.stored.contains_key(change.id()) {
                 outcomes.push(Outcome::Missing);
                 continue;
             }
-            self.revision += u64::from(!matches!(change, Change::Renew { .. }));
             match change {
-                Change::Put { record, .. } => drop(self.stored.insert(record.id.clone(), record.clone())),
-                Change::Remove { id, .. } => drop(self.stored.remove(id)),
-                Change::Renew { id, last_heartbeat_ms } => {
-                    self.stored.get_mut(id).expect("it is there").last_heartbeat_ms = *last_heartbeat_ms;
+                Change::Put(put) => drop(self.stored.insert(put.record.id.clone(), put.record.clone())),
+                Change::Remove(remove) => drop(self.stored.remove(&remove.id)),
+                Change::Renew(renew) => {
+                    self.stored.get_mut(&renew.id).expect("it is there").last_heartbeat_ms = renew.last_heartbeat_ms;
                 }
+                other => panic!("{other:?}"),
             }
-            outcomes.push(Outcome::Done { revision: self.revision });
+            outcomes.push(Outcome::Done);
         }
         outcomes
     }
@@ -171,7 +167,8 @@ impl History {
         for event in self.out.events.drain(..) {
             let event: Value = serde_json::from_str(&event.json).expect("an event is JSON");
             let revision = event["revision"].as_u64().expect("an event has a revision");
-            assert!(revision >= self.last_revision, "seed {seed}: {event} after {}", self.last_revision);
+            assert!(revision > self.last_revision, "seed {seed}: {event} after {}", self.last_revision);
+            assert_eq!(event["previous"], self.last_revision, "seed {seed}: {event}");
             self.last_revision = revision;
             let id = event["data"]["service_id"].as_str().expect("an event is about a service").to_string();
             match event["type"].as_str() {
@@ -188,11 +185,10 @@ impl History {
     }
 
     fn list(&mut self) -> Vec<Value> {
-        let request =
-            parse(br#"{"action": "list"}"#, Port::Requests, &Limits::default()).request.expect("it is well-formed");
+        let request = parse(br#"{"action": "list"}"#, Port::Requests, &Limits::default()).request.expect("it is well-formed");
         let mut out = Output::default();
         self.registry.request(0, Default::default(), request, self.now, &mut out);
-        let reply = out.replies.pop().expect("a list comes at once").1.finish(None).rest;
+        let reply = out.replies.pop().expect("a list comes at once").1.finish(None).to_text().into_owned();
         let reply: Value = serde_json::from_str(&reply).expect("a reply is JSON");
         reply["services"].as_array().expect("a list has services").clone()
     }
@@ -207,7 +203,7 @@ impl History {
             self.now.uptime_ms += 200;
             self.now.unix_ms += 200;
             self.registry.hurry();
-            self.under_way = self.registry.next_group(self.now);
+            self.take_group();
             self.check();
         }
         let seed = self.seed;

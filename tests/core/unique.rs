@@ -95,3 +95,79 @@ fn a_singleton_waits_until_it_is_known_what_the_store_has_of_an_expired_one() {
     let expected = [("expire", "x"), ("register", "y")].map(|(kind, id)| (kind.to_string(), id.to_string()));
     assert_eq!(events, expected);
 }
+
+/// A world with so many services of the type `web`, all of them critical.
+fn crowded(services: usize) -> World {
+    let mut world = World::new();
+    for number in 0..services {
+        world.registry.load(stored(&format!("s{number}"), "web"), world.now).unwrap();
+    }
+    world.pass(30_001);
+    world
+}
+
+#[test]
+fn a_singleton_waits_until_all_that_have_run_out_have_made_way_and_holds_up_nobody_else() {
+    let mut world = crowded(3000);
+    world.ask("y", singleton("y", "web"));
+    world.ask("after", deregister("y"));
+    let first = world.group();
+    assert!(first.len() <= 1024, "{}", first.len());
+    world.ask("other", register("other", "mail"));
+    world.accept(&first);
+    assert_eq!(world.reply("y"), None);
+    let second = world.group();
+    assert!(second.iter().any(|change| change.id() == "other") || second.len() == 1024);
+    world.accept(&second);
+    world.store();
+    assert_eq!(world.reply("y").unwrap()["success"], true);
+    assert_eq!(world.reply("after").unwrap()["success"], true, "what comes for its id waits behind it");
+    assert_eq!(world.reply("other").unwrap()["success"], true);
+    let kinds: Vec<String> = world.take_events().into_iter().map(|(kind, ..)| kind).collect();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "expire").count(), 3000);
+    assert_eq!(world.registry.len(), 1);
+}
+
+#[test]
+fn a_singleton_that_has_waited_too_long_lets_go_what_waits_behind_it() {
+    let mut world = crowded(3000);
+    world.ask("y", singleton("y", "web"));
+    let first = world.group();
+    world.pass(200);
+    world.ask("after", register("y", "mail"));
+    world.pass(200);
+    assert_eq!(world.reply("y").unwrap()["code"], "backend_unavailable");
+    world.accept(&first);
+    world.store();
+    assert_eq!(world.reply("after").unwrap()["success"], true);
+}
+
+#[test]
+fn who_comes_back_before_it_has_made_way_keeps_its_type() {
+    let mut world = crowded(3000);
+    world.ask("y", singleton("y", "web"));
+    let first = world.group();
+    let back = (0..3000).map(|number| format!("s{number}"));
+    let back = back.into_iter().find(|id| first.iter().all(|change| change.id() != id)).unwrap();
+    world.call(renew(&back));
+    world.accept(&first);
+    world.store();
+    let refusal = world.reply("y").unwrap();
+    assert_eq!((&refusal["code"], &refusal["existing_service_id"]), (&json!("duplicate_service_type"), &json!(back)));
+}
+
+#[test]
+fn a_type_that_is_freed_and_taken_in_one_group_goes_to_the_first() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.ask("x", deregister("x"));
+    world.ask("y", singleton("y", "web"));
+    world.ask("z", singleton("z", "web"));
+    let group = world.group();
+    assert_eq!(group.iter().map(Change::id).collect::<Vec<_>>(), ["x", "y"]);
+    assert_eq!(world.reply("z"), None, "it is not known yet whether y gets it");
+    world.outcome(Ok(vec![Outcome::Done, Outcome::Refused(failed())]));
+    assert_eq!(world.reply("y").unwrap()["code"], "backend_refused");
+    world.store();
+    assert_eq!(world.reply("z").unwrap()["success"], true);
+}

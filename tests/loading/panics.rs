@@ -4,7 +4,7 @@ use registry_plugin_api::{Cursor, ErrorKind, Query};
 use serde_json::{Map, json};
 
 use crate::logs::Log;
-use crate::{assert_works, chaos, commit, in_time, load, options, poll_once, put};
+use crate::{assert_works, chaos, commit, group, in_time, load, options, poll_once, put};
 
 /// File and line as the author knows them, in one line.
 pub(crate) fn assert_panicked<T>(result: registry_plugin_api::Result<T>, message: &str) {
@@ -32,7 +32,7 @@ async fn a_panic_in_any_call_is_an_error_and_the_next_call_works() {
     assert_panicked(commit(&backend, "panic_after_await").await, "commit panicked later");
     assert_works(&backend).await;
     assert_panicked(in_time(backend.load(Cursor::after("chaos:panic"))).await, "load panicked");
-    assert_panicked(in_time(backend.watch(u64::MAX)).await, "watch panicked");
+    assert_panicked(in_time(backend.history(Cursor::after("chaos:panic"))).await, "history panicked");
     let query = Query::new("chaos:panic", vec![]);
     assert_panicked(in_time(backend.discover(query)).await, "discover panicked");
     assert_panicked(in_time(backend.close()).await, "close panicked");
@@ -59,7 +59,7 @@ async fn a_panic_in_a_task_of_the_plugin_is_logged_and_the_next_call_works() {
 async fn a_panic_in_the_drop_of_a_call_that_was_given_up_is_logged() {
     let backend = chaos().await;
     let log = Log::with_filter("error");
-    let mut call = Box::pin(backend.commit(vec![put("id", "chaos:panic_in_future_drop")]));
+    let mut call = Box::pin(backend.commit(group(vec![put("id", "chaos:panic_in_future_drop")])));
     assert!(poll_once(&mut call).is_pending());
     drop(call);
     let lines = log.lines();

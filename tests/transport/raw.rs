@@ -82,6 +82,19 @@ impl Raw {
         Ok(Raw { stream, bytes: Vec::new() })
     }
 
+    /// Connects and is ready, with as little room for what comes as the kernel gives: what is not read waits in the host.
+    pub fn narrow(port: u16, socket_type: &str) -> Raw {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there is a socket");
+        socket.set_recv_buffer_size(4096).expect("the socket can be set");
+        socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("the port is open");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).expect("the stream can be set");
+        let mut raw = Raw { stream, bytes: Vec::new() };
+        raw.send(&hello(socket_type, b""));
+        raw.expect_ready();
+        raw
+    }
+
     /// Connects and is ready, as far as the client is concerned: what the server says is not read.
     pub fn unread(port: u16, socket_type: &str, identity: &[u8]) -> Raw {
         let mut raw = Raw::open(port);

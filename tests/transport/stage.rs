@@ -37,6 +37,8 @@ pub struct Stage {
     /// The host.
     pub host: Host,
     before: Usage,
+    /// What peaks are measured from.
+    base_kb: u64,
     _directory: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
@@ -66,7 +68,7 @@ impl Stage {
             discover(&mut host.client());
         }
         let before = settled(host.pid(), |_| true);
-        Stage { host, before, _directory: directory, _alone: alone }
+        Stage { host, base_kb: before.memory_kb, before, _directory: directory, _alone: alone }
     }
 
     /// Makes an attack, again and again until another client has asked often enough meanwhile, and holds that client's
@@ -84,9 +86,17 @@ impl Stage {
         bystander.finish();
     }
 
+    /// Forgets what memory was needed so far: from now on it is the state before.
+    pub fn begin_measuring(&mut self) {
+        // 5 sets the peak back to what is needed now.
+        std::fs::write(format!("/proc/{}/clear_refs", self.host.pid()), "5").expect("it is our child");
+        self.base_kb = status(self.host.pid(), "VmRSS:");
+        self.before.memory_kb = self.base_kb;
+    }
+
     /// The most memory that the host has needed so far beyond what it needed before, in KiB.
     pub fn peak_kb(&self) -> u64 {
-        status(self.host.pid(), "VmHWM:").saturating_sub(self.before.memory_kb)
+        status(self.host.pid(), "VmHWM:").saturating_sub(self.base_kb)
     }
 
     /// How much CPU time the host needs meanwhile, of all the time that passes: 1.0 is one core.

@@ -5,14 +5,16 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{self, NonNull};
 use std::{mem, slice};
 
-use registry_plugin_api::{Change, Error, ErrorKind, Outcome, Record, Result};
+use registry_plugin_api::{Change, Error, ErrorKind, Group, Outcome, Position, Record, Result};
 
 /// The version of the header that this file is a copy of.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const PUT: u32 = 1;
 const REMOVE: u32 = 2;
 const RENEW: u32 = 3;
+/// A kind of change that a later version of plugin-api brings: no store knows it.
+const UNKNOWN: u32 = 0;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -43,6 +45,12 @@ struct RawChange {
 #[derive(Clone, Copy)]
 struct RawOutcome {
     code: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RawPosition {
+    epoch: Text,
     revision: u64,
 }
 
@@ -57,15 +65,22 @@ struct RawStore {
     _private: [u8; 0],
 }
 
-/// The table of functions, as far as version 1 has it.
+/// The table of functions, as far as version 2 has it.
 #[repr(C)]
 struct Table {
     size: usize,
     version: u32,
-    open: unsafe extern "C" fn(*const c_char, Text, *mut *mut RawStore, *mut RawError) -> c_int,
-    history: unsafe extern "C" fn(*mut RawStore, *mut Text, *mut u64),
+    open: unsafe extern "C" fn(*const c_char, *mut *mut RawStore, *mut RawError) -> c_int,
+    position: unsafe extern "C" fn(*mut RawStore, *mut RawPosition),
     load: unsafe extern "C" fn(*mut RawStore, Text, *mut RawRecord, usize, *mut usize, *mut RawError) -> c_int,
-    commit: unsafe extern "C" fn(*mut RawStore, *const RawChange, usize, *mut RawOutcome, *mut RawError) -> c_int,
+    commit: unsafe extern "C" fn(
+        *mut RawStore,
+        RawPosition,
+        *const RawChange,
+        usize,
+        *mut RawOutcome,
+        *mut RawError,
+    ) -> c_int,
     close: unsafe extern "C" fn(*mut RawStore),
 }
 
@@ -83,25 +98,26 @@ pub(crate) struct Store {
 unsafe impl Send for Store {}
 
 impl Store {
-    pub(crate) fn open(path: &str, new_epoch: &str) -> Result<Self> {
+    pub(crate) fn open(path: &str) -> Result<Self> {
         let table = table()?;
         let c_path = CString::new(path)
             .map_err(|_| Error::invalid_option(format!("option \"path\" is {path:?}, expected no 0 in it")))?;
         let (mut store, mut error) = (ptr::null_mut(), RawError::none());
         // SAFETY: all pointers are valid for the call, and the path ends in 0.
-        let code = unsafe { (table.open)(c_path.as_ptr(), Text::new(new_epoch), &mut store, &mut error) };
+        let code = unsafe { (table.open)(c_path.as_ptr(), &mut store, &mut error) };
         error.check(code)?;
         let store = NonNull::new(store).ok_or_else(|| Error::internal("the store opened nothing"))?;
         Ok(Store { table, store })
     }
 
-    /// The epoch and the revision.
-    pub(crate) fn history(&mut self) -> Result<(String, u64)> {
-        let (mut epoch, mut revision) = (Text::new(""), 0);
-        // SAFETY: the store is open, and the pointers are valid for the call.
-        unsafe { (self.table.history)(self.store.as_ptr(), &mut epoch, &mut revision) };
+    /// The position that came with the last commit.
+    pub(crate) fn position(&mut self) -> Result<Option<Position>> {
+        let mut position = RawPosition { epoch: Text::new(""), revision: 0 };
+        // SAFETY: the store is open, and the pointer is valid for the call.
+        unsafe { (self.table.position)(self.store.as_ptr(), &mut position) };
         // SAFETY: the store keeps the text until its next call, which is not before this borrow ends.
-        Ok((unsafe { epoch.to_string() }?, revision))
+        let epoch = unsafe { position.epoch.to_string() }?;
+        Ok((!epoch.is_empty()).then(|| Position::new(epoch, position.revision)))
     }
 
     /// At most `capacity` records behind `after`: fewer if there are no more.
@@ -118,16 +134,19 @@ impl Store {
         records.iter().take(count).map(|record| unsafe { record.to_record() }).collect()
     }
 
-    pub(crate) fn commit(&mut self, changes: &[Change]) -> Result<Vec<Outcome>> {
+    pub(crate) fn commit(&mut self, group: &Group) -> Result<Vec<Outcome>> {
+        let changes = &group.changes;
+        let position = RawPosition { epoch: Text::new(&group.position.epoch), revision: group.position.revision };
         let types: Vec<Vec<Text>> = changes.iter().map(types_of).collect();
         let raw: Vec<RawChange> =
             changes.iter().zip(&types).map(|(change, types)| RawChange::of(change, types)).collect();
-        let mut outcomes = vec![RawOutcome { code: 0, revision: 0 }; raw.len()];
+        let mut outcomes = vec![RawOutcome { code: 0 }; raw.len()];
         let mut error = RawError::none();
         // SAFETY: the store is open, there are as many outcomes as changes, and all that is pointed to outlives the
-        // call: `changes` and `types` own it.
+        // call: `group` and `types` own it.
         let code = unsafe {
-            (self.table.commit)(self.store.as_ptr(), raw.as_ptr(), raw.len(), outcomes.as_mut_ptr(), &mut error)
+            let (changes, count, outcomes) = (raw.as_ptr(), raw.len(), outcomes.as_mut_ptr());
+            (self.table.commit)(self.store.as_ptr(), position, changes, count, outcomes, &mut error)
         };
         error.check(code)?;
         outcomes.into_iter().map(RawOutcome::to_outcome).collect()
@@ -158,8 +177,8 @@ fn table() -> Result<&'static Table> {
 
 fn types_of(change: &Change) -> Vec<Text> {
     match change {
-        Change::Put { record, .. } => record.types.iter().map(|name| Text::new(name)).collect(),
-        Change::Remove { .. } | Change::Renew { .. } => Vec::new(),
+        Change::Put(put) => put.record.types.iter().map(|name| Text::new(name)).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -216,18 +235,23 @@ impl RawChange {
     fn of(change: &Change, types: &[Text]) -> Self {
         let mut record = RawRecord::of(change.id());
         let kind = match change {
-            // Nobody else writes to the store, so the host's own look at `unique` was enough.
-            Change::Put { record: put, unique: _ } => {
+            Change::Put(put) => {
+                let put = &put.record;
                 record.document = Text::new(&put.document);
                 (record.types, record.types_count) = (types.as_ptr(), types.len());
                 (record.ttl_ms, record.last_heartbeat_ms) = (put.ttl_ms, put.last_heartbeat_ms);
+                record.revision = put.revision;
                 PUT
             }
-            Change::Remove { .. } => REMOVE,
-            Change::Renew { last_heartbeat_ms, .. } => {
-                record.last_heartbeat_ms = *last_heartbeat_ms;
+            Change::Remove(remove) => {
+                record.revision = remove.revision;
+                REMOVE
+            }
+            Change::Renew(renew) => {
+                record.last_heartbeat_ms = renew.last_heartbeat_ms;
                 RENEW
             }
+            _ => UNKNOWN,
         };
         RawChange { kind, record }
     }
@@ -236,13 +260,14 @@ impl RawChange {
 impl RawOutcome {
     fn to_outcome(self) -> Result<Outcome> {
         match self.code {
-            1 => Ok(Outcome::Done { revision: self.revision }),
+            1 => Ok(Outcome::Done),
             2 => Ok(Outcome::Missing),
             3 => {
                 let refusal = "the service is too large for the store";
                 Ok(Outcome::Refused(Error::new(ErrorKind::Unsupported, refusal)))
             }
-            code => Err(Error::internal(format!("the C store gave outcome {code}, expected 1, 2 or 3"))),
+            4 => Ok(Outcome::unknown()),
+            code => Err(Error::internal(format!("the C store gave outcome {code}, expected 1, 2, 3 or 4"))),
         }
     }
 }

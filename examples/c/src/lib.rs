@@ -8,7 +8,7 @@ mod ffi;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use registry_plugin_api::{
-    Backend, Capabilities, Change, Cursor, Host, OptionSpec, Options, Outcome, Page, Result, export_backend, new_epoch,
+    Backend, Capabilities, Cursor, Group, Host, OptionSpec, Options, Outcome, Page, Result, export_backend,
 };
 
 use ffi::Store;
@@ -23,33 +23,35 @@ pub struct InC {
 export_backend!(InC);
 
 impl Backend for InC {
-    const CAPABILITIES: Capabilities = Capabilities::NONE.durable();
-
     const OPTIONS: &'static [OptionSpec] = &[OptionSpec::text(
         "path",
         Some("service_registry.log"),
         "the log file, relative to the directory the host runs in",
     )];
 
+    fn capabilities(_options: &Options) -> Capabilities {
+        Capabilities::NONE.durable()
+    }
+
     async fn open(options: Options, _host: Host) -> Result<Self> {
-        let store = Store::open(options.text("path"), &new_epoch())?;
+        let store = Store::open(options.text("path"))?;
         Ok(InC { store: Mutex::new(store) })
     }
 
     async fn load(&self, after: Cursor) -> Result<Page> {
         let mut store = self.store();
-        let (epoch, revision) = store.history()?;
+        let position = store.position()?;
         let records = store.load(after.as_str(), PAGE_RECORDS)?;
         let next = records.last().filter(|_| records.len() == PAGE_RECORDS).map(|last| Cursor::after(&last.id));
-        let page = Page::new(epoch, revision).with_records(records);
+        let page = Page::new(position).with_records(records);
         Ok(match next {
             Some(next) => page.with_next(next),
             None => page,
         })
     }
 
-    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
-        self.store().commit(&changes)
+    async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
+        self.store().commit(&group)
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use registry_c::InC;
 use registry_plugin_api::{
-    Backend, Change, Cursor, ErrorKind, Host, Options, Outcome, Page, Record, RemoveReason, Result,
+    Backend, Change, Cursor, ErrorKind, Group, Host, Options, Outcome, Page, Position, Put, Record, Remove, Renew,
+    Result,
 };
 use serde_json::json;
 
@@ -19,19 +20,22 @@ fn put(id: &str) -> Change {
     let mut record = Record::new(id, format!(r#"{{"id":"{id}"}}"#));
     record.types = vec!["web".to_string()];
     (record.ttl_ms, record.last_heartbeat_ms) = (30_000, 1_700_000_000_000);
-    Change::Put { record, unique: None }
+    Put::new(record).into()
+}
+
+fn group(revision: u64, changes: Vec<Change>) -> Group {
+    Group::new(Position::new("epoch", revision), changes)
 }
 
 /// A log of a head, a group and another group: its bytes, where the last frame begins, and what was loaded before and
 /// after that group.
 async fn log(path: &Path) -> (Vec<u8>, usize, Page, Page) {
     let store = open(path).await.unwrap();
-    store.commit(vec![put("a"), put("b")]).await.unwrap();
+    store.commit(group(2, vec![put("a"), put("b")])).await.unwrap();
     let first = store.load(Cursor::start()).await.unwrap();
     let last_frame = fs::metadata(path).unwrap().len() as usize;
-    let remove = Change::Remove { id: "a".to_string(), reason: RemoveReason::Expired };
-    let renew = Change::Renew { id: "b".to_string(), last_heartbeat_ms: 1_700_000_007_000 };
-    store.commit(vec![put("c"), remove, renew]).await.unwrap();
+    let changes = vec![put("c"), Remove::new("a", 4).into(), Renew::new("b", 1_700_000_007_000).into()];
+    store.commit(group(4, changes)).await.unwrap();
     let second = store.load(Cursor::start()).await.unwrap();
     (fs::read(path).unwrap(), last_frame, first, second)
 }
@@ -62,7 +66,7 @@ async fn the_rest_of_a_last_frame_that_was_cut_anywhere_is_dropped() {
         fs::write(&path, &whole[..end]).unwrap();
         let store = open(&path).await.unwrap();
         assert_eq!(store.load(Cursor::start()).await.unwrap(), first, "cut at {end}");
-        assert_eq!(store.commit(vec![put("d")]).await.unwrap(), [Outcome::Done { revision: 3 }], "cut at {end}");
+        assert_eq!(store.commit(group(3, vec![put("d")])).await.unwrap(), [Outcome::Done], "cut at {end}");
         drop(store);
         assert_eq!(load(&path).await.records.len(), 3, "cut at {end}");
     }

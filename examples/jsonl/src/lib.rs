@@ -1,7 +1,7 @@
 //! A durable store in one file: a log of JSON lines, to which each group of changes appends one line.
 //!
-//! The first line is an object that names the format, the epoch and the revision that the log begins with. Each other
-//! line is an array, a group of changes: `{"put": {..}}`, `{"remove": id}`, `{"renew": id, "last_heartbeat_ms": n}`.
+//! The first line names the format, and the position of the store when the log began. Each other line is a group:
+//! the position after it, and its changes, `{"put": {..}}`, `{"remove": id}`, `{"renew": id, "last_heartbeat_ms": n}`.
 //! Only what had an effect is written, so that reading the log is making the changes again.
 //!
 //! A line has been synced before the next one begins, so a crash can only tear the last line, and that one has not
@@ -18,13 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use registry_plugin_api::{
-    Backend, Capabilities, Change, Cursor, Error, Host, OptionSpec, Options, Outcome, Page, Record, Result,
-    export_backend, new_epoch,
+    Backend, Capabilities, Change, Cursor, Error, Group, Host, OptionSpec, Options, Outcome, Page, Position, Record,
+    Result, export_backend,
 };
 use serde_json::{Value, json};
 
 /// What the first line of a file of ours says. Change the number with the format.
-const FORMAT: &str = concat!(env!("CARGO_PKG_NAME"), " 1");
+const FORMAT: &str = concat!(env!("CARGO_PKG_NAME"), " 2");
 
 /// How many records [`JsonLines::load`] returns at a time.
 const PAGE_RECORDS: usize = 1000;
@@ -51,9 +51,8 @@ struct Log {
 
 #[derive(Default)]
 struct Contents {
-    /// The name of this store's history. It is stored: a store that is opened again has the same.
-    epoch: String,
-    revision: u64,
+    /// How far the host has counted; `None` in a new store.
+    position: Option<Position>,
     /// By id, in an order that a [`Cursor`] can go on in.
     records: BTreeMap<String, Record>,
 }
@@ -62,15 +61,17 @@ struct Contents {
 export_backend!(JsonLines);
 
 impl Backend for JsonLines {
-    /// What the host and `registry plugin check` go by. Claim what is true, and no more.
-    const CAPABILITIES: Capabilities = Capabilities::NONE.durable();
-
     /// What can be set in `[backend.options]`. The host refuses all else.
     const OPTIONS: &'static [OptionSpec] = &[OptionSpec::text(
         "path",
         Some("service_registry.jsonl"),
         "the log file, relative to the directory the host runs in",
     )];
+
+    /// What the host and `registry plugin check` go by. Claim what is true, and no more.
+    fn capabilities(_options: &Options) -> Capabilities {
+        Capabilities::NONE.durable()
+    }
 
     /// Called once. A file that is not ours, or is damaged, must be refused and left as it is.
     async fn open(options: Options, _host: Host) -> Result<Self> {
@@ -86,7 +87,7 @@ impl Backend for JsonLines {
                 let path = path.display();
                 Error::corrupt(format!("{path} {reason}: name another file, or move this one away to begin anew"))
             })?,
-            Err(error) if error.kind() == ErrorKind::NotFound => Contents { epoch: new_epoch(), ..Contents::default() },
+            Err(error) if error.kind() == ErrorKind::NotFound => Contents::default(),
             Err(error) => return Err(failed("read", &path, error)),
         };
         let (file, end) = contents.replace(&path).map_err(|error| failed("write", &path, error))?;
@@ -101,26 +102,28 @@ impl Backend for JsonLines {
         let mut rest = log.contents.records.range::<str, _>((start, Unbounded)).map(|(_, record)| record);
         let records: Vec<Record> = rest.by_ref().take(PAGE_RECORDS).cloned().collect();
         let next = records.last().filter(|_| rest.next().is_some()).map(|last| Cursor::after(&last.id));
-        let page = Page::new(&log.contents.epoch, log.contents.revision).with_records(records);
+        let page = Page::new(log.contents.position.clone()).with_records(records);
         Ok(match next {
             Some(next) => page.with_next(next),
             None => page,
         })
     }
 
-    /// Makes a group of changes. What is `Done` when this returns has to survive a power cut: the host tells its
-    /// clients so.
-    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
+    /// Makes a group of changes, and keeps the position that comes with it. What is `Done` when this returns has to
+    /// survive a power cut: the host tells its clients so.
+    async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
         let unwritten = |error| failed("write", &self.path, error);
         let mut log = self.log();
         log.shorten(&self.path).map_err(unwritten)?;
-        let mut group = Group { revision: log.contents.revision, lines: Vec::new(), undo: Vec::new() };
-        let outcomes = changes.into_iter().map(|change| log.contents.apply(change, &mut group)).collect();
-        let lines = Value::from(std::mem::take(&mut group.lines));
-        if let Err(error) = log.append(&lines) {
-            log.contents.go_back(group);
+        let mut made = Made::default();
+        let outcomes = group.changes.into_iter().map(|change| log.contents.apply(change, &mut made)).collect();
+        let Position { epoch, revision, .. } = &group.position;
+        let line = json!({"epoch": epoch, "revision": revision, "changes": std::mem::take(&mut made.lines)});
+        if let Err(error) = log.append(&line) {
+            log.contents.go_back(made);
             return Err(unwritten(error));
         }
+        log.contents.position = Some(group.position);
         Ok(outcomes)
     }
 }
@@ -132,10 +135,9 @@ impl JsonLines {
     }
 }
 
-/// A group of changes that has been made in memory, and is not in the file yet.
-struct Group {
-    /// The revision before it.
-    revision: u64,
+/// What has been made in memory, and is not in the file yet.
+#[derive(Default)]
+struct Made {
     /// What the file is to say.
     lines: Vec<Value>,
     /// What was there before each change.
@@ -154,11 +156,11 @@ impl Log {
     }
 
     /// Appends a line. When this returns, it is on the disk; if it fails, it does not count.
-    fn append(&mut self, group: &Value) -> io::Result<()> {
+    fn append(&mut self, line: &Value) -> io::Result<()> {
         // What a failed attempt has left would stand before the line, or behind it.
         self.file.set_len(self.end)?;
         self.file.seek(SeekFrom::Start(self.end))?;
-        let line = format!("{group}\n");
+        let line = format!("{line}\n");
         self.file.write_all(line.as_bytes())?;
         self.file.sync_data()?;
         self.end += line.len() as u64;
@@ -168,36 +170,33 @@ impl Log {
 
 impl Contents {
     /// Makes a change, notes what the file is to say of it, and how to undo it.
-    fn apply(&mut self, change: Change, group: &mut Group) -> Outcome {
+    fn apply(&mut self, change: Change, made: &mut Made) -> Outcome {
         match change {
-            // Nobody else writes to this store, so the host's own look at `unique` was enough.
-            Change::Put { mut record, unique: _ } => {
-                self.revision += 1;
-                record.revision = self.revision;
-                group.lines.push(put_line(&record));
-                let id = record.id.clone();
-                group.undo.push((id.clone(), self.records.insert(id, record)));
+            Change::Put(put) => {
+                made.lines.push(put_line(&put.record));
+                let id = put.record.id.clone();
+                made.undo.push((id.clone(), self.records.insert(id, put.record)));
             }
-            Change::Remove { id, reason: _ } => {
-                let Some(removed) = self.records.remove(&id) else { return Outcome::Missing };
-                self.revision += 1;
-                group.lines.push(json!({"remove": id, "revision": self.revision}));
-                group.undo.push((id, Some(removed)));
+            Change::Remove(remove) => {
+                let Some(removed) = self.records.remove(&remove.id) else { return Outcome::Missing };
+                made.lines.push(json!({"remove": remove.id}));
+                made.undo.push((remove.id, Some(removed)));
             }
-            Change::Renew { id, last_heartbeat_ms } => {
-                let Some(record) = self.records.get_mut(&id) else { return Outcome::Missing };
-                group.lines.push(json!({"renew": id, "last_heartbeat_ms": last_heartbeat_ms}));
-                group.undo.push((id, Some(record.clone())));
-                record.last_heartbeat_ms = last_heartbeat_ms;
+            Change::Renew(renew) => {
+                let Some(record) = self.records.get_mut(&renew.id) else { return Outcome::Missing };
+                made.lines.push(json!({"renew": renew.id, "last_heartbeat_ms": renew.last_heartbeat_ms}));
+                made.undo.push((renew.id, Some(record.clone())));
+                record.last_heartbeat_ms = renew.last_heartbeat_ms;
             }
+            // A kind of change that a later version of plugin-api brings.
+            _ => return Outcome::unknown(),
         }
-        Outcome::Done { revision: self.revision }
+        Outcome::Done
     }
 
     /// Makes a group undone, the last change first.
-    fn go_back(&mut self, group: Group) {
-        self.revision = group.revision;
-        for (id, record) in group.undo.into_iter().rev() {
+    fn go_back(&mut self, made: Made) {
+        for (id, record) in made.undo.into_iter().rev() {
             match record {
                 Some(record) => self.records.insert(id, record),
                 None => self.records.remove(&id),
@@ -219,9 +218,10 @@ impl Contents {
 
     fn write(&self, new: &Path) -> io::Result<File> {
         let mut out = BufWriter::new(File::create(new)?);
-        writeln!(out, "{}", json!({"format": FORMAT, "epoch": self.epoch, "revision": self.revision}))?;
+        let Position { epoch, revision, .. } = self.position.clone().unwrap_or_default();
+        writeln!(out, "{}", json!({"format": FORMAT, "epoch": epoch, "revision": revision}))?;
         for record in self.records.values() {
-            writeln!(out, "[{}]", put_line(record))?;
+            writeln!(out, "{}", json!({"epoch": epoch, "revision": revision, "changes": [put_line(record)]}))?;
         }
         let file = out.into_inner()?;
         file.sync_all()?;
@@ -238,31 +238,35 @@ impl Contents {
         }
         let mut lines = lines.into_iter();
         let head: Value = lines.next().and_then(|line| serde_json::from_slice(line).ok()).unwrap_or_default();
-        let (epoch, revision) = (head["epoch"].as_str(), head["revision"].as_u64());
-        let (true, Some(epoch), Some(revision)) = (head["format"] == FORMAT, epoch, revision) else {
+        if head["format"] != FORMAT {
             return Err(format!("is not a file of {FORMAT}"));
-        };
-        let mut contents = Contents { epoch: epoch.to_string(), revision, records: BTreeMap::new() };
+        }
+        let mut contents = Contents::default();
+        contents.repeat(&head).ok_or("is damaged (line 1)")?;
         for (index, line) in lines.enumerate() {
-            let changes: Option<Vec<Value>> = serde_json::from_slice(line).ok();
-            let made = changes.and_then(|changes| changes.iter().try_for_each(|change| contents.repeat(change)));
-            made.ok_or_else(|| format!("is damaged (line {})", index + 2))?;
+            let group: Option<Value> = serde_json::from_slice(line).ok();
+            group
+                .and_then(|group| contents.repeat(&group))
+                .ok_or_else(|| format!("is damaged (line {})", index + 2))?;
         }
         Ok(contents)
     }
 
-    /// Makes a change that the log tells of; `None` if it cannot have been made.
-    fn repeat(&mut self, change: &Value) -> Option<()> {
-        if let Some(fields) = change.get("put") {
-            let record = record(fields)?;
-            self.revision = self.revision.max(record.revision);
-            self.records.insert(record.id.clone(), record);
-        } else if let Some(id) = change.get("remove") {
-            self.records.remove(id.as_str()?)?;
-            self.revision = change["revision"].as_u64()?;
-        } else {
-            self.records.get_mut(change["renew"].as_str()?)?.last_heartbeat_ms =
-                change["last_heartbeat_ms"].as_u64()?;
+    /// Makes a group that the log tells of; `None` if it cannot have been made.
+    fn repeat(&mut self, group: &Value) -> Option<()> {
+        let (epoch, revision) = (group["epoch"].as_str()?, group["revision"].as_u64()?);
+        // A new store has none.
+        self.position = (!epoch.is_empty()).then(|| Position::new(epoch, revision));
+        for change in group["changes"].as_array().into_iter().flatten() {
+            if let Some(fields) = change.get("put") {
+                let record = record(fields)?;
+                self.records.insert(record.id.clone(), record);
+            } else if let Some(id) = change.get("remove") {
+                self.records.remove(id.as_str()?)?;
+            } else {
+                self.records.get_mut(change["renew"].as_str()?)?.last_heartbeat_ms =
+                    change["last_heartbeat_ms"].as_u64()?;
+            }
         }
         Some(())
     }
@@ -314,6 +318,8 @@ fn failed(action: &str, path: &Path, error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use registry_plugin_api::{Put, Remove, Renew};
+
     use super::*;
 
     async fn open(path: &Path) -> Result<JsonLines> {
@@ -322,11 +328,12 @@ mod tests {
         JsonLines::open(options, Host::for_tests()).await
     }
 
-    fn put(id: &str) -> Change {
+    /// A group of one change, after which the store is at that revision.
+    fn put(id: &str, revision: u64) -> Group {
         let mut record = Record::new(id, format!(r#"{{"id":"{id}"}}"#));
         record.types = vec!["web".to_string()];
-        record.ttl_ms = 30_000;
-        Change::Put { record, unique: None }
+        (record.ttl_ms, record.revision) = (30_000, revision);
+        Group::new(Position::new("epoch", revision), vec![Put::new(record).into()])
     }
 
     #[tokio::test]
@@ -334,12 +341,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("services");
         let store = open(&path).await?;
-        store.commit(vec![put("a"), put("b")]).await?;
-        let renew = Change::Renew { id: "b".to_string(), last_heartbeat_ms: 7 };
-        let outcomes = store.commit(vec![renew]).await?;
-        assert_eq!(outcomes, [Outcome::Done { revision: 2 }]);
+        assert_eq!(store.load(Cursor::start()).await?.position, None);
+        store.commit(put("a", 1)).await?;
+        store.commit(put("b", 2)).await?;
+        let changes = vec![Renew::new("b", 7).into(), Remove::new("a", 3).into(), Remove::new("a", 4).into()];
+        let outcomes = store.commit(Group::new(Position::new("epoch", 4), changes)).await?;
+        assert_eq!(outcomes, [Outcome::Done, Outcome::Done, Outcome::Missing]);
         let before = store.load(Cursor::start()).await?;
-        assert_eq!(before.records[1].last_heartbeat_ms, 7);
+        assert_eq!((before.records.len(), before.records[0].last_heartbeat_ms), (1, 7));
+        assert_eq!(before.position, Some(Position::new("epoch", 4)));
         drop(store);
         assert_eq!(open(&path).await?.load(Cursor::start()).await?, before);
         Ok(())
@@ -362,14 +372,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("services");
         let store = open(&path).await?;
-        store.commit(vec![put("a")]).await?;
-        store.commit(vec![put("b")]).await?;
+        store.commit(put("a", 1)).await?;
+        store.commit(put("b", 2)).await?;
         drop(store);
         let whole = fs::read_to_string(&path).unwrap();
         for torn in [whole[..whole.len() - 5].to_string(), format!("{}\0\0\0\n", &whole[..whole.len() - 5])] {
             fs::write(&path, torn).unwrap();
             let page = open(&path).await?.load(Cursor::start()).await?;
-            assert_eq!((page.records.len(), page.revision), (1, 1));
+            assert_eq!((page.records.len(), page.position), (1, Some(Position::new("epoch", 1))));
         }
         let damaged = whole.replacen("put", "cut", 1);
         fs::write(&path, &damaged).unwrap();

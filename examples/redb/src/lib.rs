@@ -16,17 +16,17 @@ use redb::{
     TableHandle,
 };
 use registry_plugin_api::{
-    Backend, Capabilities, Change, Cursor, Error, Host, OptionSpec, Options, Outcome, Page, Record, Result,
-    export_backend, new_epoch,
+    Backend, Capabilities, Change, Cursor, Error, Group, Host, OptionSpec, Options, Outcome, Page, Position, Record,
+    Result, export_backend,
 };
 
 /// By id: the document, the types, the ttl and the revision.
 const SERVICES: TableDefinition<&str, (&str, Vec<&str>, u64, u64)> = TableDefinition::new("services");
 /// By id: when the service was last heard of.
 const HEARTBEATS: TableDefinition<&str, u64> = TableDefinition::new("heartbeats");
-/// One row: the epoch and the revision. Its name tells our databases from others.
-const HISTORY: TableDefinition<&str, (&str, u64)> = TableDefinition::new("registry_redb 1");
-const HISTORY_ROW: &str = "history";
+/// The epoch and the revision: one row, and none in a new store. Its name tells our databases from others.
+const POSITION: TableDefinition<&str, (&str, u64)> = TableDefinition::new("registry_redb 1");
+const POSITION_ROW: &str = "history";
 
 const PAGE_RECORDS: usize = 1000;
 
@@ -42,13 +42,15 @@ pub struct Redb {
 export_backend!(Redb);
 
 impl Backend for Redb {
-    const CAPABILITIES: Capabilities = Capabilities::NONE.durable();
-
     const OPTIONS: &'static [OptionSpec] = &[OptionSpec::text(
         "path",
         Some("service_registry.redb"),
         "the database file, relative to the directory the host runs in",
     )];
+
+    fn capabilities(_options: &Options) -> Capabilities {
+        Capabilities::NONE.durable()
+    }
 
     async fn open(options: Options, _host: Host) -> Result<Self> {
         let path = PathBuf::from(options.text("path"));
@@ -66,8 +68,8 @@ impl Backend for Redb {
         self.read_page(after.as_str()).map_err(|error| failed("read", &self.path, *error))
     }
 
-    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
-        self.write_group(&changes).map_err(|error| failed("write", &self.path, *error))
+    async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
+        self.write_group(&group).map_err(|error| failed("write", &self.path, *error))
     }
 }
 
@@ -80,19 +82,13 @@ fn boxed(error: impl Into<redb::Error>) -> Box<redb::Error> {
 }
 
 impl Redb {
-    /// In a new database; in one of ours it does nothing.
+    /// In a new database; those of ours have them.
     fn make_tables(&self) -> Result<()> {
         let make = || -> Redbs<()> {
             let transaction = self.database.begin_write().map_err(boxed)?;
-            {
-                let mut history = transaction.open_table(HISTORY).map_err(boxed)?;
-                if history.get(HISTORY_ROW).map_err(boxed)?.is_some() {
-                    return Ok(());
-                }
-                history.insert(HISTORY_ROW, (new_epoch().as_str(), 0)).map_err(boxed)?;
-                transaction.open_table(SERVICES).map_err(boxed)?;
-                transaction.open_table(HEARTBEATS).map_err(boxed)?;
-            }
+            transaction.open_table(POSITION).map_err(boxed)?;
+            transaction.open_table(SERVICES).map_err(boxed)?;
+            transaction.open_table(HEARTBEATS).map_err(boxed)?;
             transaction.commit().map_err(boxed)
         };
         make().map_err(|error| failed("write", &self.path, *error))?;
@@ -100,24 +96,20 @@ impl Redb {
     }
 
     /// All changes in one transaction, which is given up where anything fails.
-    fn write_group(&self, changes: &[Change]) -> Redbs<Vec<Outcome>> {
+    fn write_group(&self, group: &Group) -> Redbs<Vec<Outcome>> {
         let mut transaction = self.database.begin_write().map_err(boxed)?;
         transaction.set_durability(Durability::Immediate).map_err(boxed)?;
-        let mut outcomes = Vec::with_capacity(changes.len());
+        let mut outcomes = Vec::with_capacity(group.changes.len());
         {
-            let mut history = transaction.open_table(HISTORY).map_err(boxed)?;
-            let (epoch, before) = history_of(&history)?;
             let mut tables = Tables {
                 services: transaction.open_table(SERVICES).map_err(boxed)?,
                 heartbeats: transaction.open_table(HEARTBEATS).map_err(boxed)?,
-                revision: before,
             };
-            for change in changes {
+            for change in &group.changes {
                 outcomes.push(tables.apply(change)?);
             }
-            if tables.revision != before {
-                history.insert(HISTORY_ROW, (epoch.as_str(), tables.revision)).map_err(boxed)?;
-            }
+            let position = (group.position.epoch.as_str(), group.position.revision);
+            transaction.open_table(POSITION).map_err(boxed)?.insert(POSITION_ROW, position).map_err(boxed)?;
         }
         transaction.commit().map_err(boxed)?;
         Ok(outcomes)
@@ -125,8 +117,8 @@ impl Redb {
 
     fn read_page(&self, after: &str) -> Redbs<Page> {
         let transaction = self.database.begin_read().map_err(boxed)?;
-        let (epoch, revision) = history_of(&transaction.open_table(HISTORY).map_err(boxed)?)?;
-        let page = Page::new(epoch, revision);
+        let position = transaction.open_table(POSITION).map_err(boxed)?.get(POSITION_ROW).map_err(boxed)?;
+        let page = Page::new(position.map(|row| Position::new(row.value().0, row.value().1)));
         let services = transaction.open_table(SERVICES).map_err(boxed)?;
         let heartbeats = transaction.open_table(HEARTBEATS).map_err(boxed)?;
         // No id is empty, so that the empty cursor is before all of them.
@@ -155,16 +147,15 @@ impl Redb {
 struct Tables<'transaction> {
     services: Table<'transaction, &'static str, (&'static str, Vec<&'static str>, u64, u64)>,
     heartbeats: Table<'transaction, &'static str, u64>,
-    revision: u64,
 }
 
 impl Tables<'_> {
     fn apply(&mut self, change: &Change) -> Redbs<Outcome> {
         match change {
-            // Nobody else writes to this store, so the host's own look at `unique` was enough.
-            Change::Put { record, unique: _ } => {
+            Change::Put(put) => {
+                let record = &put.record;
                 let types = record.types.iter().map(String::as_str).collect();
-                let fields = (record.document.as_str(), types, record.ttl_ms, self.revision + 1);
+                let fields = (record.document.as_str(), types, record.ttl_ms, record.revision);
                 // The first thing to be written, so that nothing has been if it is refused.
                 match self.services.insert(record.id.as_str(), fields) {
                     Err(StorageError::ValueTooLarge(bytes)) => {
@@ -174,32 +165,23 @@ impl Tables<'_> {
                     other => drop(other.map_err(boxed)?),
                 }
                 self.heartbeats.insert(record.id.as_str(), record.last_heartbeat_ms).map_err(boxed)?;
-                self.revision += 1;
+                Ok(Outcome::Done)
             }
-            Change::Remove { id, reason: _ } => {
-                if self.services.remove(id.as_str()).map_err(boxed)?.is_none() {
-                    return Ok(Outcome::Missing);
+            Change::Remove(remove) => {
+                let found = self.services.remove(remove.id.as_str()).map_err(boxed)?.is_some();
+                self.heartbeats.remove(remove.id.as_str()).map_err(boxed)?;
+                Ok(Outcome::done_if(found))
+            }
+            Change::Renew(renew) => {
+                let found = self.services.get(renew.id.as_str()).map_err(boxed)?.is_some();
+                if found {
+                    self.heartbeats.insert(renew.id.as_str(), renew.last_heartbeat_ms).map_err(boxed)?;
                 }
-                self.heartbeats.remove(id.as_str()).map_err(boxed)?;
-                self.revision += 1;
+                Ok(Outcome::done_if(found))
             }
-            Change::Renew { id, last_heartbeat_ms } => {
-                if self.services.get(id.as_str()).map_err(boxed)?.is_none() {
-                    return Ok(Outcome::Missing);
-                }
-                self.heartbeats.insert(id.as_str(), *last_heartbeat_ms).map_err(boxed)?;
-            }
+            _ => Ok(Outcome::unknown()),
         }
-        Ok(Outcome::Done { revision: self.revision })
     }
-}
-
-fn history_of(table: &impl ReadableTable<&'static str, (&'static str, u64)>) -> Redbs<(String, u64)> {
-    let row = table.get(HISTORY_ROW).map_err(boxed)?;
-    let row =
-        row.ok_or_else(|| boxed(StorageError::Corrupted("the epoch and the revision are missing".to_string())))?;
-    let (epoch, revision) = row.value();
-    Ok((epoch.to_string(), revision))
 }
 
 /// Refuses a file that is not ours or is damaged, and leaves it as it is. redb writes to what it opens, and trusts it:
@@ -250,7 +232,7 @@ fn is_ours(bytes: &[u8]) -> Redbs<bool> {
     let mut builder = Database::builder();
     let database = builder.set_check_integrity_on_open(true).create_with_backend(copy).map_err(boxed)?;
     let transaction = database.begin_read().map_err(boxed)?;
-    Ok(transaction.list_tables().map_err(boxed)?.any(|table| table.name() == HISTORY.name()))
+    Ok(transaction.list_tables().map_err(boxed)?.any(|table| table.name() == POSITION.name()))
 }
 
 /// A new file has a name only once its directory has been synced.

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use redb::{Database, TableDefinition};
-use registry_plugin_api::{Backend, Change, Cursor, Error, ErrorKind, Host, Options, Page, Record, Result};
+use registry_plugin_api::{
+    Backend, Change, Cursor, Error, ErrorKind, Group, Host, Options, Page, Position, Put, Record, Result,
+};
 use registry_redb::Redb;
 use serde_json::json;
 
@@ -16,7 +18,7 @@ async fn open(path: &Path) -> Result<Redb> {
 fn put(id: &str) -> Change {
     let mut record = Record::new(id, format!(r#"{{"id":"{id}"}}"#));
     record.types = vec!["web".to_string()];
-    Change::Put { record, unique: None }
+    Put::new(record).into()
 }
 
 /// Why these bytes are not opened. They are still there afterwards.
@@ -50,7 +52,8 @@ async fn a_damaged_file_is_refused_and_left_as_it_is_or_nothing_is_wrong_with_wh
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("services");
     let store = open(&path).await.unwrap();
-    store.commit((0..100).map(|number| put(&format!("service-{number}"))).collect()).await.unwrap();
+    let changes = (0..100).map(|number| put(&format!("service-{number}"))).collect();
+    store.commit(Group::new(Position::new("epoch", 100), changes)).await.unwrap();
     let before: Page = store.load(Cursor::start()).await.unwrap();
     drop(store);
     let whole = fs::read(&path).unwrap();

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use registry_host::plugin::{OpenBackend, Plugin, find};
-use registry_plugin_api::{Backend, Change, Cursor, Host, Options, Outcome, Page, Record, Result};
+use registry_plugin_api::{Backend, Change, Cursor, Group, Host, Options, Outcome, Page, Position, Put, Record, Result};
 use serde_json::{Map, Value, json};
 
 /// How many records are in the store, and loaded.
@@ -48,8 +48,8 @@ async fn measure<B: Backend>(name: &str, plan: &Plan, options: fn(&Path) -> Valu
     let library = open_library(name, through).await?;
     let all: Vec<Change> = (0..RECORDS).map(put).collect();
     for group in all.chunks(1000) {
-        direct.commit(group.to_vec()).await?;
-        library.commit(group.to_vec()).await?;
+        direct.commit(self::group(group.to_vec())).await?;
+        library.commit(self::group(group.to_vec())).await?;
     }
 
     // For groups of each size and for loading: the times of the direct side and those of the library.
@@ -86,7 +86,7 @@ async fn open_library(name: &str, options: Map<String, Value>) -> Result<OpenBac
 
 /// The calls that are measured.
 trait Store {
-    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>>;
+    async fn commit(&self, group: Group) -> Result<Vec<Outcome>>;
     async fn load(&self, after: Cursor) -> Result<Page>;
 }
 
@@ -94,8 +94,8 @@ trait Store {
 struct Direct<B>(B);
 
 impl<B: Backend> Store for Direct<B> {
-    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
-        self.0.commit(changes).await
+    async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
+        self.0.commit(group).await
     }
 
     async fn load(&self, after: Cursor) -> Result<Page> {
@@ -104,8 +104,8 @@ impl<B: Backend> Store for Direct<B> {
 }
 
 impl Store for OpenBackend {
-    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
-        OpenBackend::commit(self, changes).await
+    async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
+        OpenBackend::commit(self, group).await
     }
 
     async fn load(&self, after: Cursor) -> Result<Page> {
@@ -124,13 +124,18 @@ fn put(number: usize) -> Change {
     record.types = vec!["Sensor".to_string(), "indoor".to_string(), "calibrated".to_string()];
     record.ttl_ms = 30_000;
     record.last_heartbeat_ms = 1_700_000_000_000;
-    Change::Put { record, unique: None }
+    Put::new(record).into()
+}
+
+/// A group as the host makes it. Where the store is in its history makes no difference to what is measured.
+fn group(changes: Vec<Change>) -> Group {
+    Group::new(Position::new("measured", 1), changes)
 }
 
 /// Puts that take the place of earlier ones, spread over the store. What is measured is the calls alone.
 async fn commits(store: &impl Store, size: usize, changes: usize) -> Result<Duration> {
     let changes: Vec<Change> = (0..changes).map(|number| put(number * 7919 % RECORDS)).collect();
-    let groups: Vec<Vec<Change>> = changes.chunks(size).map(<[Change]>::to_vec).collect();
+    let groups: Vec<Group> = changes.chunks(size).map(|changes| group(changes.to_vec())).collect();
     let began = Instant::now();
     for group in groups {
         store.commit(group).await?;

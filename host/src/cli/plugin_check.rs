@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::EXIT_CODES;
 use super::arguments::{Arguments, Configuration, key_and_value, seconds};
 use super::output::{self, Failure, printable};
-use crate::conformance::{self, ChildTask, Progress, Settings};
+use crate::conformance::{self, ChildTask, NoCheck, Progress, Settings};
 use crate::plugin::Plugin;
 
 /// What to check, and how much of it.
@@ -55,9 +55,6 @@ pub(super) struct CheckPlugin {
 #[derive(Args, Clone, Debug)]
 pub(super) struct CheckChild {
     file: PathBuf,
-    /// All options as a JSON object
-    #[arg(long, value_parser = json_object)]
-    options: Value,
     #[arg(long)]
     seed: u64,
     #[arg(long)]
@@ -113,6 +110,7 @@ pub(super) fn check(wanted: &CheckPlugin) -> Result<(), Failure> {
         program,
         directory: directory.path().to_path_buf(),
     };
+    let package = plugin.info().package.clone();
     let mut printed = Ok(());
     let is_watched = std::io::stderr().is_terminal();
     let report = conformance::run(plugin, &settings, |progress| {
@@ -130,7 +128,15 @@ pub(super) fn check(wanted: &CheckPlugin) -> Result<(), Failure> {
         }
     });
     drop(directory);
-    let report = report.unwrap_or_else(|error| wrong_usage(&error));
+    let report = match report {
+        Ok(report) => report,
+        Err(NoCheck::Options(error)) => wrong_usage(&error),
+        Err(NoCheck::Open(error)) => {
+            return Err(Failure::Failed(format!(
+                "{package} cannot open a store with these options, so nothing was checked: {error}"
+            )));
+        }
+    };
     printed?;
     match wanted.json {
         true => output::json(&report.to_json())?,
@@ -187,8 +193,10 @@ fn directory_of_stores() -> Result<TempDir, Failure> {
 
 /// Does what the process does that is going to be killed.
 pub(super) fn work_as_child(wanted: &CheckChild) -> Result<(), Failure> {
-    let CheckChild { options, seed, number, groups, group_end, .. } = wanted.clone();
-    let options = options.as_object().cloned().unwrap_or_default();
+    let CheckChild { seed, number, groups, group_end, .. } = wanted.clone();
+    let mut options = String::new();
+    std::io::stdin().read_line(&mut options).map_err(|error| Failure::Failed(error.to_string()))?;
+    let options = json_object(&options).map_err(Failure::Failed)?;
     let plugin = Plugin::load(&wanted.file).map_err(|error| super::failed(error.into()))?;
     conformance::work_as_child(&plugin, &ChildTask { options, seed, number, groups, group_end });
     Ok(())
@@ -204,9 +212,9 @@ fn options(declared: &[OptionSpec], given: &[(String, String)]) -> Map<String, V
     given.iter().map(|(name, text)| (name.clone(), value(name, text))).collect()
 }
 
-fn json_object(text: &str) -> Result<Value, String> {
+fn json_object(text: &str) -> Result<Map<String, Value>, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    if value.is_object() { Ok(value) } else { Err("expected a JSON object".to_string()) }
+    value.as_object().cloned().ok_or_else(|| "expected a JSON object".to_string())
 }
 
 /// Ends the program as after any other mistake on its command line.

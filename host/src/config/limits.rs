@@ -50,6 +50,8 @@ pub struct Limits {
     pub services_bytes: u32,
     /// The most subscriptions of a subscriber.
     pub subscriptions: u32,
+    /// The most requests of one connection that are not answered yet.
+    pub requests_waiting: u32,
     /// The most requests per second from one connection, on average; 0 for any number.
     pub requests_per_second: u32,
 }
@@ -76,6 +78,7 @@ impl Default for Limits {
             pending_bytes: 64 << 20,
             services_bytes: 512 << 20,
             subscriptions: 1000,
+            requests_waiting: 256,
             requests_per_second: 0,
         }
     }
@@ -109,6 +112,7 @@ impl Limits {
             event_queue_bytes: self.event_queue_bytes as usize,
             buffered_bytes: self.buffered_bytes as usize,
             subscriptions: self.subscriptions as usize,
+            requests_waiting: self.requests_waiting as usize,
             requests_per_second: self.requests_per_second,
             batch: server.receive_high_water_mark as usize,
         }

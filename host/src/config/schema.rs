@@ -47,7 +47,7 @@ pub(super) enum Kind {
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 42] = [
+pub(super) const KEYS: [(&str, Kind); 43] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
@@ -80,6 +80,7 @@ pub(super) const KEYS: [(&str, Kind); 42] = [
     ("limits.pending_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
     ("limits.services_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
     ("limits.subscriptions", Kind::Count { min: 1, max: 1_000_000 }),
+    ("limits.requests_waiting", Kind::Count { min: 1, max: 1_000_000 }),
     ("limits.requests_per_second", Kind::Count { min: 0, max: 1_000_000 }),
     ("security.mechanism", Kind::Word(&["null", "curve"])),
     ("security.key_file", Kind::Text),

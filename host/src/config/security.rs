@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::security::access::{Access, Pattern, Right};
+use crate::security::access::{Access, Grant, Pattern, Right};
 
 /// `[security]`: who may come in, and do what.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -63,9 +63,9 @@ impl Security {
 }
 
 impl Rule {
-    fn to_used(&self) -> crate::security::access::Rule {
+    fn to_used(&self) -> Grant {
         let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text.as_str())).collect();
-        crate::security::access::Rule {
+        Grant {
             // `load` has refused what is no key; a hand-made configuration allows nobody by it.
             clients: (!self.clients.iter().any(|client| client == super::rules::EVERYBODY))
                 .then(|| self.clients.iter().filter_map(|client| client.parse().ok()).collect()),

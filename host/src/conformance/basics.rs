@@ -1,40 +1,37 @@
-//! What is tried on every plugin, besides the random histories: options, text, many records, closing, cancelling.
+//! What is tried on purpose, besides the random histories: options, text, many records, unknown changes, closing.
 
 use std::time::{Duration, Instant};
 
-use registry_plugin_api::{Capabilities, Change, ErrorKind, Outcome, Record, RemoveReason};
+use registry_plugin_api::{Capabilities, Change, ErrorKind, Outcome, Put, Query, Record, Remove, Renew};
 use serde_json::Value;
 
 use super::Settings;
-use super::history::{Writer, group, reopen};
+use super::history::{begin_new, reopen};
 use super::lane::{Mismatch, Store, Trouble};
 use super::model::{Model, name};
-use super::random::Random;
 use super::rules::Rule;
-use super::site::{Place, Site};
+use super::site::{Place, Site, WRONG_SECRET};
 use super::tally::Finding;
 use crate::log::counted;
 
 /// How many changes are in a group that fills a store.
 const FILLING_GROUP: usize = 1000;
-/// How often a commit is dropped.
-const CANCELLED: u64 = 40;
 /// The longest document that is tried.
 const LONG_BYTES: usize = 1 << 20;
 
-/// Opens a new store and loads it. Trouble breaks that rule.
+/// Opens a new store and begins its history. Trouble breaks that rule.
 pub(super) fn begin(site: &Site, rule: Rule) -> Result<(Place, Store, Model), Mismatch> {
     let place = site.place();
-    let broken = |trouble: Trouble| trouble.breaks(rule);
-    let store = site.open(&place).map_err(broken)?;
-    let model = Model::of(&store.load().map_err(broken)?)?;
+    let store = site.open(&place).map_err(|trouble| trouble.breaks(rule))?;
+    let model = begin_new(&store, rule)?;
     Ok((place, store, model))
 }
 
 /// Commits, and takes in the outcomes. Trouble breaks that rule.
-pub(super) fn commit(store: &Store, model: &mut Model, changes: Vec<Change>, rule: Rule) -> Result<(), Mismatch> {
-    let outcomes = store.commit(changes.clone()).map_err(|trouble| trouble.breaks(rule))?;
-    model.apply(&changes, &outcomes)
+pub(super) fn commit(store: &Store, model: &mut Model, changes: &[Change], rule: Rule) -> Result<(), Mismatch> {
+    let group = model.group(changes);
+    let outcomes = store.commit(group.clone()).map_err(|trouble| trouble.breaks(rule))?;
+    model.apply(&group, &outcomes)
 }
 
 /// Compares what is stored with the model. Trouble breaks that rule.
@@ -46,11 +43,11 @@ pub(super) fn put_of(id: &str) -> Change {
     let mut record = Record::new(id, format!("{{\"id\":{}}}", Value::from(id)));
     record.types = vec!["web".to_string()];
     (record.ttl_ms, record.last_heartbeat_ms) = (86_400_000, 1_700_000_000_000);
-    Change::Put { record, unique: None }
+    Put::new(record).into()
 }
 
 pub(super) fn remove_of(id: &str) -> Change {
-    Change::Remove { id: id.to_string(), reason: RemoveReason::Deregistered }
+    Remove::new(id, 0).into()
 }
 
 /// Rule [`Options`](Rule::Options).
@@ -90,7 +87,7 @@ pub(super) fn runtime(site: &Site, _: &Settings) -> Result<String, Finding> {
     };
     let calls = || -> Result<(), Mismatch> {
         let (_place, store, mut model) = begin(site, Rule::Runtime)?;
-        commit(&store, &mut model, vec![put_of("a"), put_of("b")], Rule::Runtime)?;
+        commit(&store, &mut model, &[put_of("a"), put_of("b")], Rule::Runtime)?;
         compare(&store, &model, Rule::Runtime)?;
         store.close().map_err(|trouble| trouble.breaks(Rule::Close))
     };
@@ -102,16 +99,19 @@ pub(super) fn runtime(site: &Site, _: &Settings) -> Result<String, Finding> {
 pub(super) fn text(site: &Site, _: &Settings) -> Result<String, Finding> {
     let rule = Rule::Text;
     let as_text = |mismatch: Mismatch| Mismatch { rule, ..mismatch };
-    let records = odd_records(site.claimed());
+    let records = odd_records();
     let count = records.len();
     let (place, mut store, mut model) = begin(site, rule)?;
     let mut refused = Vec::new();
     for record in &records {
-        let change = Change::Put { record: record.clone(), unique: None };
-        let outcomes = store.commit(vec![change.clone()]).map_err(|trouble| trouble.breaks(rule))?;
+        let group = model.group(&[Put::new(record.clone()).into()]);
+        let outcomes = store.commit(group.clone()).map_err(|trouble| trouble.breaks(rule))?;
         match &outcomes[..] {
-            [Outcome::Refused(error)] => refused.push(format!("{} ({error})", name(&record.id))),
-            outcomes => model.apply(&[change], outcomes).map_err(as_text)?,
+            [Outcome::Refused(error)] => {
+                refused.push(format!("{} ({error})", name(&record.id)));
+                model.position = group.position;
+            }
+            outcomes => model.apply(&group, outcomes).map_err(as_text)?,
         }
     }
     compare(&store, &model, rule).map_err(as_text)?;
@@ -123,10 +123,11 @@ pub(super) fn text(site: &Site, _: &Settings) -> Result<String, Finding> {
     }
     // What was stored under an odd id must be found under it.
     let stored: Vec<String> = model.records.keys().cloned().collect();
-    let renew = |id: &String| Change::Renew { id: id.clone(), last_heartbeat_ms: u64::from(u32::MAX) };
-    commit(&store, &mut model, stored.iter().map(renew).collect(), rule).map_err(as_text)?;
+    let renewals: Vec<Change> = stored.iter().map(|id| Renew::new(id, u64::from(u32::MAX)).into()).collect();
+    commit(&store, &mut model, &renewals, rule).map_err(as_text)?;
     compare(&store, &model, rule).map_err(as_text)?;
-    commit(&store, &mut model, stored.iter().map(|id| remove_of(id)).collect(), rule).map_err(as_text)?;
+    let removals: Vec<Change> = stored.iter().map(|id| remove_of(id)).collect();
+    commit(&store, &mut model, &removals, rule).map_err(as_text)?;
     compare(&store, &model, rule).map_err(as_text)?;
     store.close().map_err(|trouble| trouble.breaks(Rule::Close))?;
     let refused = match refused.len() {
@@ -137,7 +138,7 @@ pub(super) fn text(site: &Site, _: &Settings) -> Result<String, Finding> {
 }
 
 /// One record for each thing that a store might get wrong.
-fn odd_records(claimed: Capabilities) -> Vec<Record> {
+fn odd_records() -> Vec<Record> {
     let long_id = "long-".repeat(200);
     let ids = [
         "a",
@@ -182,9 +183,7 @@ fn odd_records(claimed: Capabilities) -> Vec<Record> {
     push("last-heartbeat", &|record| record.last_heartbeat_ms = u64::MAX);
     push("first-heartbeat", &|record| record.last_heartbeat_ms = 0);
     push("longest-ttl", &|record| record.ttl_ms = u64::MAX);
-    if !claimed.has(Capabilities::NONE.expires()) {
-        push("no-ttl", &|record| record.ttl_ms = 0);
-    }
+    push("no-ttl", &|record| record.ttl_ms = 0);
     records
 }
 
@@ -205,8 +204,8 @@ pub(super) fn pages(site: &Site, settings: &Settings) -> Result<String, Finding>
     while stored < settings.records && is_time_left() {
         let group = stored..settings.records.min(stored + FILLING_GROUP);
         stored = group.end;
-        let changes = group.map(|number| put_of(&format!("service-{number}"))).collect();
-        commit(&store, &mut model, changes, rule)?;
+        let changes: Vec<Change> = group.map(|number| put_of(&format!("service-{number}"))).collect();
+        commit(&store, &mut model, &changes, rule)?;
     }
     let (filling, loading) = (filling.elapsed(), Instant::now());
     let loaded = store.load().map_err(|trouble| trouble.breaks(rule))?;
@@ -230,20 +229,6 @@ fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }
 
-/// Rule [`Epoch`](Rule::Epoch), as far as it is about new stores.
-pub(super) fn epoch(site: &Site, _: &Settings) -> Result<String, Finding> {
-    let (_one_place, one, first) = begin(site, Rule::Epoch)?;
-    let (_other_place, other, second) = begin(site, Rule::Epoch)?;
-    if first.epoch == second.epoch {
-        let expected = "two new stores to have different epochs";
-        return Err(Mismatch::new(Rule::Epoch, expected, format!("both have {:?}", first.epoch)).into());
-    }
-    for store in [one, other] {
-        store.close().map_err(|trouble| trouble.breaks(Rule::Close))?;
-    }
-    Ok("2 new stores".to_string())
-}
-
 /// Rule [`Close`](Rule::Close).
 pub(super) fn close(site: &Site, _: &Settings) -> Result<String, Finding> {
     let rule = Rule::Close;
@@ -252,80 +237,75 @@ pub(super) fn close(site: &Site, _: &Settings) -> Result<String, Finding> {
     for round in 0..rounds {
         store.close().map_err(|trouble| trouble.breaks(rule))?;
         store = site.open(&place).map_err(|trouble| trouble.breaks_reopening(rule))?;
-        // Also right after it was opened.
         if round % 2 == 0 {
-            let mut model = Model::of(&store.load().map_err(|trouble| trouble.breaks(rule))?)?;
-            commit(&store, &mut model, vec![put_of("a")], rule)?;
+            let loaded = store.load().map_err(|trouble| trouble.breaks(rule))?;
+            let mut model = match loaded.position() {
+                Some(_) => Model::of(&loaded)?,
+                None => begin_new(&store, rule)?,
+            };
+            commit(&store, &mut model, &[put_of("a")], rule)?;
         }
     }
     store.close().map_err(|trouble| trouble.breaks(rule))?;
     Ok(format!("{} times, with and without changes", rounds + 1))
 }
 
-/// Rule [`Cancellation`](Rule::Cancellation).
-pub(super) fn cancellation(site: &Site, settings: &Settings) -> Result<String, Finding> {
-    let rule = Rule::Cancellation;
+/// Rule [`Unknown`](Rule::Unknown): a newer host has changes of other kinds.
+pub(super) fn unknown(site: &Site, _: &Settings) -> Result<String, Finding> {
+    let rule = Rule::Unknown;
     let (_place, store, mut model) = begin(site, rule)?;
-    let mut writer = Writer::new(settings.seed, u64::MAX, site.claimed());
-    let mut random = Random::new(settings.seed, u64::MAX - 1);
-    let mut history = Vec::new();
-    let mut dropped = 0;
-    for _ in 0..CANCELLED {
-        let changes = writer.group(1, 6);
-        let polls = 1 + random.below(4) as usize;
-        let is_ready = match store.commit_and_drop(changes.clone(), polls) {
-            Some(Ok(outcomes)) => {
-                history.push(format!("commit {}", group(&changes)));
-                model.apply(&changes, &outcomes).map(|()| true)
-            }
-            Some(Err(error)) => Err(Mismatch::new(rule, "`commit` to succeed", error.to_string())),
-            None => {
-                history.push(format!("commit {}, dropped after {polls} polls", group(&changes)));
-                dropped += 1;
-                Ok(false)
-            }
-        };
-        let checked = is_ready.and_then(|is_ready| match is_ready {
-            true => Ok(()),
-            false => restore(&store, &mut model, &changes, &mut history),
-        });
-        checked.map_err(|mismatch| Finding { history: history.clone(), ..Mismatch { rule, ..mismatch }.into() })?;
+    for place in 0..3 {
+        let mut group = model.group(&[put_of("a"), put_of("b"), remove_of("a")]);
+        let mut outcomes = store.commit_unknown(group.clone(), place).map_err(|trouble| trouble.breaks(rule))?;
+        let is_refused =
+            |outcome: &Outcome| matches!(outcome, Outcome::Refused(error) if error.kind() == ErrorKind::Unsupported);
+        if outcomes.len() != 3 || !is_refused(&outcomes[place]) {
+            let expected = format!("3 outcomes, and number {} to be `Refused`, as unsupported", place + 1);
+            return Err(Mismatch::new(rule, expected, format!("{outcomes:?}")).into());
+        }
+        outcomes.remove(place);
+        group.changes.remove(place);
+        let as_unknown = |mismatch: Mismatch| Mismatch { rule, ..mismatch };
+        model.apply(&group, &outcomes).map_err(as_unknown)?;
+        compare(&store, &model, rule).map_err(as_unknown)?;
     }
     store.close().map_err(|trouble| trouble.breaks(Rule::Close))?;
-    Ok(match dropped {
-        0 => format!("{CANCELLED} commits, which never wait: none could be dropped"),
-        dropped => format!("{} dropped, waiting, and made good", counted(dropped, "commit", "commits")),
-    })
+    Ok("1 change of 3, in each place".to_string())
 }
 
-/// Does what the host does after it has dropped a commit.
-fn restore(store: &Store, model: &mut Model, changes: &[Change], history: &mut Vec<String>) -> Result<(), Mismatch> {
-    let rule = Rule::Cancellation;
-    let restoring: Vec<Change> = changes.iter().map(|change| model.restoring(change.id())).collect();
-    history.push(format!("commit {}, to make it good", group(&restoring)));
-    let outcomes = store.commit(restoring.clone()).map_err(|trouble| trouble.breaks(rule))?;
-    // The dropped commit may have moved the revision, once for each of its changes.
-    let first = outcomes.iter().find_map(|outcome| match outcome {
-        Outcome::Done { revision } => Some(revision.saturating_sub(1)),
-        _ => None,
-    });
-    let possible = model.revision..=model.revision + changes.len() as u64;
-    model.revision = first.filter(|first| possible.contains(first)).unwrap_or(model.revision);
-    for (change, outcome) in restoring.iter().zip(&outcomes) {
-        match (change, outcome) {
-            // Whether a record that must not be there was there is what nobody could know.
-            (Change::Remove { .. }, Outcome::Done { revision }) if *revision == model.revision + 1 => {
-                model.revision = *revision;
-            }
-            (Change::Remove { .. }, Outcome::Missing) => {}
-            _ => model.apply(std::slice::from_ref(change), std::slice::from_ref(outcome))?,
+/// Rule [`Discover`](Rule::Discover).
+pub(super) fn discover(site: &Site, _: &Settings) -> Result<String, Finding> {
+    let rule = Rule::Discover;
+    let (_place, store, mut model) = begin(site, rule)?;
+    let ids: Vec<String> = (0..10).map(|number| format!("service-{number}")).collect();
+    let puts: Vec<Change> = ids.iter().map(|id| put_of(id)).collect();
+    commit(&store, &mut model, &puts, rule)?;
+    let (mut chosen, mut left) = (0, 0);
+    for round in 0..100 {
+        let candidates = ids[round % 8..].to_vec();
+        let choice = store.discover(Query::new("web", candidates)).map_err(|trouble| trouble.breaks(rule))?;
+        *if choice.is_some() { &mut chosen } else { &mut left } += 1;
+    }
+    // Whatever is chosen, nothing is changed by it.
+    compare(&store, &model, rule)?;
+    store.close().map_err(|trouble| trouble.breaks(Rule::Close))?;
+    Ok(format!("100 queries: {chosen} chosen, {left} left to the host"))
+}
+
+/// Rule [`Secrets`](Rule::Secrets): the last, since all other checks listen as well.
+pub(super) fn secrets(site: &Site, _: &Settings) -> Result<String, Finding> {
+    let rule = Rule::Secrets;
+    let declared = &site.plugin().info().options;
+    let secret: Vec<_> = declared.iter().filter(|option| option.is_secret()).collect();
+    for option in secret.iter().filter(|option| option.kind() == "text") {
+        let mut options = site.place().options.clone();
+        options.insert(option.name().to_string(), WRONG_SECRET.into());
+        if let Ok(store) = site.open_with(&options) {
+            let _ = store.close();
         }
     }
-    let loaded = store.load().map_err(|trouble| trouble.breaks(rule))?;
-    if loaded.revision() < model.revision {
-        let expected = format!("the revision to be {} at least", model.revision);
-        return Err(Mismatch::new(Rule::Revisions, expected, loaded.revision().to_string()));
+    match site.secrets().told() {
+        Some(message) => Err(Mismatch::new(rule, "no secret in any message", message).into()),
+        None => Ok(format!("{}, right and wrong", counted(secret.len(), "option", "options"))),
     }
-    model.revision = loaded.revision();
-    model.compare(&loaded)
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use registry_plugin_api::{Capabilities, Change, Record, RemoveReason};
+use registry_plugin_api::{Capabilities, Change, Group, Position, Put, Record, Remove, Renew};
 
 use super::lane::{Mismatch, Store};
 use super::model::{Model, describe, name};
@@ -22,8 +22,10 @@ const SHRINK_LIMIT: Duration = Duration::from_secs(5);
 /// One thing that is done to a store. After each, everything is loaded and compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A group of changes.
+    /// A group of changes, which get their revisions and events when it is committed.
     Commit(Vec<Change>),
+    /// An empty group that lets the store forget all events but the newest.
+    Forget,
     /// The records with these ids are written again as they are, as the host does when it does not know whether a
     /// change was stored: a `Put` of each that is there, a `Remove` of each that is not.
     Restore(Vec<String>),
@@ -36,7 +38,8 @@ pub enum Step {
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Step::Commit(changes) => write!(f, "commit {}", group(changes)),
+            Step::Commit(changes) => write!(f, "commit {}", group_of(changes)),
+            Step::Forget => f.write_str("commit [], with `forget_before` at the last revision"),
             Step::Restore(ids) => {
                 write!(f, "restore [{}]", ids.iter().map(|id| name(id)).collect::<Vec<_>>().join(", "))
             }
@@ -47,73 +50,69 @@ impl std::fmt::Display for Step {
 }
 
 /// A group of changes as it is shown to people.
-pub(super) fn group(changes: &[Change]) -> String {
+pub(super) fn group_of(changes: &[Change]) -> String {
     format!("[{}]", changes.iter().map(describe).collect::<Vec<_>>().join(", "))
 }
 
 /// The history of that seed with that number.
-pub fn generate(seed: u64, number: u64, steps: usize, claimed: Capabilities) -> Vec<Step> {
-    let mut writer = Writer::new(seed, number, claimed);
+pub fn generate(seed: u64, number: u64, steps: usize) -> Vec<Step> {
+    let mut writer = Writer::new(seed, number);
     (0..steps).map(|_| writer.step()).collect()
 }
 
 /// Thinks of things to do to a store.
 pub(super) struct Writer {
     random: Random,
-    claimed: Capabilities,
     /// Makes each record another one.
     version: u64,
 }
 
 impl Writer {
-    pub(super) fn new(seed: u64, number: u64, claimed: Capabilities) -> Self {
-        Writer { random: Random::new(seed, number), claimed, version: 0 }
+    pub(super) fn new(seed: u64, number: u64) -> Self {
+        Writer { random: Random::new(seed, number), version: 0 }
     }
 
     fn step(&mut self) -> Step {
         match self.random.below(20) {
-            0..14 => Step::Commit(self.group(0, GROUP_END)),
-            14..17 => Step::Restore(self.ids(1, GROUP_END)),
+            0..13 => Step::Commit(self.group(0, GROUP_END)),
+            13 => Step::Forget,
+            14..17 => Step::Restore(self.ids()),
             17..19 => Step::Reopen,
             _ => Step::Load,
         }
     }
 
-    /// A group of at least `least` changes, and less than `end`.
+    /// A group of at least `least` changes, and less than `end`. An id may come more than once.
     pub(super) fn group(&mut self, least: u64, end: u64) -> Vec<Change> {
-        self.ids(least, end).into_iter().map(|id| self.change(id)).collect()
+        let count = least + self.random.below(end - least);
+        (0..count).map(|_| self.change()).collect()
     }
 
-    fn ids(&mut self, least: u64, end: u64) -> Vec<String> {
+    /// Some ids, each once.
+    fn ids(&mut self) -> Vec<String> {
         let mut rest = IDS.to_vec();
-        let count = least + self.random.below(end - least);
+        let count = 1 + self.random.below(GROUP_END - 1);
         (0..count).map(|_| rest.swap_remove(self.random.below(rest.len() as u64) as usize).to_string()).collect()
     }
 
-    fn change(&mut self, id: String) -> Change {
+    fn change(&mut self) -> Change {
+        let id = *self.random.pick(&IDS);
         match self.random.below(4) {
-            0 => {
-                let reason = *self.random.pick(&[RemoveReason::Deregistered, RemoveReason::Expired]);
-                Change::Remove { id, reason }
-            }
-            1 => Change::Renew { id, last_heartbeat_ms: 1_700_000_000_000 + self.random.below(1_000_000_000) },
+            0 => Remove::new(id, 0).into(),
+            1 => Renew::new(id, 1_700_000_000_000 + self.random.below(1_000_000_000)).into(),
             _ => self.put(id),
         }
     }
 
-    fn put(&mut self, id: String) -> Change {
+    fn put(&mut self, id: &str) -> Change {
         self.version += 1;
-        let mut record = Record::new(&id, format!("{{\"id\":\"{id}\",\"version\":{}}}", self.version));
-        // A type that no other record has, as the host has made sure before it asks for `unique`.
-        let own = format!("only-{id}");
+        let mut record = Record::new(id, format!("{{\"id\":\"{id}\",\"version\":{}}}", self.version));
         record.types =
-            [own.as_str(), "web", "mail"].iter().skip(self.random.below(4) as usize).map(ToString::to_string).collect();
-        // Without the promise to expire records, a ttl that is long over means nothing to a store.
-        let expires = self.claimed.has(Capabilities::NONE.expires());
-        record.ttl_ms = if expires { 86_400_000 } else { *self.random.pick(&[0, 1, 30_000, 86_400_000]) };
+            ["other", "web", "mail"].iter().skip(self.random.below(4) as usize).map(ToString::to_string).collect();
+        // A ttl that is long over means nothing to a store.
+        record.ttl_ms = *self.random.pick(&[0, 1, 30_000, 86_400_000]);
         record.last_heartbeat_ms = 1_700_000_000_000 + self.random.below(1_000_000_000);
-        let unique = Some(own).filter(|own| record.types.contains(own));
-        Change::Put { record, unique }
+        Put::new(record).into()
     }
 }
 
@@ -131,16 +130,8 @@ pub(super) fn play(site: &Site, steps: &[Step]) -> Played {
     let mut played = Played { commits: 0, changes: 0, reopened: 0, failed: None };
     let place = site.place();
     let begun = site.open(&place).map_err(|trouble| trouble.breaks(Rule::Reopen)).and_then(|store| {
-        let loaded = store.load().map_err(|trouble| trouble.breaks(Rule::Contents))?;
-        let model = Model::of(&loaded)?;
-        match model.records.is_empty() {
-            true => Ok((store, model)),
-            false => Err(Mismatch::new(
-                Rule::Contents,
-                "a new store to be empty",
-                format!("{} records", model.records.len()),
-            )),
-        }
+        let model = begin_new(&store, Rule::Contents)?;
+        Ok((store, model))
     });
     let (mut store, mut model) = match begun {
         Ok(begun) => begun,
@@ -148,10 +139,18 @@ pub(super) fn play(site: &Site, steps: &[Step]) -> Played {
     };
     for (number, step) in steps.iter().enumerate() {
         let done = match step {
-            Step::Commit(changes) => commit(&mut played, &store, &mut model, changes.clone()).map(|()| store),
+            Step::Commit(changes) => {
+                let group = model.group(changes);
+                commit(&mut played, &store, &mut model, group).map(|()| store)
+            }
+            Step::Forget => {
+                let mut group = model.group(&[]);
+                group.forget_before = model.position.revision;
+                commit(&mut played, &store, &mut model, group).map(|()| store)
+            }
             Step::Restore(ids) => {
-                let changes = ids.iter().map(|id| model.restoring(id)).collect();
-                commit(&mut played, &store, &mut model, changes).map(|()| store)
+                let group = model.restoration(ids, model.position.clone(), Vec::new());
+                commit(&mut played, &store, &mut model, group).map(|()| store)
             }
             Step::Reopen => reopen(site, &place, store, &mut model).inspect(|_| played.reopened += 1),
             Step::Load => load(&store, &model).map(|()| store),
@@ -165,17 +164,45 @@ pub(super) fn play(site: &Site, steps: &[Step]) -> Played {
     played
 }
 
-fn commit(played: &mut Played, store: &Store, model: &mut Model, changes: Vec<Change>) -> Result<(), Mismatch> {
+fn commit(played: &mut Played, store: &Store, model: &mut Model, group: Group) -> Result<(), Mismatch> {
     played.commits += 1;
-    played.changes += changes.len();
-    let outcomes = store.commit(changes.clone()).map_err(|trouble| trouble.breaks(Rule::Outcomes))?;
-    model.apply(&changes, &outcomes)?;
+    played.changes += group.changes.len();
+    let outcomes = store.commit(group.clone()).map_err(|trouble| trouble.breaks(Rule::Outcomes))?;
+    model.apply(&group, &outcomes)?;
     load(store, model)
 }
 
 fn load(store: &Store, model: &Model) -> Result<(), Mismatch> {
     let loaded = store.load().map_err(|trouble| trouble.breaks(Rule::Contents))?;
     model.compare(&loaded)
+}
+
+/// The epoch of all stores of the kit's.
+const EPOCH: &str = "0123456789abcdef0123456789abcdef";
+
+/// Does what a host does with a new store, which is to be empty. Trouble breaks that rule.
+pub(super) fn begin_new(store: &Store, rule: Rule) -> Result<Model, Mismatch> {
+    let loaded = store.load().map_err(|trouble| trouble.breaks(rule))?;
+    let records = loaded.records().count();
+    if records > 0 {
+        return Err(Mismatch::new(Rule::Contents, "a new store to be empty", format!("{records} records")));
+    }
+    if let Some(position) = loaded.position() {
+        let got = format!("revision {} in epoch {:?}", position.revision, position.epoch);
+        return Err(Mismatch::new(Rule::Position, "a new store to have no position", got));
+    }
+    let first = Group::new(Position::new(EPOCH, 0), Vec::new());
+    let outcomes = store.commit(first).map_err(|trouble| Mismatch {
+        expected: "`commit` of an empty group to succeed".to_string(),
+        ..trouble.breaks(rule)
+    })?;
+    if !outcomes.is_empty() {
+        return Err(Mismatch::new(Rule::Outcomes, "no outcome of an empty group", format!("{outcomes:?}")));
+    }
+    let loaded = store.load().map_err(|trouble| trouble.breaks(rule))?;
+    let model = Model::of(&loaded)?;
+    let expected = Model { position: Position::new(EPOCH, 0), forgotten: 0, ..model.clone() };
+    expected.compare(&loaded).map(|()| expected)
 }
 
 /// Closes the store and opens it again, and checks that it is what it was, as far as that has been promised.
@@ -189,12 +216,12 @@ pub(super) fn reopen(
     let store = site.open(place).map_err(|trouble| trouble.breaks_reopening(Rule::Reopen))?;
     let loaded = store.load().map_err(|trouble| trouble.breaks(Rule::Reopen))?;
     let durable = site.claimed().has(Capabilities::NONE.durable());
-    if !durable && loaded.epoch() != model.epoch {
-        *model = Model::of(&loaded)?;
+    if !durable && loaded.position().is_none() {
+        *model = begin_new(&store, Rule::Reopen)?;
         return Ok(store);
     }
     match model.compare(&loaded) {
-        Err(mismatch) if matches!(mismatch.rule, Rule::Contents | Rule::Revisions) => {
+        Err(mismatch) if matches!(mismatch.rule, Rule::Contents | Rule::Position) => {
             Err(Mismatch { rule: Rule::Reopen, ..mismatch })
         }
         compared => compared.map(|()| store),
@@ -235,7 +262,7 @@ fn candidates(steps: &[Step]) -> Vec<Vec<Step>> {
                 candidates.extend(without_one(changes).map(|changes| with(Step::Commit(changes))));
             }
             Step::Restore(ids) => candidates.extend(without_one(ids).map(|ids| with(Step::Restore(ids)))),
-            Step::Reopen | Step::Load => {}
+            Step::Forget | Step::Reopen | Step::Load => {}
         }
     }
     candidates
@@ -265,7 +292,7 @@ pub(super) fn check(site: &Site, seed: u64, histories: usize, steps: usize) -> (
     let mut broken: Vec<(Vec<Step>, Mismatch)> = Vec::new();
     let mut rules: BTreeSet<Rule> = BTreeSet::new();
     for number in 0..histories {
-        let history = generate(seed, number as u64, steps, site.claimed());
+        let history = generate(seed, number as u64, steps);
         let began = Instant::now();
         let played = play(site, &history);
         totals.histories += 1;

@@ -7,13 +7,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use registry_plugin_api::{Change, Outcome};
+use registry_plugin_api::{Capabilities, Change, Group, Outcome};
 use serde_json::{Map, Value, json};
 
 use super::Settings;
-use super::history::{Writer, group};
-use super::lane::{Caller, Loaded, Mismatch, UnderWay};
-use super::model::{Model, at_revision, describe, same_but_revision};
+use super::history::{Writer, begin_new, group_of};
+use super::lane::{Caller, Loaded, Mismatch, Secrets, Store, UnderWay};
+use super::model::{Model, describe, revision_of};
 use super::random::Random;
 use super::rules::Rule;
 use super::site::{Place, Site};
@@ -32,9 +32,9 @@ const CHILD_LIMIT: Duration = Duration::from_secs(86_400);
 /// How long a short history that needs no luck is looked for.
 const SHRINK_LIMIT: Duration = Duration::from_secs(5);
 
-/// The groups that a child with that number commits, one after the other, for ever.
-fn groups(seed: u64, number: u64, group_end: u64, plugin: &Plugin) -> impl Iterator<Item = Vec<Change>> {
-    let mut writer = Writer::new(seed, STREAM + number, plugin.info().capabilities);
+/// The changes that a child with that number commits, one group after the other, for ever.
+fn groups(seed: u64, number: u64, group_end: u64) -> impl Iterator<Item = Vec<Change>> {
+    let mut writer = Writer::new(seed, STREAM + number);
     std::iter::repeat_with(move || writer.group(1, group_end.max(2)))
 }
 
@@ -56,17 +56,29 @@ pub struct ChildTask {
 /// Does what a child does: opens the store, commits groups, and prints a line of JSON for each that is acknowledged.
 /// Returns when its standard input ends, which is when whoever started it is gone or has no more use for it.
 pub fn work_as_child(plugin: &Plugin, task: &ChildTask) {
-    let caller = Caller { limit: CHILD_LIMIT, under_way: UnderWay::default() };
-    let store = match caller.open(plugin, &task.options) {
-        Ok(store) => store,
-        Err(trouble) => {
-            tell(&json!({ "refused": trouble.breaks(Rule::Kill).got }));
+    let caller = Caller {
+        limit: CHILD_LIMIT,
+        under_way: UnderWay::default(),
+        secrets: Secrets::default(),
+        keeps_history: false,
+    };
+    let begun = caller.open(plugin, &task.options).map_err(|trouble| trouble.breaks(Rule::Kill));
+    let begun = begun.and_then(|store| {
+        let loaded = store.load().map_err(|trouble| trouble.breaks(Rule::Kill))?;
+        Ok((Model::of(&loaded)?, store))
+    });
+    let (mut model, store) = match begun {
+        Ok(begun) => begun,
+        Err(mismatch) => {
+            tell(&json!({ "refused": mismatch.got }));
             return;
         }
     };
     tell(&json!("opened"));
-    for changes in groups(task.seed, task.number, task.group_end, plugin).take(task.groups) {
-        let told = match store.commit(changes) {
+    for changes in groups(task.seed, task.number, task.group_end).take(task.groups) {
+        let group = model.group(&changes);
+        model.position = group.position.clone();
+        let told = match store.commit(group) {
             Ok(outcomes) => tell(&outcomes.iter().map(to_json).collect()),
             Err(trouble) => tell(&json!({ "error": trouble.breaks(Rule::Kill).got })),
         };
@@ -85,7 +97,7 @@ fn tell(line: &Value) -> bool {
 
 fn to_json(outcome: &Outcome) -> Value {
     match outcome {
-        Outcome::Done { revision } => json!(revision),
+        Outcome::Done => json!("done"),
         Outcome::Missing => json!("missing"),
         other => json!({ "other": format!("{other:?}") }),
     }
@@ -93,8 +105,9 @@ fn to_json(outcome: &Outcome) -> Value {
 
 fn from_json(outcome: &Value) -> Option<Outcome> {
     match outcome.as_str() {
+        Some("done") => Some(Outcome::Done),
         Some("missing") => Some(Outcome::Missing),
-        _ => Some(Outcome::Done { revision: outcome.as_u64()? }),
+        _ => None,
     }
 }
 
@@ -116,12 +129,15 @@ impl Child {
     ) -> Result<Child, Mismatch> {
         let mut command = Command::new(&settings.program);
         command.args(["plugin", "check-child"]).arg(site.plugin().path());
-        command.arg("--options").arg(Value::from(place.options.clone()).to_string());
         command.arg("--seed").arg(settings.seed.to_string()).arg("--number").arg(number.to_string());
         command.arg("--groups").arg(groups.to_string()).arg("--group-end").arg(group_end.to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let failed = |what: String| Mismatch::new(Rule::Kill, "a child process of this program", what);
         let mut process = command.spawn().map_err(|error| failed(error.to_string()))?;
+        // Not as an argument, because everybody can read those.
+        let options = format!("{}\n", Value::from(place.options.clone()));
+        let stdin = process.stdin.as_mut().ok_or_else(|| failed("it has no standard input".to_string()))?;
+        stdin.write_all(options.as_bytes()).map_err(|error| failed(error.to_string()))?;
         let stdout = process.stdout.take().ok_or_else(|| failed("it has no standard output".to_string()))?;
         let (sender, lines) = channel();
         // The reader ends with the child's output. Nobody waits for it: what it reads comes through the channel.
@@ -221,9 +237,9 @@ fn shrink(site: &Site, settings: &Settings, rule: Rule) -> Option<Finding> {
 /// What one child has done.
 #[derive(Default)]
 struct Round {
-    acknowledged: Vec<Vec<Change>>,
+    acknowledged: Vec<Group>,
     /// What it was about to commit when it was killed, if anything.
-    under_way: Vec<Change>,
+    under_way: Option<Group>,
     /// Whether something of that was stored.
     cut: bool,
 }
@@ -231,9 +247,9 @@ struct Round {
 impl Round {
     fn history(&self) -> Vec<String> {
         let mut history: Vec<String> =
-            self.acknowledged.iter().map(|changes| format!("commit {}", group(changes))).collect();
-        if !self.under_way.is_empty() {
-            history.push(format!("commit {}, not acknowledged", group(&self.under_way)));
+            self.acknowledged.iter().map(|group| format!("commit {}", group_of(&group.changes))).collect();
+        if let Some(group) = &self.under_way {
+            history.push(format!("commit {}, not acknowledged", group_of(&group.changes)));
         }
         history.extend(["kill -9".to_string(), "open again".to_string()]);
         history
@@ -266,8 +282,8 @@ fn play_round(
 ) -> Result<(), Mismatch> {
     let rule = Rule::Kill;
     if model.is_none() {
-        let (store, loaded) = open(site, place)?;
-        *model = Some(Model::of(&loaded)?);
+        let store = site.open(place).map_err(|trouble| trouble.breaks(rule))?;
+        *model = Some(begin_new(&store, rule)?);
         store.close().map_err(|trouble| trouble.breaks(Rule::Close))?;
     }
     let Some(model) = model else { return Ok(()) };
@@ -281,88 +297,106 @@ fn play_round(
         thread::sleep(began.elapsed().div_f64(plan.groups as f64).mul_f64(share));
     }
     answers.extend(child.kill());
-    let mut written = groups(settings.seed, number, plan.group_end, site.plugin());
+    let mut written = groups(settings.seed, number, plan.group_end);
     for answer in answers {
-        let changes = written.next().unwrap_or_default();
+        let group = model.group(&written.next().unwrap_or_default());
         let outcomes: Option<Vec<_>> = answer.as_array().and_then(|list| list.iter().map(from_json).collect());
         let outcomes =
             outcomes.ok_or_else(|| Mismatch::new(Rule::Outcomes, "`Done` or `Missing`", answer.to_string()))?;
-        model.apply(&changes, &outcomes)?;
-        round.acknowledged.push(changes);
+        model.apply(&group, &outcomes)?;
+        round.acknowledged.push(group);
     }
     if plan.amid.is_some() {
-        round.under_way = written.next().unwrap_or_default();
+        round.under_way = written.next().map(|changes| model.group(&changes));
     }
     let (store, loaded) = open(site, place)?;
-    let stored = first_part(model, &round.under_way, &loaded)?;
-    round.cut = stored > 0;
+    let keeps_history = site.claimed().has(Capabilities::NONE.history());
+    round.cut = first_part(model, round.under_way.as_ref(), &loaded, keeps_history)?;
     *model = Model::of(&loaded)?;
     store.close().map_err(|trouble| trouble.breaks(Rule::Close))
 }
 
-fn open(site: &Site, place: &Place) -> Result<(super::lane::Store, Loaded), Mismatch> {
+fn open(site: &Site, place: &Place) -> Result<(Store, Loaded), Mismatch> {
     let store = site.open(place).map_err(|trouble| trouble.breaks(Rule::Kill))?;
     let loaded = store.load().map_err(|trouble| trouble.breaks(Rule::Kill))?;
     Ok((store, loaded))
 }
 
-/// How many changes of the group that was under way are in what was loaded, beside all that was acknowledged.
-fn first_part(model: &Model, under_way: &[Change], loaded: &Loaded) -> Result<usize, Mismatch> {
-    let all = Model::of(loaded)?;
-    if let Some(stored) = (0..=under_way.len()).find(|stored| is_after(model, &under_way[..*stored], &all)) {
-        return Ok(stored);
-    }
+/// Whether something of the group that was under way is in what was loaded, beside all that was acknowledged.
+fn first_part(model: &Model, group: Option<&Group>, loaded: &Loaded, is_whole: bool) -> Result<bool, Mismatch> {
+    let found = Model::of(loaded)?;
     let as_kill = |mismatch: Mismatch| Mismatch { rule: Rule::Kill, ..mismatch };
+    let Some(group) = group else {
+        return model.compare(loaded).map(|()| false).map_err(as_kill);
+    };
+    let count = group.changes.len();
+    let parts = (0..=count).filter(|stored| !is_whole || *stored == 0 || *stored == count);
+    let (mut stored, mut last) = (None, None);
+    for part in parts {
+        let expected = after(model, group, part);
+        if expected.records == found.records && expected.position == found.position {
+            match expected.compare_history(loaded) {
+                Ok(()) => stored = Some(part),
+                Err(mismatch) => last = Some(mismatch),
+            }
+        }
+    }
+    match (stored, last) {
+        (Some(stored), _) => return Ok(stored > 0),
+        (None, Some(mismatch)) => return Err(as_kill(mismatch)),
+        (None, None) => {}
+    }
     // The group that was under way says nothing about the other records.
     let mut others = model.clone();
-    for change in under_way {
-        match all.records.get(change.id()) {
+    for change in &group.changes {
+        match found.records.get(change.id()) {
             Some(record) => others.records.insert(record.id.clone(), record.clone()),
             None => others.records.remove(change.id()),
         };
     }
-    others.compare_epoch(loaded)?;
     others.compare_records(loaded).map_err(as_kill)?;
-    let expected = format!("a first part of {}, or nothing, or all", group(under_way));
-    let (there, absent): (Vec<_>, Vec<_>) = under_way.iter().partition(|change| is_stored(change, &all));
+    let part = if is_whole { "all of" } else { "a first part of" };
+    let expected = format!("{part} {}, or nothing, and the position that fits it", group_of(&group.changes));
+    let (there, absent): (Vec<_>, Vec<_>) = group.changes.iter().partition(|change| is_stored(change, &found));
     let list = |changes: Vec<&Change>| match changes.len() {
         0 => "nothing".to_string(),
-        _ => changes.into_iter().map(describe).collect::<Vec<_>>().join(", "),
+        _ => changes.into_iter().map(|change| shown(change)).collect::<Vec<_>>().join(", "),
     };
-    let (revision, before) = (all.revision, model.revision);
+    let (revision, before) = (found.position.revision, model.position.revision);
     let got = format!(
-        "stored: {}; not stored: {}; the revision is {revision}, and {before} was acknowledged",
+        "stored: {}; not stored: {}; the position is {revision}, and {before} was acknowledged",
         list(there),
         list(absent)
     );
     Err(Mismatch::new(Rule::Kill, expected, got))
 }
 
-/// Whether a store is what it must be after these changes, which it has not told the outcomes of.
-fn is_after(before: &Model, changes: &[Change], found: &Model) -> bool {
-    let mut expected = before.clone();
-    for change in changes {
-        match change {
-            Change::Put { record, .. } => {
-                expected.revision += 1;
-                expected.records.insert(record.id.clone(), at_revision(record, expected.revision));
-            }
-            Change::Remove { id, .. } => expected.revision += u64::from(expected.records.remove(id).is_some()),
-            Change::Renew { id, last_heartbeat_ms } => {
-                expected.records.entry(id.clone()).and_modify(|record| record.last_heartbeat_ms = *last_heartbeat_ms);
-            }
-        }
+/// What a store must be after the first `part` changes of a group that it has not acknowledged.
+fn after(before: &Model, group: &Group, part: usize) -> Model {
+    let mut after = before.clone();
+    for change in &group.changes[..part] {
+        after.make(change);
+        after.position.revision = revision_of(change).unwrap_or(after.position.revision);
     }
-    expected.revision == found.revision && expected.records == found.records && expected.epoch == found.epoch
+    if part == group.changes.len() {
+        after.position = group.position.clone();
+    }
+    after
+}
+
+fn shown(change: &Change) -> String {
+    match revision_of(change) {
+        Some(revision) => format!("{} at {revision}", describe(change)),
+        None => describe(change),
+    }
 }
 
 fn is_stored(change: &Change, found: &Model) -> bool {
     let record = found.records.get(change.id());
     match change {
-        Change::Put { record: put, .. } => record.is_some_and(|record| same_but_revision(put, record)),
-        Change::Remove { .. } => record.is_none(),
-        Change::Renew { last_heartbeat_ms, .. } => {
-            record.is_some_and(|record| record.last_heartbeat_ms == *last_heartbeat_ms)
-        }
+        Change::Put(put) => record == Some(&put.record),
+        Change::Remove(_) => record.is_none(),
+        Change::Renew(renew) => record.is_some_and(|record| record.last_heartbeat_ms == renew.last_heartbeat_ms),
+        _ => false,
     }
 }

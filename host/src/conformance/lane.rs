@@ -6,7 +6,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use registry_plugin_api::{Change, Cursor, Error, Observed, Outcome, Page, Query, Record, Result};
+use registry_plugin_api::{
+    Cursor, Error, Event, Group, History, Outcome, Page, Position, Query, Record, Result, SECRET,
+};
 use serde_json::{Map, Value};
 
 use super::rules::Rule;
@@ -71,18 +73,49 @@ impl UnderWay {
     }
 }
 
+/// What no message may hold.
+#[derive(Clone, Default)]
+pub(super) struct Secrets {
+    values: Vec<String>,
+    /// The message that held one, without it.
+    told: Arc<Mutex<Option<String>>>,
+}
+
+impl Secrets {
+    pub(super) fn new(values: Vec<String>) -> Self {
+        Secrets { values, told: Arc::default() }
+    }
+
+    /// The first message that held a secret.
+    pub(super) fn told(&self) -> Option<String> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The error without what is secret.
+    fn keep(&self, error: Error) -> Error {
+        let message = self.values.iter().fold(error.message().to_string(), |text, value| text.replace(value, SECRET));
+        if message == error.message() {
+            return error;
+        }
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| message.clone());
+        Error::new(error.kind(), message)
+    }
+}
+
 /// How calls are made.
 #[derive(Clone)]
 pub(super) struct Caller {
     pub limit: Duration,
     pub under_way: UnderWay,
+    pub secrets: Secrets,
+    pub keeps_history: bool,
 }
 
 impl Caller {
     fn call<T>(&self, call: &'static str, future: impl Future<Output = Result<T>>) -> Called<T> {
         let answer = self.drive(call, pin!(future), usize::MAX, self.limit);
         let trouble = |error| Trouble { call, error, limit: self.limit };
-        answer.ok_or_else(|| trouble(None))?.map_err(|error| trouble(Some(error)))
+        answer.ok_or_else(|| trouble(None))?.map_err(|error| trouble(Some(self.secrets.keep(error))))
     }
 
     /// Polls the future, at most so many times and for so long. `None` if it was not ready by then.
@@ -138,53 +171,69 @@ pub(super) struct Store {
 #[derive(Clone, Debug)]
 pub(super) struct Loaded {
     pub pages: Vec<Page>,
+    /// The recent changes; none if the store does not keep them.
+    pub history: Vec<History>,
 }
 
 impl Loaded {
-    pub(super) fn epoch(&self) -> &str {
-        self.pages.first().map_or("", |page| &page.epoch)
-    }
-
-    pub(super) fn revision(&self) -> u64 {
-        self.pages.first().map_or(0, |page| page.revision)
+    pub(super) fn position(&self) -> Option<&Position> {
+        self.pages.first().and_then(|page| page.position.as_ref())
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
         self.pages.iter().flat_map(|page| &page.records)
     }
+
+    pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
+        self.history.iter().flat_map(|page| &page.events)
+    }
 }
 
 impl Store {
     pub(super) fn load(&self) -> Called<Loaded> {
-        let mut pages: Vec<Page> = Vec::new();
-        let mut after = Cursor::start();
-        // A store that changes its mind for ever about where to go on has to be stopped: it has more pages than
-        // anything that was put into it.
-        while pages.len() < PAGES_MAX {
-            let page = self.caller.call("load", self.backend.load(after))?;
-            let next = page.next.clone();
-            pages.push(page);
-            match next {
-                Some(next) => after = next,
-                None => return Ok(Loaded { pages }),
+        let load = |after| self.caller.call("load", self.backend.load(after));
+        let pages = self.all("load", load, |page: &Page| page.next.clone())?;
+        let history = match self.caller.keeps_history {
+            true => {
+                let history = |after| self.caller.call("history", self.backend.history(after));
+                self.all("history", history, |page: &History| page.next.clone())?
             }
-        }
-        let error = Error::internal(format!("there is no end after {PAGES_MAX} pages"));
-        Err(Trouble { call: "load", error: Some(error), limit: self.caller.limit })
+            false => Vec::new(),
+        };
+        Ok(Loaded { pages, history })
     }
 
-    pub(super) fn commit(&self, changes: Vec<Change>) -> Called<Vec<Outcome>> {
-        self.caller.call("commit", self.backend.commit(changes))
+    /// All pages. A store that changes its mind for ever about where to go on has to be stopped: it has more pages than
+    /// anything that was put into it.
+    fn all<P>(
+        &self,
+        call: &'static str,
+        page: impl Fn(Cursor) -> Called<P>,
+        next: impl Fn(&P) -> Option<Cursor>,
+    ) -> Called<Vec<P>> {
+        let mut pages = vec![page(Cursor::start())?];
+        while let Some(after) = pages.last().and_then(&next) {
+            if pages.len() >= PAGES_MAX {
+                let error = Error::internal(format!("there is no end after {PAGES_MAX} pages"));
+                return Err(Trouble { call, error: Some(error), limit: self.caller.limit });
+            }
+            pages.push(page(after)?);
+        }
+        Ok(pages)
+    }
+
+    pub(super) fn commit(&self, group: Group) -> Called<Vec<Outcome>> {
+        self.caller.call("commit", self.backend.commit(group))
+    }
+
+    /// Commits with one of the changes of a kind that no plugin knows.
+    pub(super) fn commit_unknown(&self, group: Group, place: usize) -> Called<Vec<Outcome>> {
+        self.caller.call("commit", self.backend.commit_unknown(group, place))
     }
 
     /// Begins a commit and drops it after so many polls. `None` if it was ended by that.
-    pub(super) fn commit_and_drop(&self, changes: Vec<Change>, polls: usize) -> Option<Result<Vec<Outcome>>> {
-        self.caller.drive("commit", pin!(self.backend.commit(changes)), polls, self.caller.limit)
-    }
-
-    /// A `watch` that waits until it is driven.
-    pub(super) fn watch(&self, revision: u64) -> Watch<'_> {
-        Watch { future: Box::pin(self.backend.watch(revision)), caller: &self.caller }
+    pub(super) fn commit_and_drop(&self, group: Group, polls: usize) -> Option<Result<Vec<Outcome>>> {
+        self.caller.drive("commit", pin!(self.backend.commit(group)), polls, self.caller.limit)
     }
 
     pub(super) fn discover(&self, query: Query) -> Called<Option<String>> {
@@ -203,16 +252,3 @@ impl Store {
 
 /// More pages than a store of the kit's may have.
 const PAGES_MAX: usize = 2_000_000;
-
-/// A call of `watch` that is under way.
-pub(super) struct Watch<'a> {
-    future: Pin<Box<dyn Future<Output = Result<Vec<Observed>>> + 'a>>,
-    caller: &'a Caller,
-}
-
-impl Watch<'_> {
-    /// Waits for the answer. `None` if there is none so far; then it can be waited for again.
-    pub(super) fn wait(&mut self, limit: Duration) -> Option<Result<Vec<Observed>>> {
-        self.caller.drive("watch", self.future.as_mut(), usize::MAX, limit)
-    }
-}

@@ -8,15 +8,16 @@
 //! gets, and its seed repeats it.
 
 mod basics;
-mod expiry;
+mod dropped;
+mod exclusive;
 mod history;
 mod kill;
 mod lane;
 mod model;
 mod random;
+mod recent;
 mod report;
 mod rules;
-mod shared;
 mod site;
 mod tally;
 
@@ -88,6 +89,15 @@ pub enum Progress<'a> {
     Known(&'a Line),
 }
 
+/// Why a plugin could not be checked: in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoCheck {
+    /// The options are not ones that the plugin takes, or do not say where a new store is to be.
+    Options(String),
+    /// A new store cannot be opened.
+    Open(String),
+}
+
 /// One check: the rule that it is about, what it does, and how it is made.
 type Check = (Rule, &'static str, fn(&Site, &Settings) -> Seen);
 
@@ -102,28 +112,26 @@ macro_rules! check {
 }
 
 /// In the order in which they are made. The first is whether a store can be opened at all.
-const CHECKS: [Check; 15] = [
+const CHECKS: [Check; 13] = [
     check!(Rule::Options, "opening a new store with right and with wrong options", basics::options),
     check!(Rule::Runtime, "one call of each kind", basics::runtime),
     (Rule::Contents, "a random history on a new store", histories),
     check!(Rule::Pages, "filling a new store and loading it", basics::pages),
-    check!(Rule::Epoch, "opening two new stores", basics::epoch),
     check!(Rule::Text, "storing, renewing and removing odd and long records", basics::text),
+    check!(Rule::History, "keeping and forgetting recent changes", recent::history),
     check!(Rule::Close, "closing a store and opening it again, several times", basics::close),
-    check!(Rule::Exclusive, "opening a store that is open", shared::exclusive),
-    check!(Rule::Cancellation, "dropping commits that wait", basics::cancellation),
+    check!(Rule::Exclusive, "opening a store that is open", exclusive::exclusive),
+    check!(Rule::Cancellation, "dropping commits that wait", dropped::cancellation),
     check!(Rule::Kill, "killing a process that commits", kill::kill),
-    check!(Rule::Shared, "committing by turns through two openers", shared::shared),
-    check!(Rule::Unique, "putting two records of a type with `unique`", shared::unique),
-    check!(Rule::Watch, "watching a store that is written to", shared::watch),
-    check!(Rule::Discover, "discovering services of a type", shared::discover),
-    check!(Rule::Expires, "waiting until records have outlived their ttl", expiry::expires),
+    check!(Rule::Unknown, "committing a change of an unknown kind", basics::unknown),
+    check!(Rule::Discover, "discovering services of a type", basics::discover),
+    check!(Rule::Secrets, "everything that fails", basics::secrets),
 ];
 
 /// The rules that are known when the check of `rule` has been made: they follow each other in the table.
 fn decided_by(rule: &Rule) -> &[Rule] {
     match rule {
-        Rule::Contents => &[Rule::Outcomes, Rule::Revisions, Rule::Contents, Rule::Reopen],
+        Rule::Contents => &[Rule::Outcomes, Rule::Contents, Rule::Position, Rule::Reopen],
         _ => std::slice::from_ref(rule),
     }
 }
@@ -136,9 +144,8 @@ fn histories(site: &Site, settings: &Settings) -> Seen {
     let steps = counted(settings.steps, "step", "steps");
     let tried = vec![
         (Rule::Outcomes, changes.clone()),
-        (Rule::Revisions, changes),
         (Rule::Contents, format!("{} of {steps}, compared after each", counted(histories, "history", "histories"))),
-        (Rule::Epoch, counted(histories, "store", "stores")),
+        (Rule::Position, changes),
         (Rule::Reopen, counted(reopened, "time", "times")),
     ];
     let finding = |(steps, mismatch): (Vec<Step>, Mismatch)| Finding {
@@ -151,14 +158,17 @@ fn histories(site: &Site, settings: &Settings) -> Seen {
 /// Checks a plugin, and tells `progress` of each rule as soon as its check is over.
 ///
 /// # Errors
-/// One line, if the options are not ones that the plugin takes, or do not say where a new store is to be.
-pub fn run(plugin: Plugin, settings: &Settings, mut progress: impl FnMut(Progress)) -> Result<Report, String> {
+/// Why nothing could be checked.
+pub fn run(plugin: Plugin, settings: &Settings, mut progress: impl FnMut(Progress)) -> Result<Report, NoCheck> {
     let began = Instant::now();
     let info = plugin.info().clone();
     let path = plugin.path().to_path_buf();
-    let site = Arc::new(Site::new(plugin, settings)?);
-    progress(Progress::Begun(&report::head(&info, &path, settings.seed)));
-    let mut tally = Tally::new(info.capabilities, settings);
+    let site = Arc::new(Site::new(plugin, settings).map_err(NoCheck::Options)?);
+    if let Some(refusal) = refuses_to_open(&site, settings) {
+        return Err(NoCheck::Open(refusal));
+    }
+    progress(Progress::Begun(&report::head(&info, site.claimed(), &path, settings.seed)));
+    let mut tally = Tally::new(site.claimed(), settings);
     let mut held_up_by = Vec::new();
     for (number, (rule, during, check)) in CHECKS.iter().enumerate() {
         let decides = decided_by(rule);
@@ -179,7 +189,27 @@ pub fn run(plugin: Plugin, settings: &Settings, mut progress: impl FnMut(Progres
         decides.iter().for_each(|rule| progress(Progress::Known(&tally.line(*rule))));
     }
     let lines = Rule::ALL.map(|rule| tally.line(rule));
-    Ok(Report { info, path, settings: settings.clone(), lines: lines.into(), took: began.elapsed() })
+    let (claimed, settings) = (site.claimed(), settings.clone());
+    Ok(Report { info, claimed, path, settings, lines: lines.into(), took: began.elapsed() })
+}
+
+/// Why a new store cannot be opened, if it cannot. One whose `open` never returns is left to the first check.
+fn refuses_to_open(site: &Arc<Site>, settings: &Settings) -> Option<String> {
+    let (sender, opened) = channel();
+    let opener = Arc::clone(site);
+    let open = move || {
+        let refusal = match opener.open(&opener.place()) {
+            Ok(store) => {
+                let _ = store.close();
+                None
+            }
+            Err(trouble) => trouble.error.map(|error| error.message().to_string()),
+        };
+        // Nobody waits any more if it took too long.
+        let _ = sender.send(refusal);
+    };
+    thread::Builder::new().name("store".to_string()).spawn(open).ok()?;
+    opened.recv_timeout(settings.timeout + GRACE).ok().flatten()
 }
 
 /// Makes a check on a thread of its own, which is given up if a call blocks it.

@@ -2,95 +2,151 @@
 
 use std::collections::BTreeMap;
 
-use registry_plugin_api::{Change, Outcome, Record, RemoveReason};
+use registry_plugin_api::{Change, Event, Group, History, Outcome, Position, Put, Record, Remove};
 
 use super::lane::{Loaded, Mismatch};
 use super::rules::Rule;
 
 /// What a store must hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Model {
-    pub epoch: String,
-    pub revision: u64,
+    pub position: Position,
     pub records: BTreeMap<String, Record>,
+    /// The events that a store with a history has kept.
+    pub events: BTreeMap<u64, String>,
+    /// The history may be complete after this revision only.
+    pub forgotten: u64,
 }
 
 impl Model {
     /// What the store holds now, taken as right.
     pub(super) fn of(loaded: &Loaded) -> Result<Model, Mismatch> {
         check_pages(loaded)?;
+        let Some(position) = loaded.position().cloned() else {
+            let expected = "`load` to give the position of the last group";
+            return Err(Mismatch::new(Rule::Position, expected, "`None`"));
+        };
         let records = loaded.records().map(|record| (record.id.clone(), record.clone())).collect();
-        Ok(Model { epoch: loaded.epoch().to_string(), revision: loaded.revision(), records })
+        let events = loaded.events().map(|event| (event.revision, event.text.clone())).collect();
+        let forgotten = loaded.history.first().map_or(0, |page| page.complete_after);
+        Ok(Model { position, records, events, forgotten })
     }
 
-    /// Takes in what became of a group of changes.
-    pub(super) fn apply(&mut self, changes: &[Change], outcomes: &[Outcome]) -> Result<(), Mismatch> {
-        for (position, (change, outcome)) in changes.iter().zip(outcomes).enumerate() {
-            self.apply_one(change, outcome).map_err(|mismatch| {
-                let expected = format!("{} for change {} ({})", mismatch.expected, position + 1, describe(change));
-                Mismatch { expected, ..mismatch }
-            })?;
+    /// The group of these changes, as a host would make it: with revisions that have gaps, and with events.
+    pub(super) fn group(&self, changes: &[Change]) -> Group {
+        let mut group = Group::new(self.position.clone(), changes.to_vec());
+        let last = &mut group.position.revision;
+        for change in &mut group.changes {
+            let (revision, event) = match change {
+                Change::Put(put) => (&mut put.record.revision, &mut put.event),
+                Change::Remove(remove) => (&mut remove.revision, &mut remove.event),
+                _ => continue,
+            };
+            *last += 1 + *last % 3;
+            *revision = *last;
+            // Some changes have no event.
+            *event = if *last % 5 == 0 { String::new() } else { format!("{{\"of\":{last}}}") };
         }
+        // As if the last change had been refused.
+        *last += *last % 2;
+        group
+    }
+
+    /// Takes in what became of a group.
+    pub(super) fn apply(&mut self, group: &Group, outcomes: &[Outcome]) -> Result<(), Mismatch> {
+        self.undo(&group.undone);
+        for (place, (change, outcome)) in group.changes.iter().zip(outcomes).enumerate() {
+            let expected = if self.make(change) { Outcome::Done } else { Outcome::Missing };
+            if *outcome != expected {
+                let expected = format!("`{expected:?}` for change {} ({})", place + 1, describe(change));
+                return Err(Mismatch::new(Rule::Outcomes, expected, format!("`{outcome:?}`")));
+            }
+        }
+        self.forgotten = self.forgotten.max(group.forget_before.saturating_sub(1));
+        if group.position.epoch != self.position.epoch {
+            self.events.clear();
+            self.forgotten = group.position.revision;
+        }
+        self.position = group.position.clone();
         Ok(())
     }
 
-    fn apply_one(&mut self, change: &Change, outcome: &Outcome) -> Result<(), Mismatch> {
-        let is_there = self.records.contains_key(change.id());
+    pub(super) fn undo(&mut self, revisions: &[u64]) {
+        self.events.retain(|revision, _| !revisions.contains(revision));
+    }
+
+    /// Makes a change. Says whether there was something to be changed.
+    pub(super) fn make(&mut self, change: &Change) -> bool {
         match change {
-            Change::Put { record, .. } => {
-                let revision = self.grown(outcome)?;
-                self.records.insert(record.id.clone(), at_revision(record, revision));
+            Change::Put(Put { record, event, .. }) => {
+                self.keep(record.revision, event);
+                self.records.insert(record.id.clone(), record.clone());
+                true
             }
-            _ if !is_there => {
-                return match outcome {
-                    Outcome::Missing => Ok(()),
-                    other => Err(Mismatch::new(Rule::Outcomes, "`Missing`", format!("{other:?}"))),
-                };
+            Change::Remove(Remove { id, revision, event, .. }) => {
+                self.keep(*revision, event);
+                self.records.remove(id).is_some()
             }
-            Change::Remove { id, .. } => {
-                self.grown(outcome)?;
-                self.records.remove(id);
+            Change::Renew(renew) => {
+                let record = self.records.get_mut(&renew.id);
+                record.map(|record| record.last_heartbeat_ms = renew.last_heartbeat_ms).is_some()
             }
-            Change::Renew { id, last_heartbeat_ms } => {
-                let revision = done(outcome)?;
-                if revision != self.revision {
-                    let expected = format!("the revision to stay {}", self.revision);
-                    return Err(Mismatch::new(Rule::Revisions, expected, revision.to_string()));
-                }
-                self.records.entry(id.clone()).and_modify(|record| record.last_heartbeat_ms = *last_heartbeat_ms);
-            }
+            _ => false,
         }
-        Ok(())
     }
 
-    /// The revision of a change that has moved it.
-    fn grown(&mut self, outcome: &Outcome) -> Result<u64, Mismatch> {
-        let revision = done(outcome)?;
-        if revision != self.revision + 1 {
-            let expected = format!("the revision {}, one more than before,", self.revision + 1);
-            return Err(Mismatch::new(Rule::Revisions, expected, revision.to_string()));
+    fn keep(&mut self, revision: u64, event: &str) {
+        if !event.is_empty() {
+            self.events.insert(revision, event.to_string());
         }
-        self.revision = revision;
-        Ok(revision)
     }
 
     /// Whether this is what has been loaded.
     pub(super) fn compare(&self, loaded: &Loaded) -> Result<(), Mismatch> {
         check_pages(loaded)?;
-        if loaded.revision() != self.revision {
-            let expected = format!("`load` to tell the revision {}", self.revision);
-            return Err(Mismatch::new(Rule::Revisions, expected, loaded.revision().to_string()));
-        }
         self.compare_records(loaded)?;
-        self.compare_epoch(loaded)
+        if loaded.position() != Some(&self.position) {
+            let expected = format!("`load` to give the position {}", shown(Some(&self.position)));
+            return Err(Mismatch::new(Rule::Position, expected, shown(loaded.position())));
+        }
+        self.compare_history(loaded)
     }
 
-    pub(super) fn compare_epoch(&self, loaded: &Loaded) -> Result<(), Mismatch> {
-        match loaded.epoch() == self.epoch {
-            true => Ok(()),
-            false => {
-                Err(Mismatch::new(Rule::Epoch, format!("the epoch {:?}", self.epoch), format!("{:?}", loaded.epoch())))
+    /// Whether the recent changes are what they must be, if they are kept at all.
+    pub(super) fn compare_history(&self, loaded: &Loaded) -> Result<(), Mismatch> {
+        let broken = |expected: String, got: String| Err(Mismatch::new(Rule::History, expected, got));
+        let Some(&History { complete_after, .. }) = loaded.history.first() else { return Ok(()) };
+        if loaded.history.iter().any(|page| page.complete_after != complete_after) {
+            return broken("the same `complete_after` in all pages".to_string(), "another".to_string());
+        }
+        if complete_after > self.forgotten {
+            let expected = format!("a history that is complete after {} at the latest", self.forgotten);
+            return broken(expected, format!("`complete_after` is {complete_after}"));
+        }
+        let mut last = 0;
+        for Event { revision, text, .. } in loaded.events() {
+            if *revision <= last {
+                return broken(
+                    "events in the order of their revisions".to_string(),
+                    format!("{revision} after {last}"),
+                );
             }
+            last = *revision;
+            if self.events.get(revision) != Some(text) {
+                let expected = match self.events.get(revision) {
+                    Some(event) => format!("the event {event} at revision {revision}"),
+                    None => format!("no event at revision {revision}"),
+                };
+                return broken(expected, format!("the event {text}"));
+            }
+        }
+        let told: BTreeMap<u64, &String> = loaded.events().map(|event| (event.revision, &event.text)).collect();
+        match self.events.keys().find(|revision| **revision > complete_after && !told.contains_key(revision)) {
+            None => Ok(()),
+            Some(missing) => broken(
+                format!("the event of the change with revision {missing}, since `complete_after` is {complete_after}"),
+                format!("{} events without it", told.len()),
+            ),
         }
     }
 
@@ -115,32 +171,30 @@ impl Model {
         }
     }
 
-    /// What the host does to a record of which it does not know whether its last change was stored.
-    pub(super) fn restoring(&self, id: &str) -> Change {
-        match self.records.get(id) {
-            Some(record) => Change::Put { record: at_revision(record, 0), unique: None },
-            None => Change::Remove { id: id.to_string(), reason: RemoveReason::Deregistered },
-        }
+    /// What the host commits if it does not know whether changes of these records were stored: the records as they are,
+    /// with the revisions that they have. `undone` are the revisions that these changes had.
+    pub(super) fn restoration(&self, ids: &[String], position: Position, undone: Vec<u64>) -> Group {
+        let restored = ids.iter().map(|id| match self.records.get(id) {
+            Some(record) => Put::new(record.clone()).into(),
+            None => Remove::new(id, self.position.revision).into(),
+        });
+        let mut group = Group::new(position, restored.collect());
+        group.undone = undone;
+        group
     }
 }
 
-/// The same record, but for the revision: what can be said of a change that was not acknowledged.
-pub(super) fn same_but_revision(one: &Record, other: &Record) -> bool {
-    at_revision(one, other.revision) == *other
-}
-
-/// The same record with that revision.
-pub(super) fn at_revision(record: &Record, revision: u64) -> Record {
-    let mut record = record.clone();
-    record.revision = revision;
-    record
-}
-
-fn done(outcome: &Outcome) -> Result<u64, Mismatch> {
-    match outcome {
-        Outcome::Done { revision } => Ok(*revision),
-        other => Err(Mismatch::new(Rule::Outcomes, "`Done`", format!("{other:?}"))),
+/// The revision that a change has, if it has one of its own.
+pub(super) fn revision_of(change: &Change) -> Option<u64> {
+    match change {
+        Change::Put(put) => Some(put.record.revision),
+        Change::Remove(remove) => Some(remove.revision),
+        _ => None,
     }
+}
+
+fn shown(position: Option<&Position>) -> String {
+    position.map_or("`None`".to_string(), |position| format!("{} in epoch {:?}", position.revision, position.epoch))
 }
 
 /// What holds of the pages of any store while nobody writes to it.
@@ -148,13 +202,9 @@ fn check_pages(loaded: &Loaded) -> Result<(), Mismatch> {
     let mut seen = BTreeMap::new();
     for (number, page) in loaded.pages.iter().enumerate() {
         let number = number + 1;
-        if page.epoch != loaded.epoch() {
-            let expected = format!("the epoch {:?} of the first page in page {number}", loaded.epoch());
-            return Err(Mismatch::new(Rule::Pages, expected, format!("{:?}", page.epoch)));
-        }
-        if page.revision != loaded.revision() {
-            let expected = format!("the revision {} of the first page in page {number}", loaded.revision());
-            return Err(Mismatch::new(Rule::Pages, expected, page.revision.to_string()));
+        if page.position.as_ref() != loaded.position() {
+            let expected = format!("the position {} of the first page in page {number}", shown(loaded.position()));
+            return Err(Mismatch::new(Rule::Pages, expected, shown(page.position.as_ref())));
         }
         for record in &page.records {
             if let Some(before) = seen.insert(&record.id, number) {
@@ -214,9 +264,10 @@ pub(super) fn name(id: &str) -> String {
 
 /// A change as it is shown to people.
 pub(super) fn describe(change: &Change) -> String {
-    match change {
-        Change::Put { record, .. } => format!("Put {}", name(&record.id)),
-        Change::Remove { id, .. } => format!("Remove {}", name(id)),
-        Change::Renew { id, .. } => format!("Renew {}", name(id)),
-    }
+    let kind = match change {
+        Change::Put(_) => "Put",
+        Change::Remove(_) => "Remove",
+        _ => "Renew",
+    };
+    format!("{kind} {}", name(change.id()))
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use registry_plugin_api::{Capabilities, SECRET};
 use serde_json::{Value, json};
 
 use super::{Rule, Settings};
@@ -15,6 +16,8 @@ use crate::plugin::PluginInfo;
 pub struct Report {
     /// What the plugin says of itself.
     pub info: PluginInfo,
+    /// What it promises with the options of this check.
+    pub claimed: Capabilities,
     /// The plugin's file.
     pub path: PathBuf,
     /// What was checked.
@@ -87,7 +90,7 @@ impl Report {
             "plugin": self.info.package,
             "version": self.info.version,
             "path": self.path,
-            "capabilities": self.info.capabilities.names(),
+            "capabilities": self.claimed.names(),
             "seed": self.settings.seed,
             "histories": self.settings.histories,
             "steps": self.settings.steps,
@@ -111,6 +114,8 @@ impl Report {
             command += &format!(" --{name} {amount}");
         }
         for (name, value) in options {
+            let is_secret = self.info.options.iter().any(|option| option.is_secret() && option.name() == name);
+            let value = if is_secret { &Value::from(SECRET) } else { value };
             let value = value.as_str().map_or_else(|| value.to_string(), ToString::to_string);
             command += &format!(" --options {}", quoted(&format!("{name}={value}")));
         }
@@ -160,8 +165,8 @@ impl Verdict {
 }
 
 /// What stands above the table: the plugin, and the seed.
-pub(super) fn head(info: &PluginInfo, path: &Path, seed: u64) -> String {
-    let claims = match info.capabilities.names() {
+pub(super) fn head(info: &PluginInfo, claimed: Capabilities, path: &Path, seed: u64) -> String {
+    let claims = match claimed.names() {
         names if names.is_empty() => "claims nothing".to_string(),
         names => format!("claims {}", names.join(", ")),
     };

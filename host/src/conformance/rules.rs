@@ -10,44 +10,40 @@ pub enum Rule {
     Options,
     Runtime,
     Outcomes,
-    Revisions,
     Contents,
+    Position,
     Reopen,
     Pages,
-    Epoch,
     Text,
+    History,
     Close,
     Exclusive,
     Cancellation,
     Kill,
-    Shared,
-    Unique,
-    Watch,
+    Unknown,
     Discover,
-    Expires,
+    Secrets,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Rule; 18] = [
+    pub const ALL: [Rule; 16] = [
         Rule::Options,
         Rule::Runtime,
         Rule::Outcomes,
-        Rule::Revisions,
         Rule::Contents,
+        Rule::Position,
         Rule::Reopen,
         Rule::Pages,
-        Rule::Epoch,
         Rule::Text,
+        Rule::History,
         Rule::Close,
         Rule::Exclusive,
         Rule::Cancellation,
         Rule::Kill,
-        Rule::Shared,
-        Rule::Unique,
-        Rule::Watch,
+        Rule::Unknown,
         Rule::Discover,
-        Rule::Expires,
+        Rule::Secrets,
     ];
 
     /// The word for it.
@@ -56,21 +52,19 @@ impl Rule {
             Rule::Options => "options",
             Rule::Runtime => "runtime",
             Rule::Outcomes => "outcomes",
-            Rule::Revisions => "revisions",
             Rule::Contents => "contents",
-            Rule::Pages => "pages",
-            Rule::Epoch => "epoch",
-            Rule::Text => "text",
+            Rule::Position => "position",
             Rule::Reopen => "reopen",
+            Rule::Pages => "pages",
+            Rule::Text => "text",
+            Rule::History => "history",
             Rule::Close => "close",
             Rule::Exclusive => "exclusive",
             Rule::Cancellation => "cancellation",
             Rule::Kill => "kill",
-            Rule::Shared => "shared",
-            Rule::Unique => "unique",
-            Rule::Watch => "watch",
+            Rule::Unknown => "unknown",
             Rule::Discover => "discover",
-            Rule::Expires => "expires",
+            Rule::Secrets => "secrets",
         }
     }
 
@@ -86,71 +80,61 @@ impl Rule {
                  or by `Host::sleep`: there is no runtime of the caller's."
             }
             Rule::Outcomes => {
-                "`commit` gives one outcome for each change, in the same order: `Done`, or `Missing` where there is no \
-                 record to remove or to renew."
-            }
-            Rule::Revisions => {
-                "The revision grows by exactly one with each `Put` and `Remove` that is done, in the order of the group, \
-                 and stays with a `Renew` and with what is `Missing`; `load` tells the same one."
+                "`commit` gives one outcome for each change, in the same order: `Done`, or `Missing` if there is no record \
+                 to remove or to renew."
             }
             Rule::Contents => {
-                "`load` gives every record as it was last put, with the heartbeat of its last `Renew` and the revision \
-                 of its last `Put`, and nothing that was removed."
+                "`load` gives every record as it was last put, with the heartbeat of its last `Renew`, and nothing that was \
+                 removed. A group is made in order, and an id may come more than once in it."
+            }
+            Rule::Position => {
+                "A new store has no position. From the first group on, which may be empty, `load` gives the position of the \
+                 last group, whatever became of its changes; revisions are kept as they were given."
+            }
+            Rule::Reopen => {
+                "What was committed is there when a durable store is opened again. One that is not durable has no position \
+                 then, or has kept everything."
             }
             Rule::Pages => "Over all pages of `load`, each record comes once.",
-            Rule::Epoch => "The epoch stays with the store; a new store is a new epoch.",
             Rule::Text => {
                 "An id is any Unicode, a document any JSON text, types are any number; all of it comes back as it was. A \
                  change that the store cannot take is `Refused`, alone, and nothing of it is stored."
             }
-            Rule::Reopen => {
-                "What was committed is there when a durable store is opened again. One that is not durable begins a new \
-                 epoch, or has kept everything."
+            Rule::History => {
+                "A store that keeps its history gives back the event of each `Put` and `Remove` that it has not refused, in \
+                 order and whole from `complete_after` on, also when it is opened again. It forgets only what `forget_before` \
+                 and `undone` say, and begins anew with a new epoch."
             }
             Rule::Close => {
                 "`close` returns, and once the backend is dropped the store can be opened again: a lock does not outlive it."
             }
             Rule::Exclusive => {
-                "A durable store that is not `shared` belongs to one host: while it is open, a second one is refused \
-                 by a line that says so, and the first goes on undisturbed."
+                "A durable store belongs to one host: while it is open, a second one is refused by a line that says so, and \
+                 the first goes on undisturbed."
             }
             Rule::Cancellation => {
-                "The host may drop a call at any `await`. It then writes the records that were concerned again, and \
-                 after that the store is right."
+                "The host may drop a call at any `await`. It then restores the records that were concerned, after which the \
+                 store is right, and stays right: what was dropped does not land later."
             }
             Rule::Kill => {
                 "What a durable store has acknowledged survives the death of the process. Of a group that was not \
-                 acknowledged, a first part is there, or nothing, or all; the revision is that of what is there."
+                 acknowledged, a first part is there, or nothing, or all, with the position that fits it. A store that keeps \
+                 its history has all or nothing."
             }
-            Rule::Shared => "Several hosts may open a `shared` store at once, and each sees what the others commit.",
-            Rule::Unique => {
-                "A `Put` with `unique` in a `shared` store is a `Conflict`, and changes nothing, if another record of that \
-                 type is in the store."
-            }
-            Rule::Watch => {
-                "`watch` waits until the store has changed after a revision and tells how, in order and leaving nothing \
-                 out, from any revision on; or it says that the history is lost."
+            Rule::Unknown => {
+                "A change of a kind that the plugin does not know is `Refused`, alone: the others of its group are made."
             }
             Rule::Discover => "`discover` chooses one of the candidates, or leaves the choice to the host with `None`.",
-            Rule::Expires => {
-                "A record is gone by itself once its ttl has passed since its last `Put` or `Renew`, also while no host \
-                 has the store open, and not before."
-            }
+            Rule::Secrets => "The value of a secret option is in no error message.",
         }
     }
 
     /// Whether it holds for a backend that makes these promises.
     pub fn is_claimed(self, claimed: Capabilities) -> bool {
-        let has = |capability| claimed.has(capability);
-        let durable = has(Capabilities::NONE.durable());
-        let shared = has(Capabilities::NONE.shared());
         match self {
-            Rule::Exclusive => durable && !shared,
-            Rule::Kill => durable,
-            Rule::Shared | Rule::Unique => shared,
-            Rule::Watch => has(Capabilities::NONE.watches()),
-            Rule::Discover => has(Capabilities::NONE.balances()),
-            Rule::Expires => has(Capabilities::NONE.expires()),
+            Rule::Exclusive | Rule::Kill => claimed.has(Capabilities::NONE.durable()),
+            Rule::History => claimed.has(Capabilities::NONE.history()),
+            Rule::Discover => claimed.has(Capabilities::NONE.balances()),
             _ => true,
         }
     }

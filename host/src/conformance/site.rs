@@ -6,21 +6,25 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use registry_plugin_api::Capabilities;
+use registry_plugin_api::{Capabilities, Error, OptionSpec};
 use serde_json::{Map, Value};
 
 use super::Settings;
-use super::lane::{Called, Caller, Store, UnderWay};
-use crate::plugin::Plugin;
+use super::lane::{Called, Caller, Secrets, Store, UnderWay};
+use crate::plugin::{Plugin, PluginInfo};
 
 /// What stands in an option's value for the directory of the store.
 const DIRECTORY: &str = "{dir}";
+
+/// What is given for a secret option to see whether it is told.
+pub(super) const WRONG_SECRET: &str = "no-such-secret-of-yours";
 
 /// The plugin that is checked, and what is needed to open stores of it.
 pub(super) struct Site {
     plugin: Plugin,
     /// With [`DIRECTORY`] still in them.
     options: Map<String, Value>,
+    claimed: Capabilities,
     caller: Caller,
     root: PathBuf,
     places: AtomicUsize,
@@ -32,22 +36,33 @@ impl Site {
     pub(super) fn new(plugin: Plugin, settings: &Settings) -> Result<Self, String> {
         let mut options = settings.options.clone();
         let info = plugin.info();
-        let durable = info.capabilities.has(Capabilities::NONE.durable());
-        let is_placed = |options: &Map<String, Value>| !durable || options.values().any(names_directory);
+        let wrong = |error: Error| error.message().to_string();
+        let mut claimed = plugin.capabilities(&options).map_err(wrong)?;
+        let is_placed = |options: &Map<String, Value>| options.values().any(names_directory);
+        let durable = Capabilities::NONE.durable();
         let path = info.options.iter().find(|option| option.name() == "path" && option.kind() == "text");
-        if let Some(path) = path.filter(|path| !is_placed(&options) && !options.contains_key(path.name())) {
+        if let Some(path) = path.filter(|_| claimed.has(durable) && !is_placed(&options))
+            && !options.contains_key(path.name())
+        {
             options.insert(path.name().to_string(), format!("{DIRECTORY}/store").into());
+            claimed = plugin.capabilities(&options).map_err(wrong)?;
         }
-        plugin.check_options(&options).map_err(|error| error.to_string())?;
-        if !is_placed(&options) {
-            return Err(format!(
-                "plugin {:?} is durable, but no option says where a new store is to be: give one that has {DIRECTORY} in \
-                 it, such as --options path={DIRECTORY}/store",
-                info.name
-            ));
+        plugin.check_options(&options).map_err(wrong)?;
+        if claimed.has(durable) && !is_placed(&options) {
+            return Err(unplaced(info));
         }
-        let caller = Caller { limit: settings.timeout, under_way: UnderWay::default() };
-        Ok(Site { plugin, options, caller, root: settings.directory.clone(), places: AtomicUsize::new(0) })
+        let is_secret = |name: &String| info.options.iter().any(|option| option.is_secret() && option.name() == name);
+        let secrets = options.iter().filter(|(name, _)| is_secret(name)).filter_map(|(_, value)| value.as_str());
+        // One of a few characters would be found anywhere.
+        let mut secrets: Vec<String> = secrets.filter(|value| value.len() > 3).map(String::from).collect();
+        secrets.push(WRONG_SECRET.to_string());
+        let caller = Caller {
+            limit: settings.timeout,
+            under_way: UnderWay::default(),
+            secrets: Secrets::new(secrets),
+            keeps_history: claimed.has(Capabilities::NONE.history()),
+        };
+        Ok(Site { plugin, options, claimed, caller, root: settings.directory.clone(), places: AtomicUsize::new(0) })
     }
 
     pub(super) fn plugin(&self) -> &Plugin {
@@ -55,7 +70,11 @@ impl Site {
     }
 
     pub(super) fn claimed(&self) -> Capabilities {
-        self.plugin.info().capabilities
+        self.claimed
+    }
+
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.caller.secrets
     }
 
     pub(super) fn call_limit(&self) -> Duration {
@@ -101,6 +120,23 @@ impl Drop for Place {
         // What cannot be removed now is removed with the directory of the whole check.
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// What a durable plugin is refused with whose stores would all be one. It suggests only options that there are.
+fn unplaced(info: &PluginInfo) -> String {
+    let texts: Vec<&str> = info.options.iter().filter(|option| option.kind() == "text").map(OptionSpec::name).collect();
+    let name = &info.name;
+    if texts.is_empty() {
+        return format!(
+            "plugin {name:?} is durable, but has no text option that could say where a new store is to be: each check \
+             needs a store of its own"
+        );
+    }
+    format!(
+        "plugin {name:?} is durable, but no option says where a new store is to be: give one of its text options ({}) a \
+         value that has {DIRECTORY} in it, which becomes a short path that is another for each store",
+        texts.join(", ")
+    )
 }
 
 fn names_directory(value: &Value) -> bool {

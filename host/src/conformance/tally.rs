@@ -56,10 +56,9 @@ impl Tally {
     pub(super) fn is_worthwhile(&mut self, rule: Rule, decides: &[Rule]) -> bool {
         let founded_on: &[Rule] = match rule {
             // The histories, which tell these rules apart.
-            Rule::Contents | Rule::Epoch | Rule::Close | Rule::Exclusive | Rule::Discover => &[],
-            Rule::Text | Rule::Kill => &[Rule::Outcomes, Rule::Revisions, Rule::Contents, Rule::Reopen],
-            Rule::Unique => &[Rule::Outcomes, Rule::Revisions, Rule::Contents, Rule::Shared],
-            _ => &[Rule::Outcomes, Rule::Revisions, Rule::Contents],
+            Rule::Contents | Rule::Close | Rule::Exclusive | Rule::Discover | Rule::Secrets => &[],
+            Rule::Text | Rule::Kill => &[Rule::Outcomes, Rule::Position, Rule::Contents, Rule::Reopen],
+            _ => &[Rule::Outcomes, Rule::Position, Rule::Contents],
         };
         let founded_on = [Rule::Options, Rule::Runtime].iter().chain(founded_on);
         let spoiled_by = founded_on.copied().find(|rule| self.broken.contains_key(rule));
@@ -116,7 +115,7 @@ impl Tally {
 /// The setting that leaves nothing to be tried of a rule.
 fn not_wanted(rule: Rule, settings: &Settings) -> Option<&'static str> {
     let (amounts, reasons): (&[usize], &[_]) = match rule {
-        Rule::Outcomes | Rule::Revisions | Rule::Contents | Rule::Reopen => {
+        Rule::Outcomes | Rule::Contents | Rule::Position | Rule::Reopen => {
             (&[settings.histories, settings.steps], &["--histories 0", "--steps 0"])
         }
         Rule::Pages => (&[settings.records], &["--records 0"]),

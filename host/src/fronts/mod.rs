@@ -1,63 +1,72 @@
-//! The seam between the registry and ZeroMQ: requests come in as batches of frames, replies and events go out.
+//! Fronts: what stands between clients and the core. Requests come in, replies and events go out.
 //!
-//! No type of a ZeroMQ library crosses it. Sending never waits: a client that does not read loses its replies, and
-//! nobody else notices.
+//! A [`Front`] turns what arrives into a [`Request`] and a [`Reply`] into what leaves, and nothing of how it does so
+//! crosses this seam. Sending never waits: a client that does not read loses its replies, and nobody else notices.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`messages`] | the front that speaks ZeroMQ messages, over a [`Transport`] that carries them |
+//! | [`ipc`] | Unix sockets for clients on this machine |
+//! | [`zeromq`] | a transport on the crate of that name, to compare with |
 
 pub mod ipc;
+pub mod messages;
 pub mod zeromq;
 
 use std::fmt::Debug;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 
-use bytes::Bytes;
-use smallvec::SmallVec;
-
 use crate::config::Server;
-use crate::protocol::request::Port;
-use crate::security::key::PublicKey;
+use crate::protocol::event::Event;
+use crate::protocol::reply::Reply;
+use crate::protocol::request::Request;
+use crate::security::principal::Principal;
 
 use ipc::{IpcError, IpcListeners};
+pub use messages::{Frames, Inbound, Messages, Transport};
 
-/// The frames of a message, without the routing identity. What clients send has three at most.
-pub type Frames = SmallVec<[Bytes; 3]>;
-
-/// A message as it came in.
-#[derive(Clone, Debug)]
-pub struct Inbound<P> {
-    /// The port it came in by.
-    pub port: Port,
-    /// Where it came from, and so where its reply goes.
-    pub peer: P,
-    /// Whose key the client has proved to hold; `None` without CURVE.
-    pub client: Option<PublicKey>,
-    /// The frames.
-    pub frames: Frames,
+/// A request, and who waits for its answer.
+#[derive(Debug)]
+pub struct Asked<C> {
+    /// Where the reply goes.
+    pub caller: C,
+    /// Who asks.
+    pub principal: Principal,
+    /// The request, or the reply that refuses what cannot be read.
+    pub request: Result<Request, Reply>,
 }
 
-/// What the server needs of ZeroMQ.
-pub trait Transport {
-    /// The way back to a client. It says where to send, never who somebody is.
-    type Peer: Clone + Debug;
+/// What the server needs of a front.
+pub trait Front {
+    /// A message that has not been read yet.
+    type Message;
+    /// The way back to a client. It says where to send, never who somebody is. When it is dropped, the request is done,
+    /// answered or not.
+    type Caller: Debug;
 
-    /// Waits until messages are there, and adds them to the batch. Nothing is lost if the future is dropped before it
-    /// is ready.
-    fn receive(&mut self, batch: &mut Vec<Inbound<Self::Peer>>) -> impl Future<Output = ()>;
+    /// Waits until messages are there, and adds them to the batch: those of clients that only say that they are alive
+    /// come first; or until there is room again for a long reply. Nothing is lost if the future is dropped before it is
+    /// ready.
+    fn receive(&mut self, batch: &mut Vec<Self::Message>) -> impl Future<Output = ()>;
 
-    /// Gives a message back if it is to be answered now. It comes again later if its sender has not read enough of what
-    /// it was answered before.
-    fn ready(&mut self, inbound: Inbound<Self::Peer>) -> Option<Inbound<Self::Peer>>;
+    /// The request in a message. `None` if it is not to be answered now: it comes again when its sender has read enough
+    /// of what it was answered before.
+    fn read(&mut self, message: Self::Message) -> Option<Asked<Self::Caller>>;
 
-    /// Queues a reply, or drops it if the peer is gone or does not read.
-    fn reply(&mut self, peer: Self::Peer, frames: &[&[u8]]);
+    /// Whether a reply of this length may be made now. What waits for clients is bounded; short replies always may.
+    fn has_room(&self, bytes: usize) -> bool;
 
-    /// Queues an event for whoever subscribes to its topic.
-    fn publish(&mut self, topic: &'static str, body: Bytes);
+    /// Queues a reply, or drops it if the client is gone, does not read or wants none.
+    fn reply(&mut self, caller: Self::Caller, reply: Reply);
+
+    /// Queues an event for all who follow events of its kind.
+    fn publish(&mut self, event: Event);
 
     /// Sends what is queued, without waiting for anybody.
     fn flush(&mut self);
 
-    /// Stops listening and lets go what has been sent.
+    /// Stops listening, and lets go what has been sent.
     fn close(self) -> impl Future<Output = ()>;
 }
 

@@ -114,15 +114,23 @@ impl Transport for ZeroMq {
         Some(inbound)
     }
 
-    fn reply(&mut self, route: Route, frames: &[&[u8]]) {
+    /// The crate's queues have bounds of their own, which it does not tell.
+    fn has_room(&self, _bytes: usize) -> bool {
+        true
+    }
+
+    fn reply(&mut self, route: Route, first: &[&[u8]], shared: &[Bytes], rest: &[u8]) {
         let router = match route.port {
             Port::Requests => &mut self.requests,
             Port::Heartbeats => &mut self.heartbeats,
         };
-        // A reply has at least one frame, its body.
-        let frames: Vec<Bytes> = frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect();
-        let Ok(mut message) = ZmqMessage::try_from(frames) else { return };
-        message.push_front(route.identity);
+        let mut message = ZmqMessage::from(route.identity);
+        first.iter().for_each(|frame| message.push_back(Bytes::copy_from_slice(frame)));
+        message.push_back(match shared {
+            [] => Bytes::copy_from_slice(rest),
+            // A frame is one piece for the crate.
+            shared => [&shared.concat(), rest].concat().into(),
+        });
         match router.sender.send(message).now_or_never() {
             Some(Ok(())) => {}
             Some(Err(error)) => tracing::debug!(%error, "a reply was dropped: the client is gone"),

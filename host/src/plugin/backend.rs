@@ -1,7 +1,7 @@
 //! A store that is open, with a check of what no plugin may get wrong.
 
 use registry_plugin_api::abi::load::Opened;
-use registry_plugin_api::{Change, Cursor, Error, Observed, Outcome, Page, Query, Result};
+use registry_plugin_api::{Cursor, Error, Group, History, Outcome, Page, Query, Result};
 
 /// A store that a plugin has opened: the calls of [`Backend`](registry_plugin_api::Backend), with the plain types of
 /// plugin-api. Dropping it drops the backend.
@@ -23,12 +23,7 @@ impl OpenBackend {
     /// Whatever the backend says; and if the next page would be this one again, so that there is no end.
     pub async fn load(&self, after: Cursor) -> Result<Page> {
         let page = self.opened.load(after.clone()).await?;
-        if page.next.as_ref().is_some_and(|next| next.is_start() || *next == after) {
-            let position = after.as_str();
-            return Err(Error::internal(format!(
-                "the plugin's load does not move on: the page after {position:?} is next again"
-            )));
-        }
+        check_next("load", &after, page.next.as_ref())?;
         Ok(page)
     }
 
@@ -36,9 +31,9 @@ impl OpenBackend {
     ///
     /// # Errors
     /// Whatever the backend says; and if it does not give one outcome for each change.
-    pub async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
-        let expected = changes.len();
-        let outcomes = self.opened.commit(changes).await?;
+    pub async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
+        let expected = group.changes.len();
+        let outcomes = self.opened.commit(group).await?;
         if outcomes.len() != expected {
             let given = outcomes.len();
             return Err(Error::internal(format!(
@@ -48,12 +43,19 @@ impl OpenBackend {
         Ok(outcomes)
     }
 
-    /// See [`Backend::watch`](registry_plugin_api::Backend::watch).
+    /// [`commit`](Self::commit) with the change at `place` of a kind that no plugin knows.
+    pub(crate) async fn commit_unknown(&self, group: Group, place: usize) -> Result<Vec<Outcome>> {
+        self.opened.commit_unknown(group, place).await
+    }
+
+    /// See [`Backend::history`](registry_plugin_api::Backend::history).
     ///
     /// # Errors
-    /// Whatever the backend says.
-    pub async fn watch(&self, revision: u64) -> Result<Vec<Observed>> {
-        self.opened.watch(revision).await
+    /// Whatever the backend says; and if the next page would be this one again, so that there is no end.
+    pub async fn history(&self, after: Cursor) -> Result<History> {
+        let page = self.opened.history(after.clone()).await?;
+        check_next("history", &after, page.next.as_ref())?;
+        Ok(page)
     }
 
     /// See [`Backend::discover`](registry_plugin_api::Backend::discover).
@@ -77,4 +79,12 @@ impl OpenBackend {
     pub async fn close(&self) -> Result<()> {
         self.opened.close().await
     }
+}
+
+fn check_next(call: &str, after: &Cursor, next: Option<&Cursor>) -> Result<()> {
+    if next.is_none_or(|next| !next.is_start() && next != after) {
+        return Ok(());
+    }
+    let position = after.as_str();
+    Err(Error::internal(format!("the plugin's {call} does not move on: the page after {position:?} is next again")))
 }

@@ -37,7 +37,7 @@ pub struct PluginInfo {
     pub rustc: String,
     /// Whether its panics can be caught. A plugin for which this is false is not loaded.
     pub unwinds: bool,
-    /// What it promises.
+    /// What it promises if no options are given.
     pub capabilities: Capabilities,
     /// The options that it knows.
     pub options: Vec<OptionSpec>,
@@ -67,6 +67,8 @@ impl Plugin {
         }
         let started = module.start::<timer::ThisHost>();
         let started = started.map_err(|error| LoadError::Start { path: path.clone(), error })?;
+        let capabilities = started.capabilities(NO_OPTIONS.to_string());
+        let capabilities = capabilities.map_err(|error| LoadError::Start { path: path.clone(), error })?;
         let info = PluginInfo {
             name: short_name(&told.name).to_string(),
             package: told.name,
@@ -74,7 +76,7 @@ impl Plugin {
             api_version: told.api_version,
             rustc: told.rustc,
             unwinds: told.unwinds,
-            capabilities: told.capabilities,
+            capabilities,
             options: told.options,
         };
         Ok(Plugin { path, info, started })
@@ -98,6 +100,15 @@ impl Plugin {
         Options::check(&self.info.options, options.clone()).map(drop)
     }
 
+    /// What it promises when it is opened with these options.
+    ///
+    /// # Errors
+    /// As [`check_options`](Self::check_options), but that nothing has to be given; and if the plugin panics.
+    pub fn capabilities(&self, options: &Map<String, Value>) -> Result<Capabilities> {
+        let text = serde_json::to_string(options).map_err(Error::invalid_option)?;
+        self.started.capabilities(text)
+    }
+
     /// Opens a store with these options.
     ///
     /// # Errors
@@ -108,6 +119,9 @@ impl Plugin {
         Ok(OpenBackend::new(self.started.open(text).await?))
     }
 }
+
+/// As JSON.
+const NO_OPTIONS: &str = "{}";
 
 fn short_name(package: &str) -> &str {
     package.strip_prefix("registry_").or_else(|| package.strip_prefix("registry-")).unwrap_or(package)

@@ -3,160 +3,98 @@
 //! A request and the time go in; replies, events and changes for the store come out. There is no socket, no clock and
 //! no file here, so every rule is tested without waiting, and every storage backend gives users the same rules.
 //!
-//! Reads and heartbeats are answered at once, from memory. A change is *admitted*, sent to the store in a group with
-//! others, and takes effect when the store has said yes: only then is it visible, answered and announced. That is
-//! `changes.rs`; `services.rs` is how services are found and expire.
+//! Reads and heartbeats are answered at once, from memory. A change goes to the store in a group with others, and takes
+//! effect when the store has said yes: only then is it visible, answered and announced.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `reads` | `get`, `list`, `info`, `health`, `renew` |
+//! | `lists`, `snapshot` | long lists, written a piece at a time |
+//! | `discovery` | who is found by type |
+//! | `changes/` | `register`, `deregister`, expiries: the life of a change |
+//! | `service`, `services`, `slots` | one service, all of them, sets of them |
+//! | `moment`, `policy`, `output` | what goes in and what comes out |
 
 mod changes;
-mod group;
-mod pending;
+mod discovery;
+mod lists;
+mod moment;
+mod output;
+mod policy;
+mod reads;
 mod service;
 mod services;
-mod watching;
+mod slots;
+mod snapshot;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use registry_plugin_api::{Query, Record};
-use serde_json::{Value, json};
+use registry_plugin_api::{Position, Record};
 
 use crate::protocol::event::{Event, EventKind, Place};
 use crate::protocol::registration::cut;
 use crate::protocol::reply::{Code, Reply};
-use crate::protocol::request::Request;
-use crate::security::access::Access;
-use crate::security::key::PublicKey;
-use pending::{Pending, Wait};
+use crate::protocol::request::{Request, Right};
+use crate::security::principal::Principal;
+use changes::Changes;
+use lists::{Form, Lists};
+pub use moment::Now;
+pub use output::{Forbidden, Output, Unreadable};
+pub use policy::{About, Policy, Promises};
+use reads::StorageFailure;
 pub use service::Service;
 use services::Services;
-pub use watching::Unreadable;
 
 /// How much of what was forbidden is shown, in characters.
 const FORBIDDEN_SHOWN_MAX: usize = 200;
-
-/// A moment. The core never asks for the time: it is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Now {
-    /// Milliseconds on the clock that deadlines go by: it only moves forward, and stands still while the host is
-    /// held up (see [`Clock`](crate::clock::Clock)).
-    pub uptime_ms: u64,
-    /// Milliseconds since the Unix epoch on the wall clock, which may jump: only to be shown and stored.
-    pub unix_ms: u64,
-}
-
-/// The rules that an operator sets.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// Whether a service type is unique unless a service says otherwise.
-    pub enforce_unique_service_types: bool,
-    /// Whether a client may stop the server.
-    pub allow_terminate: bool,
-    /// How long a client waits for the store, in milliseconds.
-    pub reply_timeout_ms: u64,
-    /// How often critical services are removed, in milliseconds.
-    pub cleanup_interval_ms: u64,
-    /// How long a call of the store may take before the store counts as stalled, in milliseconds.
-    pub call_timeout_ms: u64,
-    /// How many changes may wait for the store.
-    pub pending_changes_max: usize,
-    /// How long they may be together, in bytes.
-    pub pending_bytes_max: usize,
-    /// How long all services may be together, in bytes, before no more are registered.
-    pub services_bytes_max: usize,
-    /// The store has a say in `discover`.
-    pub balances: bool,
-    /// The store tells of all changes, in order, this host's own among them.
-    pub watches: bool,
-    /// Who may do what.
-    pub access: Access,
-}
-
-/// What `info` tells of the server, besides the services.
-#[derive(Clone, Debug, Default)]
-pub struct About {
-    /// The port for requests.
-    pub req_port: u16,
-    /// The port for events.
-    pub pub_port: u16,
-    /// The port for heartbeats.
-    pub heartbeat_port: u16,
-    /// The host's version.
-    pub version: String,
-    /// The storage plugin's name.
-    pub plugin: String,
-}
-
-/// What comes out of the core. `C` stands for whoever asked; the core hands it back and never looks into it.
-#[derive(Debug)]
-pub struct Output<C> {
-    /// Replies, each to one request.
-    pub replies: Vec<(C, Reply)>,
-    /// Events, in the order in which the changes happened.
-    pub events: Vec<Event>,
-    /// Choices that the store is asked to make, with the ticket for [`Registry::chosen`].
-    pub queries: Vec<(u64, Query)>,
-    /// What clients were not allowed to do, for operators.
-    pub forbidden: Vec<Forbidden>,
-    /// A client asked the server to stop, and may.
-    pub terminate: bool,
-}
-
-/// Something that a client was not allowed to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forbidden {
-    /// Whose key it is.
-    pub client: PublicKey,
-    /// What it wanted: "to stop the server".
-    pub what: String,
-}
-
-impl<C> Default for Output<C> {
-    fn default() -> Self {
-        Output { replies: Vec::new(), events: Vec::new(), queries: Vec::new(), forbidden: Vec::new(), terminate: false }
-    }
-}
+/// How many services whose time may be up are looked at in a tick, and with each request.
+const ADVANCE_MAX: (usize, usize) = (2048, 16);
 
 /// The core.
 pub struct Registry<C> {
     policy: Policy,
+    promises: Promises,
     about: About,
     services: Services,
-    pending: Pending<C>,
+    changes: Changes<C>,
+    lists: Lists<C>,
     /// The name of the history that `revision` counts in.
     epoch: String,
+    /// The revision of the last change that took effect.
     revision: u64,
-    /// The revision of the last event.
-    announced_revision: u64,
     /// Makes ids, and chooses among services.
     rng: StdRng,
     cleanup_at_ms: u64,
-    /// Why the last group of changes could not be stored, if it could not, and since when that is so, in milliseconds
-    /// since the Unix epoch.
-    storage_error: Option<(String, u64)>,
-    /// With a store that watches: own changes that are stored, waiting for their turn in the store's history.
-    unconfirmed: VecDeque<watching::Unconfirmed>,
-    /// The revision up to which the store has told of changes.
-    watched_revision: u64,
+    /// Services whose time is up wait to be made critical.
+    is_behind: bool,
+    /// Why the last group of changes could not be stored, if it could not.
+    storage_failure: Option<StorageFailure>,
 }
 
 impl<C> Registry<C> {
-    /// A core without services, at this revision of a store's history.
-    pub fn new(policy: Policy, about: About, epoch: String, revision: u64, rng: StdRng) -> Self {
+    /// A core without services, at this position in a store's history.
+    pub fn new(
+        policy: Policy,
+        promises: Promises,
+        about: About,
+        position: Position,
+        rng: StdRng,
+    ) -> Self {
         Registry {
             cleanup_at_ms: policy.cleanup_interval_ms,
             policy,
+            promises,
             about,
             services: Services::default(),
-            pending: Pending::default(),
-            storage_error: None,
-            epoch,
-            revision,
-            announced_revision: revision,
+            changes: Changes::after(position.revision),
+            lists: Lists::default(),
+            epoch: position.epoch,
+            revision: position.revision,
             rng,
-            unconfirmed: VecDeque::new(),
-            watched_revision: revision,
+            is_behind: false,
+            storage_failure: None,
         }
     }
 
@@ -167,13 +105,18 @@ impl<C> Registry<C> {
     pub fn load(&mut self, record: Record, now: Now) -> Result<(), Unreadable> {
         let id = record.id.clone();
         let service = Service::from_record(record, now).map_err(|reason| Unreadable { id, reason })?;
-        self.services.put(service);
+        self.services.put(service, now.uptime_ms);
         Ok(())
     }
 
     /// How many services there are.
     pub fn len(&self) -> usize {
         self.services.len()
+    }
+
+    /// How long all of them are together, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.services.bytes()
     }
 
     /// Whether there are no services.
@@ -191,42 +134,29 @@ impl<C> Registry<C> {
         self.about = about;
     }
 
-    /// Answers a request, now or when the store has spoken. `client` is the key that the client has proved to hold.
-    pub fn request(&mut self, caller: C, client: Option<PublicKey>, request: Request, now: Now, out: &mut Output<C>) {
-        self.services.advance(now.uptime_ms);
+    /// Answers a request, now or when the store has spoken.
+    pub fn request(&mut self, caller: C, principal: Principal, request: Request, now: Now, out: &mut Output<C>) {
+        self.is_behind = self.services.advance(now.uptime_ms, ADVANCE_MAX.1);
+        if let Err(refusal) = self.authorise(principal, &request, out) {
+            return out.replies.push((caller, refusal));
+        }
         let reply = match request {
-            Request::Register(registration) => return self.register(caller, client, registration, now, out),
-            Request::Deregister { service_id } => return self.deregister(caller, client, &service_id, now, out),
-            Request::Get { .. } | Request::List { .. } | Request::Discover { .. } | Request::Info
-                if !self.policy.access.may_read(client.as_ref()) =>
-            {
-                self.forbid(client, "to read", out)
+            Request::Register(registration) => return self.register(caller, principal, registration, now, out),
+            Request::Deregister { service_id } => return self.deregister(caller, principal, &service_id, now, out),
+            Request::List { service_type } => {
+                return self.list(caller, Form::List, service_type.as_deref(), now, out);
+            }
+            Request::Info => {
+                let to_admin = self.policy.access.is_admin(&principal);
+                return self.list(caller, Form::Info { to_admin }, None, now, out);
             }
             Request::Discover { service_type } => return self.discover(caller, service_type, now, out),
-            Request::Renew { service_id } => self.renew(client, &service_id, now, out),
-            Request::Get { service_id } => match self.services.get(&service_id) {
-                Some(service) => Reply::success().service("service", service),
-                None => Reply::failure(Code::NotFound, "Service not found"),
-            },
-            Request::List { service_type } => {
-                let reply = Reply::success();
-                let reply = match service_type {
-                    Some(service_type) => reply.services("services", self.services.of_type(&service_type)),
-                    None => reply.services("services", self.services.iter()),
-                };
-                reply.number("revision", self.revision).text("epoch", &self.epoch)
-            }
-            Request::Health => Reply::success()
-                .text("status", "ok")
-                .number("timestamp", now.unix_ms / 1000)
-                .json("backend", &self.backend(client.as_ref(), now)),
-            Request::Info => self.info(client.as_ref(), now),
-            Request::Terminate if !self.policy.access.is_admin(client.as_ref()) => {
-                self.forbid(client, "to stop the server", out)
-            }
+            Request::Renew { service_id } => self.renew(principal, &service_id, now, out),
+            Request::Get { service_id } => self.get(&service_id, now),
+            Request::Health => self.health(self.policy.access.is_admin(&principal), now),
             Request::Terminate if self.policy.allow_terminate => {
                 out.terminate = true;
-                Reply::success().text("status", "terminating").number("timestamp", now.unix_ms / 1000)
+                Reply::success().text("status", "terminating").number("timestamp", now.unix_seconds())
             }
             Request::Terminate => {
                 let error = "terminate is not allowed: the server's allow_terminate is off";
@@ -236,120 +166,67 @@ impl<C> Registry<C> {
         out.replies.push((caller, reply));
     }
 
-    /// The state of the storage, and since when it is no good one. Old clients look at `status` alone, which is the
-    /// host's. What the plugin says of its failure may name files and hosts: it is for those who run the registry.
-    fn backend(&self, client: Option<&PublicKey>, now: Now) -> Value {
-        let waited_ms = self.pending.sent_at_ms().map_or(0, |sent_at_ms| now.uptime_ms.saturating_sub(sent_at_ms));
-        let (state, since_ms) = match &self.storage_error {
-            _ if waited_ms > self.policy.call_timeout_ms => ("stalled", Some(now.unix_ms.saturating_sub(waited_ms))),
-            Some((_, since_ms)) => ("failing", Some(*since_ms)),
-            None => ("ok", None),
-        };
-        let mut backend = json!({"plugin": self.about.plugin, "state": state});
-        if let Some(since_ms) = since_ms {
-            backend["since"] = (since_ms / 1000).into();
-        }
-        if let Some((error, _)) = self.storage_error.as_ref().filter(|_| state == "failing")
-            && self.policy.access.is_admin(client)
-        {
-            backend["error"] = error.as_str().into();
-        }
-        backend
-    }
-
-    fn info(&self, client: Option<&PublicKey>, now: Now) -> Reply {
-        Reply::success()
-            .text("status", "ok")
-            .number("req_port", self.about.req_port.into())
-            .number("pub_port", self.about.pub_port.into())
-            .number("hb_port", self.about.heartbeat_port.into())
-            .boolean("enforce_unique_service_types", self.policy.enforce_unique_service_types)
-            .text("version", &self.about.version)
-            .json("backend", &self.backend(client, now))
-            .services("services", self.services.iter())
-            .number("revision", self.revision)
-            .text("epoch", &self.epoch)
-    }
-
-    fn renew(&mut self, client: Option<PublicKey>, service_id: &str, now: Now, out: &mut Output<C>) -> Reply {
-        if self.services.get(service_id).is_some_and(|service| !self.is_changeable_by(client, service)) {
-            return self.forbid(client, &format!("to renew {service_id:?}, which belongs to another key"), out);
-        }
-        match self.services.renew(service_id, now.uptime_ms, now.unix_ms) {
-            Some(service) => {
-                self.pending.heartbeat(service.id().clone(), now);
-                Reply::success().text("message", "Service renewed successfully")
+    /// Whether somebody may ask this at all. Whose a service is, and so who may change it, is seen when it is changed.
+    fn authorise(&self, principal: Principal, request: &Request, out: &mut Output<C>) -> Result<(), Reply> {
+        let access = &self.policy.access;
+        let what = match request.right() {
+            Right::None | Right::Change(_) => return Ok(()),
+            Right::Read if access.may_read(&principal) => return Ok(()),
+            Right::Read => "to read".to_string(),
+            Right::Terminate if access.is_admin(&principal) => return Ok(()),
+            Right::Terminate => "to stop the server".to_string(),
+            Right::Register(service) if access.may_register(&principal, &service.name, &service.types) => return Ok(()),
+            Right::Register(service) if service.types.is_empty() => {
+                format!("to register the service {:?}, which has no type", service.name)
             }
-            None => Reply::failure(Code::NotFound, "Service not found or could not be renewed"),
-        }
-    }
-
-    fn discover(&mut self, caller: C, service_type: String, now: Now, out: &mut Output<C>) {
-        if self.policy.balances {
-            let candidates: Vec<String> =
-                self.services.passing_of_type(&service_type).map(|service| service.id().to_string()).collect();
-            if candidates.len() > 1 {
-                let query = Query::new(service_type.as_str(), candidates);
-                let ticket = self.pending.wait(caller, Wait::Choice { service_type }, self.reply_deadline_ms(now));
-                out.queries.push((ticket, query));
-                return;
-            }
-        }
-        out.replies.push((caller, self.pick(&service_type)));
-    }
-
-    /// The store's choice among the candidates of a query, if it made one.
-    pub fn chosen(&mut self, ticket: u64, service_id: Option<String>, now: Now, out: &mut Output<C>) {
-        let Some((caller, Wait::Choice { service_type })) = self.pending.answer(ticket) else { return };
-        self.services.advance(now.uptime_ms);
-        let chosen = service_id.as_deref().and_then(|id| self.services.get(id)).filter(|service| service.passing);
-        let reply = match chosen {
-            Some(service) => Reply::success().service("service", service),
-            None => self.pick(&service_type),
+            Right::Register(service) => format!("to register the service {:?} of type {:?}", service.name, service.types),
         };
-        out.replies.push((caller, reply));
-    }
-
-    fn pick(&mut self, service_type: &str) -> Reply {
-        match self.services.pick(service_type, &mut self.rng) {
-            Some(service) => Reply::success().service("service", service),
-            None => Reply::failure(Code::NoneHealthy, &format!("No healthy service of type {service_type} found")),
-        }
+        Err(self.forbid(principal, &what, out))
     }
 
     /// What time alone brings: services past their ttl become critical, and whoever waits for the store too long is
     /// told so. To be called at [`wake_at_ms`](Self::wake_at_ms), or more often.
     pub fn tick(&mut self, now: Now, out: &mut Output<C>) {
-        self.services.advance(now.uptime_ms);
+        self.is_behind = self.services.advance(now.uptime_ms, ADVANCE_MAX.0);
         self.give_up_waiting(now, out);
     }
 
     /// Whether it is time for [`clean_up`](Self::clean_up).
     pub fn is_cleanup_due(&self, now: Now) -> bool {
-        now.uptime_ms >= self.cleanup_at_ms
+        // Only when all are known that have run out.
+        now.uptime_ms >= self.cleanup_at_ms && !self.is_behind
     }
 
-    /// Has all critical services removed. Heartbeats that have arrived are to be handed in first.
+    /// Has all critical services removed that are still critical when their turn has come. Heartbeats that have arrived
+    /// are to be handed in first.
     pub fn clean_up(&mut self, now: Now) {
         self.cleanup_at_ms = now.uptime_ms + self.policy.cleanup_interval_ms;
-        self.services.advance(now.uptime_ms);
-        self.expire_critical();
+        self.changes.upkeep.sweep_to(self.services.last_critical());
     }
 
     /// When [`tick`](Self::tick), [`clean_up`](Self::clean_up) or [`next_group`](Self::next_group) has something to
     /// do next, on the clock that deadlines go by.
     pub fn wake_at_ms(&self) -> u64 {
-        self.pending.wake_at_ms().map_or(self.cleanup_at_ms, |at_ms| at_ms.min(self.cleanup_at_ms))
+        if self.is_behind {
+            return 0;
+        }
+        self.changes.wake_at_ms().map_or(self.cleanup_at_ms, |at_ms| at_ms.min(self.cleanup_at_ms))
     }
 
-    fn is_changeable_by(&self, client: Option<PublicKey>, service: &Service) -> bool {
-        self.policy.access.may_change(client.as_ref(), service.owner())
+    /// Makes the heartbeats due that gather: the host is about to stop.
+    pub fn hurry(&mut self) {
+        self.changes.upkeep.hurry();
     }
 
-    /// The reply to a client that is not allowed to do what it wants, which operators are told of.
-    fn forbid(&self, client: Option<PublicKey>, what: &str, out: &mut Output<C>) -> Reply {
+    /// Whether nothing waits for the store.
+    pub fn is_idle(&self) -> bool {
+        self.changes.is_idle()
+    }
+
+    /// The reply to somebody who is not allowed to do what they want, which operators are told of.
+    fn forbid(&self, principal: Principal, what: &str, out: &mut Output<C>) -> Reply {
         let what = &*cut(what, FORBIDDEN_SHOWN_MAX);
-        out.forbidden.extend(client.map(|client| Forbidden { client, what: what.to_string() }));
+        out.forbidden.push(Forbidden { principal, what: what.to_string() });
         Reply::failure(Code::Forbidden, "Not allowed").text("message", &format!("this key is not allowed {what}"))
     }
 
@@ -363,9 +240,10 @@ impl<C> Registry<C> {
         format!("{}-{uuid}", name.to_lowercase().replace(' ', "-")).into()
     }
 
-    fn announce(&mut self, kind: EventKind, service: &Service, now: Now, out: &mut Output<C>) {
-        let place = Place { epoch: &self.epoch, revision: self.revision, previous: self.announced_revision };
-        out.events.push(Event::new(kind, service, now.unix_ms / 1000, place));
-        self.announced_revision = self.revision;
+    /// Announces a change that takes effect now.
+    fn announce(&mut self, kind: EventKind, service: &Service, revision: u64, now: Now, out: &mut Output<C>) {
+        let previous = std::mem::replace(&mut self.revision, revision);
+        let place = Place { epoch: &self.epoch, revision, previous };
+        out.events.push(Event::new(kind, &service.at(now.uptime_ms), now.unix_seconds(), place));
     }
 }

@@ -7,13 +7,21 @@ use registry_plugin_api::Record;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::protocol::json::{Shown, push_number};
 use crate::protocol::registration::{OWNER_KEY, Registration};
-use crate::registry::Now;
+use crate::protocol::json::{Shown, push_number};
+use crate::registry::moment::Now;
 use crate::security::key::PublicKey;
+use crate::security::principal::Principal;
 
 /// What is shown of a service besides its document.
 const MOVING: [&str; 2] = ["last_heartbeat", "health"];
+/// About what one service takes in memory besides its texts: its place in the collection and the indices, and the
+/// store's own entry for it. Measured with a million small services and the memory plugin.
+const SERVICE_BYTES: usize = 700;
+/// How much clients are shown of a service besides its document, in bytes, at most.
+const SHOWN_BYTES: usize = 64;
+/// About what each of its types takes besides the text, here and in the store.
+const TYPE_BYTES: usize = 160;
 
 /// A service as the core holds it.
 #[derive(Clone, Debug)]
@@ -31,18 +39,17 @@ pub struct Service {
     last_heartbeat_ms: u64,
     /// The store's revision when it was last put.
     pub(super) revision: u64,
-    /// Within its ttl. Kept by the collection that the service is in, which knows when the ttl ends.
-    pub(super) passing: bool,
 }
 
 impl Service {
-    /// A service that registers now, for the client with this key.
-    pub(super) fn new(id: Arc<str>, registration: Registration, owner: Option<PublicKey>, now: Now) -> Self {
+    /// A service that registers now, and belongs to whoever registers it.
+    pub(super) fn new(id: Arc<str>, registration: Registration, principal: Principal, now: Now) -> Self {
+        let owner = principal.key().copied();
         let types = registration.types.iter().map(|name| Arc::from(name.as_str())).collect();
         let ttl_ms = registration.ttl_ms;
         let document = registration.into_document(&id, owner.map(|key| key.to_string()).as_deref()).into();
         let (heartbeat_ms, last_heartbeat_ms) = (now.uptime_ms, now.unix_ms);
-        Service { id, document, types, owner, ttl_ms, heartbeat_ms, last_heartbeat_ms, revision: 0, passing: true }
+        Service { id, document, types, owner, ttl_ms, heartbeat_ms, last_heartbeat_ms, revision: 0 }
     }
 
     /// A service that a store has kept. Its time to live begins anew: the store cannot know whether it has been heard
@@ -80,7 +87,6 @@ impl Service {
             heartbeat_ms: now.uptime_ms,
             last_heartbeat_ms: record.last_heartbeat_ms,
             revision: record.revision,
-            passing: true,
         })
     }
 
@@ -90,6 +96,7 @@ impl Service {
         record.types = self.types.iter().map(|name| name.to_string()).collect();
         record.ttl_ms = self.ttl_ms;
         record.last_heartbeat_ms = self.last_heartbeat_ms;
+        record.revision = self.revision;
         record
     }
 
@@ -98,9 +105,15 @@ impl Service {
         &self.id
     }
 
-    /// How much is kept of it, in bytes, not counting what all services take.
+    /// About how much memory it takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.document.len()
+        let types = self.types.iter().map(|name| name.len());
+        memory_bytes(self.document.len(), self.id.len(), types)
+    }
+
+    /// About how long it is as clients see it, in bytes.
+    pub(super) fn shown_bytes(&self) -> usize {
+        self.document.len() + SHOWN_BYTES
     }
 
     /// The types that it is discovered by.
@@ -116,6 +129,11 @@ impl Service {
     /// The last moment at which it is passing, on the clock that deadlines go by.
     pub(super) fn deadline_ms(&self) -> u64 {
         self.heartbeat_ms.saturating_add(self.ttl_ms)
+    }
+
+    /// Whether it is within its ttl.
+    pub(super) fn is_passing(&self, uptime_ms: u64) -> bool {
+        self.deadline_ms() >= uptime_ms
     }
 
     /// The last heartbeat on the wall clock, in milliseconds since the Unix epoch.
@@ -135,21 +153,48 @@ impl Service {
             self.beat(earlier.heartbeat_ms, earlier.last_heartbeat_ms);
         }
     }
+
+    /// What clients see of it at a moment.
+    pub(super) fn at(&self, uptime_ms: u64) -> Seen<'_> {
+        Seen { service: self, uptime_ms }
+    }
 }
 
-impl Shown for Service {
+/// What clients see of a service at a moment.
+pub(super) struct Seen<'a> {
+    service: &'a Service,
+    uptime_ms: u64,
+}
+
+impl Shown for Seen<'_> {
     fn id(&self) -> &Arc<str> {
-        &self.id
+        &self.service.id
     }
 
     fn show(&self, json: &mut String) {
-        json.push_str(&self.document[..self.document.len() - 1]);
+        let Seen { service, uptime_ms } = self;
+        json.push_str(&service.document[..service.document.len() - 1]);
         json.push_str(",\"last_heartbeat\":");
-        push_number(json, self.last_heartbeat_ms / 1000);
+        push_number(json, service.last_heartbeat_ms / 1000);
         json.push_str(",\"health\":\"");
-        json.push_str(if self.passing { "passing" } else { "critical" });
+        json.push_str(if service.is_passing(*uptime_ms) { "passing" } else { "critical" });
         json.push_str("\"}");
     }
+}
+
+impl Seen<'_> {
+    /// As a text of its own.
+    pub(super) fn to_json(&self) -> String {
+        let mut json = String::with_capacity(self.service.shown_bytes());
+        self.show(&mut json);
+        json
+    }
+}
+
+/// About how much memory a service takes with a document, an id and types of these lengths, in bytes.
+pub(super) fn memory_bytes(document: usize, id: usize, types: impl Iterator<Item = usize>) -> usize {
+    // The document and the texts stand here once and in the store once.
+    SERVICE_BYTES + 2 * (document + id) + types.map(|name| TYPE_BYTES + 2 * name).sum::<usize>()
 }
 
 /// A document that somebody has stored as it was shown.

@@ -4,18 +4,26 @@
 //! type holds its passing members apart from its critical ones, so that discovery picks among the former at random.
 //! Each passing service stands once in a queue of deadlines. A heartbeat does not move it there (it would be the most
 //! frequent write of all): when the queue reaches a service whose deadline has moved on, it is queued again.
+//!
+//! Many services can run out at the same moment, and moving them takes time. So they are moved a number at a time:
+//! until then one that is past its ttl may stand among the passing, and whoever picks one there looks at its deadline.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use indexmap::IndexSet;
 use rand::{Rng, RngExt};
 use slab::Slab;
 
-use crate::registry::group::Group;
 use crate::registry::service::Service;
+use crate::registry::slots::Slots;
+use crate::registry::snapshot::Journal;
 
 pub(super) type Slot = usize;
+
+/// How many members of a type are tried at random before they are gone through in order: only where nearly all have
+/// just run out does that many not find one that has not.
+const PICKS_MAX: usize = 1024;
 
 /// The collection of all live services.
 #[derive(Default)]
@@ -25,21 +33,36 @@ pub(super) struct Services {
     by_type: HashMap<Arc<str>, Members>,
     /// When to look at a passing service again: at its deadline or before it.
     deadlines: BTreeSet<(u64, Slot)>,
-    critical: IndexSet<Slot>,
-    /// How much is kept of all, in bytes.
+    /// Those that are critical, by the order in which they became so.
+    critical: BTreeSet<(u64, Slot)>,
+    /// The place of the next one that becomes critical.
+    next_critical: u64,
+    /// How much memory all take, and how long they are together as clients see them, in bytes.
     bytes: usize,
+    shown_bytes: usize,
+    /// What has changed since a snapshot began, if one is being taken.
+    pub(super) journal: Option<Journal>,
 }
 
 struct Entry {
     service: Service,
-    /// Its place in `deadlines`, if it has one.
-    queued_ms: Option<u64>,
+    place: Place,
+}
+
+/// Where a service stands.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Among the passing: with its key in the queue of deadlines.
+    Passing(u64),
+    /// Among the critical: with its key there.
+    Critical(u64),
 }
 
 #[derive(Default)]
 struct Members {
-    passing: Group,
-    critical: Group,
+    passing: Slots,
+    critical: Slots,
+    shown_bytes: usize,
 }
 
 impl Services {
@@ -47,13 +70,34 @@ impl Services {
         self.slots.len()
     }
 
-    /// How much is kept of all services, in bytes.
+    /// About how much memory all services take, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// How many there are, and how long they are together as clients see them: of a type, or of all.
+    pub(super) fn extent(&self, service_type: Option<&str>) -> (usize, usize) {
+        match service_type {
+            None => (self.len(), self.shown_bytes),
+            Some(name) => self.by_type.get(name).map_or((0, 0), |all| {
+                let count = all.passing.len() + all.critical.len();
+                (count, all.shown_bytes)
+            }),
+        }
+    }
+
     pub(super) fn get(&self, id: &str) -> Option<&Service> {
         self.by_id.get(id).map(|slot| &self.slots[*slot].service)
+    }
+
+    pub(super) fn at(&self, slot: Slot) -> Option<&Service> {
+        self.slots.get(slot).map(|entry| &entry.service)
+    }
+
+    /// The first slot behind all that are in use.
+    pub(super) fn slots_end(&self) -> Slot {
+        // A slab does not tell its highest key, but its keys are below its capacity.
+        self.slots.capacity()
     }
 
     /// All services, in an order that stays the same while they do.
@@ -61,134 +105,185 @@ impl Services {
         self.slots.iter().map(|(_, entry)| &entry.service)
     }
 
-    /// All services of a type, in the same order.
-    pub(super) fn of_type(&self, service_type: &str) -> impl Iterator<Item = &Service> {
+    /// The slots of a type's members, in no order.
+    pub(super) fn slots_of_type(&self, service_type: &str) -> impl Iterator<Item = Slot> {
         let members = self.by_type.get(service_type);
-        let mut slots: Vec<Slot> =
-            members.map(|all| all.passing.iter().chain(all.critical.iter()).copied().collect()).unwrap_or_default();
+        members.into_iter().flat_map(|all| all.passing.iter().chain(all.critical.iter())).copied()
+    }
+
+    /// All services of a type, in the order of [`iter`](Self::iter).
+    pub(super) fn of_type(&self, service_type: &str) -> impl Iterator<Item = &Service> {
+        let mut slots: Vec<Slot> = self.slots_of_type(service_type).collect();
         slots.sort_unstable();
         slots.into_iter().map(|slot| &self.slots[slot].service)
     }
 
-    /// The passing services of a type.
-    pub(super) fn passing_of_type(&self, service_type: &str) -> impl Iterator<Item = &Service> {
-        let members = self.by_type.get(service_type);
-        members.into_iter().flat_map(|all| all.passing.iter()).map(|slot| &self.slots[*slot].service)
+    /// How many members of a type stand among the passing and among the critical.
+    pub(super) fn members(&self, service_type: &str) -> (usize, usize) {
+        self.by_type.get(service_type).map_or((0, 0), |all| (all.passing.len(), all.critical.len()))
     }
 
-    /// The critical services of a type.
+    /// A passing member of a type other than the service with this id.
+    pub(super) fn passing_other(&self, service_type: &str, id: &str, uptime_ms: u64) -> Option<&Service> {
+        let members = self.by_type.get(service_type)?;
+        let mut passing = members.passing.iter().map(|slot| &self.slots[*slot].service);
+        passing.find(|service| **service.id() != *id && service.is_passing(uptime_ms))
+    }
+
+    /// The members of a type that stand among the critical.
     pub(super) fn critical_of_type(&self, service_type: &str) -> impl Iterator<Item = &Service> {
         let members = self.by_type.get(service_type);
         members.into_iter().flat_map(|all| all.critical.iter()).map(|slot| &self.slots[*slot].service)
     }
 
-    /// All critical services: those that the next clean-up removes.
-    pub(super) fn critical(&self) -> impl Iterator<Item = &Service> {
-        self.critical.iter().map(|slot| &self.slots[*slot].service)
+    /// The critical services whose places are in this range, with their places, in their order.
+    pub(super) fn critical_in(&self, places: RangeInclusive<u64>) -> impl Iterator<Item = (u64, &Service)> {
+        let range = (*places.start(), Slot::MIN)..=(*places.end(), Slot::MAX);
+        self.critical.range(range).map(|(place, slot)| (*place, &self.slots[*slot].service))
+    }
+
+    /// The place of the service that has become critical last: it and all before it can be removed. `None` if there
+    /// is no critical one.
+    pub(super) fn last_critical(&self) -> Option<u64> {
+        self.critical.last().map(|(place, _)| *place)
+    }
+
+    /// Whether the service with this id is critical.
+    pub(super) fn is_critical(&self, id: &str) -> bool {
+        self.by_id.get(id).is_some_and(|slot| matches!(self.slots[*slot].place, Place::Critical(_)))
     }
 
     /// One passing service of a type, at random.
-    pub(super) fn pick(&self, service_type: &str, rng: &mut impl Rng) -> Option<&Service> {
-        let passing = &self.by_type.get(service_type)?.passing;
-        let slot = match passing.len() {
-            0 | 1 => passing.get(0)?,
-            many => passing.get(rng.random_range(0..many))?,
+    pub(super) fn pick(&mut self, service_type: &str, uptime_ms: u64, rng: &mut impl Rng) -> Option<&Service> {
+        let mut tries = 0;
+        let slot = loop {
+            let passing = &self.by_type.get(service_type)?.passing;
+            let slot = match passing.len() {
+                0 | 1 => passing.get(0)?,
+                many => passing.get(rng.random_range(0..many))?,
+            };
+            if self.slots[slot].service.is_passing(uptime_ms) {
+                break slot;
+            }
+            if tries == PICKS_MAX {
+                let is_passing = |slot: &&Slot| self.slots[**slot].service.is_passing(uptime_ms);
+                break *passing.iter().find(is_passing)?;
+            }
+            tries += 1;
+            self.relocate(slot, uptime_ms);
         };
         Some(&self.slots[slot].service)
     }
 
     /// Adds a service, in place of the one with the same id if there is one.
-    pub(super) fn put(&mut self, service: Service) {
-        self.remove(service.id());
+    pub(super) fn put(&mut self, service: Service, uptime_ms: u64) {
+        self.remove(service.id(), uptime_ms);
         let id = service.id().clone();
         self.bytes += service.bytes();
-        let slot = self.slots.insert(Entry { service, queued_ms: None });
+        self.shown_bytes += service.shown_bytes();
+        let slot = self.slots.insert(Entry { service, place: Place::Passing(0) });
+        if let Some(journal) = &mut self.journal {
+            journal.added(slot);
+        }
         self.by_id.insert(id, slot);
-        self.enter(slot);
+        self.enter(slot, uptime_ms);
     }
 
-    pub(super) fn remove(&mut self, id: &str) -> Option<Service> {
+    pub(super) fn remove(&mut self, id: &str, uptime_ms: u64) -> Option<Service> {
         let slot = self.by_id.remove(id)?;
         self.leave(slot);
-        let entry = self.slots.remove(slot);
-        self.bytes -= entry.service.bytes();
-        if let Some(queued_ms) = entry.queued_ms {
-            self.deadlines.remove(&(queued_ms, slot));
+        let service = self.slots.remove(slot).service;
+        if let Some(journal) = &mut self.journal {
+            journal.removed(slot, &service, uptime_ms);
         }
-        Some(entry.service)
+        self.bytes -= service.bytes();
+        self.shown_bytes -= service.shown_bytes();
+        Some(service)
     }
 
-    /// A heartbeat: the service lives for another ttl from `heartbeat_ms` on. `false` if there is none with this id.
-    pub(super) fn renew(&mut self, id: &str, heartbeat_ms: u64, last_heartbeat_ms: u64) -> Option<&Service> {
+    /// A heartbeat: the service lives for another ttl from `uptime_ms` on. `None` if there is none with this id.
+    pub(super) fn renew(&mut self, id: &str, uptime_ms: u64, last_heartbeat_ms: u64) -> Option<&Service> {
         let slot = *self.by_id.get(id)?;
-        let service = &mut self.slots[slot].service;
-        service.beat(heartbeat_ms, last_heartbeat_ms);
-        if !service.passing {
-            self.leave(slot);
-            self.slots[slot].service.passing = true;
-            self.enter(slot);
+        let Entry { service, place } = &mut self.slots[slot];
+        service.beat(uptime_ms, last_heartbeat_ms);
+        if let Place::Critical(_) = place {
+            self.relocate(slot, uptime_ms);
         }
         Some(&self.slots[slot].service)
     }
 
-    /// Makes critical whoever's ttl has passed.
-    pub(super) fn advance(&mut self, uptime_ms: u64) {
-        while let Some(&(queued_ms, slot)) = self.deadlines.first() {
-            if queued_ms >= uptime_ms {
-                break;
+    /// Makes critical whoever's ttl has passed: looks at `most` of those whose time may be up. Whether there are more.
+    pub(super) fn advance(&mut self, uptime_ms: u64, most: usize) -> bool {
+        for _ in 0..most {
+            match self.deadlines.first() {
+                Some(&(queued_ms, slot)) if queued_ms < uptime_ms => self.relocate(slot, uptime_ms),
+                _ => return false,
             }
-            self.deadlines.pop_first();
-            let entry = &mut self.slots[slot];
-            let deadline_ms = entry.service.deadline_ms();
-            if deadline_ms >= uptime_ms {
-                entry.queued_ms = Some(deadline_ms);
-                self.deadlines.insert((deadline_ms, slot));
-            } else {
-                entry.queued_ms = None;
-                self.leave(slot);
-                self.slots[slot].service.passing = false;
-                self.enter(slot);
-            }
+        }
+        self.is_behind(uptime_ms)
+    }
+
+    /// Whether there is somebody whose time may be up and who was not looked at yet.
+    pub(super) fn is_behind(&self, uptime_ms: u64) -> bool {
+        self.deadlines.first().is_some_and(|(queued_ms, _)| *queued_ms < uptime_ms)
+    }
+
+    /// Puts a slot where it belongs now.
+    fn relocate(&mut self, slot: Slot, uptime_ms: u64) {
+        let Entry { service, place } = &mut self.slots[slot];
+        if let (Place::Passing(queued_ms), true) = (*place, service.is_passing(uptime_ms)) {
+            // It was heard of since it was queued: of its types nothing changes.
+            let deadline_ms = service.deadline_ms();
+            *place = Place::Passing(deadline_ms);
+            self.deadlines.remove(&(queued_ms, slot));
+            self.deadlines.insert((deadline_ms, slot));
+        } else {
+            self.leave(slot);
+            self.enter(slot, uptime_ms);
         }
     }
 
-    /// Puts a slot where its health belongs: among its types' members, and in the queue or among the critical.
-    fn enter(&mut self, slot: Slot) {
-        let Entry { service, queued_ms } = &mut self.slots[slot];
-        let passing = service.passing;
-        if passing {
+    /// Puts a slot where its health belongs: in the queue or among the critical, and among its types' members.
+    fn enter(&mut self, slot: Slot, uptime_ms: u64) {
+        let Entry { service, place } = &mut self.slots[slot];
+        let is_passing = service.is_passing(uptime_ms);
+        if is_passing {
             let deadline_ms = service.deadline_ms();
-            *queued_ms = Some(deadline_ms);
+            *place = Place::Passing(deadline_ms);
             self.deadlines.insert((deadline_ms, slot));
         } else {
-            self.critical.insert(slot);
+            *place = Place::Critical(self.next_critical);
+            self.critical.insert((self.next_critical, slot));
+            self.next_critical += 1;
         }
         for name in service.types().iter() {
             let members = match self.by_type.get_mut(name) {
                 Some(members) => members,
                 None => self.by_type.entry(name.clone()).or_default(),
             };
-            if passing {
-                members.passing.insert(slot)
-            } else {
-                members.critical.insert(slot)
-            };
+            members.shown_bytes += service.shown_bytes();
+            if is_passing { members.passing.insert(slot) } else { members.critical.insert(slot) }
         }
     }
 
-    /// The opposite of [`enter`](Self::enter), but for the queue, which is the caller's.
+    /// The opposite of [`enter`](Self::enter).
     fn leave(&mut self, slot: Slot) {
-        let service = &self.slots[slot].service;
-        if !service.passing {
-            self.critical.swap_remove(&slot);
-        }
+        let Entry { service, place } = &self.slots[slot];
+        let is_passing = match *place {
+            Place::Passing(queued_ms) => self.deadlines.remove(&(queued_ms, slot)),
+            Place::Critical(place) => {
+                self.critical.remove(&(place, slot));
+                false
+            }
+        };
         for name in service.types().iter() {
             let Some(members) = self.by_type.get_mut(name) else { continue };
-            if service.passing {
+            members.shown_bytes -= service.shown_bytes();
+            if is_passing {
                 members.passing.remove(slot)
             } else {
                 members.critical.remove(slot)
-            };
+            }
             if members.passing.is_empty() && members.critical.is_empty() {
                 self.by_type.remove(name);
             }

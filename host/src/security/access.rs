@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::key::PublicKey;
+use super::principal::Principal;
 
 /// What a rule can allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
@@ -21,10 +22,10 @@ pub enum Right {
     Admin,
 }
 
-/// What some clients may do.
+/// What some clients may do: one of the operator's rules, ready for use.
 #[derive(Clone, Debug)]
-pub struct Rule {
-    /// Whose rule it is; `None` is everybody who may connect.
+pub struct Grant {
+    /// Whose it is; `None` is everybody who may connect.
     pub clients: Option<HashSet<PublicKey>>,
     /// What they may do.
     pub allow: HashSet<Right>,
@@ -34,7 +35,10 @@ pub struct Rule {
     pub names: Vec<Pattern>,
 }
 
-impl Rule {
+/// The same by its former name.
+pub type Rule = Grant;
+
+impl Grant {
     fn is_for(&self, client: &PublicKey) -> bool {
         self.clients.as_ref().is_none_or(|clients| clients.contains(client))
     }
@@ -79,7 +83,7 @@ impl Pattern {
 #[derive(Clone, Debug)]
 pub struct Access {
     /// `None` if nobody is asked who they are.
-    rules: Option<Vec<Rule>>,
+    rules: Option<Vec<Grant>>,
 }
 
 impl Access {
@@ -90,38 +94,38 @@ impl Access {
 
     /// Clients are told apart by their keys, and may do what some rule allows. Without any rule they may read and
     /// register, and nobody is an admin.
-    pub fn by_rules(mut rules: Vec<Rule>) -> Self {
+    pub fn by_rules(mut rules: Vec<Grant>) -> Self {
         if rules.is_empty() {
             let allow = HashSet::from([Right::Read, Right::Register]);
-            rules.push(Rule { clients: None, allow, types: Vec::new(), names: Vec::new() });
+            rules.push(Grant { clients: None, allow, types: Vec::new(), names: Vec::new() });
         }
         Access { rules: Some(rules) }
     }
 
     /// Whether a client may see services.
-    pub fn may_read(&self, client: Option<&PublicKey>) -> bool {
-        self.is_allowed(client, |rule| rule.allow.contains(&Right::Read))
+    pub fn may_read(&self, principal: &Principal) -> bool {
+        self.is_allowed(principal, |rule| rule.allow.contains(&Right::Read))
     }
 
     /// Whether a client may register a service with this name and these types.
-    pub fn may_register(&self, client: Option<&PublicKey>, name: &str, types: &[String]) -> bool {
-        self.is_allowed(client, |rule| rule.allow.contains(&Right::Register) && rule.covers(name, types))
+    pub fn may_register(&self, principal: &Principal, name: &str, types: &[String]) -> bool {
+        self.is_allowed(principal, |rule| rule.allow.contains(&Right::Register) && rule.covers(name, types))
     }
 
     /// Whether a client may do everything.
-    pub fn is_admin(&self, client: Option<&PublicKey>) -> bool {
-        self.is_allowed(client, |_| false)
+    pub fn is_admin(&self, principal: &Principal) -> bool {
+        self.is_allowed(principal, |_| false)
     }
 
     /// Whether a client may renew, replace or remove a service of this owner. What nobody owns was registered when
     /// nobody was asked who they are, and is anybody's until it is registered again.
-    pub fn may_change(&self, client: Option<&PublicKey>, owner: Option<&PublicKey>) -> bool {
-        owner.is_none() || owner == client || self.is_admin(client)
+    pub fn may_change(&self, principal: &Principal, owner: Option<&PublicKey>) -> bool {
+        owner.is_none() || owner == principal.key() || self.is_admin(principal)
     }
 
-    fn is_allowed(&self, client: Option<&PublicKey>, allows: impl Fn(&Rule) -> bool) -> bool {
+    fn is_allowed(&self, principal: &Principal, allows: impl Fn(&Grant) -> bool) -> bool {
         let Some(rules) = &self.rules else { return true };
-        let Some(client) = client else { return false };
+        let Some(client) = principal.key() else { return false };
         let mut own = rules.iter().filter(|rule| rule.is_for(client));
         own.any(|rule| rule.allow.contains(&Right::Admin) || allows(rule))
     }
@@ -136,12 +140,15 @@ impl Access {
 mod tests {
     use super::*;
 
-    const CAMERA: PublicKey = PublicKey::from_bytes([1; 32]);
-    const STAGE: PublicKey = PublicKey::from_bytes([2; 32]);
+    const CAMERA_KEY: PublicKey = PublicKey::from_bytes([1; 32]);
+    const STAGE_KEY: PublicKey = PublicKey::from_bytes([2; 32]);
+    const CAMERA: Principal = Principal::Key(CAMERA_KEY);
+    const STAGE: Principal = Principal::Key(STAGE_KEY);
+    const NOBODY: Principal = Principal::Nobody;
 
-    fn rule(clients: &[PublicKey], allow: &[Right]) -> Rule {
+    fn rule(clients: &[PublicKey], allow: &[Right]) -> Grant {
         let clients = (!clients.is_empty()).then(|| clients.iter().copied().collect());
-        Rule { clients, allow: allow.iter().copied().collect(), types: Vec::new(), names: Vec::new() }
+        Grant { clients, allow: allow.iter().copied().collect(), types: Vec::new(), names: Vec::new() }
     }
 
     fn types(types: &[&str]) -> Vec<String> {
@@ -173,28 +180,29 @@ mod tests {
     #[test]
     fn without_keys_everybody_may_do_everything() {
         let access = Access::open();
-        assert!(access.may_read(None) && access.may_register(None, "n", &[]) && access.is_admin(None));
-        assert!(access.may_change(None, Some(&CAMERA)));
+        assert!(access.may_read(&NOBODY) && access.may_register(&NOBODY, "n", &[]) && access.is_admin(&NOBODY));
+        assert!(access.may_change(&NOBODY, Some(&CAMERA_KEY)));
     }
 
     #[test]
     fn without_rules_everybody_reads_and_registers_and_nobody_is_an_admin() {
         let access = Access::by_rules(Vec::new());
-        assert!(access.may_read(Some(&CAMERA)) && access.may_register(Some(&CAMERA), "n", &types(&["t"])));
-        assert!(!access.is_admin(Some(&CAMERA)));
+        assert!(access.may_read(&CAMERA) && access.may_register(&CAMERA, "n", &types(&["t"])));
+        assert!(!access.is_admin(&CAMERA));
         // Whoever has no key has no right.
-        assert!(!access.may_read(None) && !access.may_register(None, "n", &[]) && !access.is_admin(None));
+        assert!(!access.may_read(&NOBODY) && !access.may_register(&NOBODY, "n", &[]) && !access.is_admin(&NOBODY));
     }
 
     #[test]
     fn a_rule_allows_what_it_says_to_whom_it_names() {
-        let access = Access::by_rules(vec![rule(&[CAMERA], &[Right::Read]), rule(&[STAGE], &[Right::Register])]);
-        assert!(access.may_read(Some(&CAMERA)) && !access.may_register(Some(&CAMERA), "n", &[]));
-        assert!(!access.may_read(Some(&STAGE)) && access.may_register(Some(&STAGE), "n", &[]));
-        let access = Access::by_rules(vec![rule(&[], &[Right::Read]), rule(&[CAMERA], &[Right::Admin])]);
-        assert!(access.is_admin(Some(&CAMERA)) && access.may_register(Some(&CAMERA), "n", &types(&["t"])));
-        assert!(!access.is_admin(Some(&STAGE)) && access.may_read(Some(&STAGE)));
-        assert_eq!(access.named().collect::<Vec<_>>(), [&CAMERA]);
+        let access =
+            Access::by_rules(vec![rule(&[CAMERA_KEY], &[Right::Read]), rule(&[STAGE_KEY], &[Right::Register])]);
+        assert!(access.may_read(&CAMERA) && !access.may_register(&CAMERA, "n", &[]));
+        assert!(!access.may_read(&STAGE) && access.may_register(&STAGE, "n", &[]));
+        let access = Access::by_rules(vec![rule(&[], &[Right::Read]), rule(&[CAMERA_KEY], &[Right::Admin])]);
+        assert!(access.is_admin(&CAMERA) && access.may_register(&CAMERA, "n", &types(&["t"])));
+        assert!(!access.is_admin(&STAGE) && access.may_read(&STAGE));
+        assert_eq!(access.named().collect::<Vec<_>>(), [&CAMERA_KEY]);
     }
 
     #[test]
@@ -202,7 +210,7 @@ mod tests {
         let mut only = rule(&[], &[Right::Register]);
         (only.types, only.names) = (patterns(&["camera", "cam-*"]), patterns(&["Camera *"]));
         let access = Access::by_rules(vec![only]);
-        let may = |name: &str, types: &[&str]| access.may_register(Some(&CAMERA), name, &self::types(types));
+        let may = |name: &str, types: &[&str]| access.may_register(&CAMERA, name, &self::types(types));
         assert!(may("Camera 1", &["camera"]) && may("Camera 1", &["camera", "cam-1"]));
         assert!(!may("Camera 1", &["camera", "stage"]), "a second type that is not allowed");
         assert!(!may("Camera 1", &[]), "no type at all");
@@ -211,9 +219,9 @@ mod tests {
 
     #[test]
     fn a_service_is_its_owners_and_the_admins() {
-        let access = Access::by_rules(vec![rule(&[STAGE], &[Right::Admin])]);
-        assert!(access.may_change(Some(&CAMERA), Some(&CAMERA)) && access.may_change(Some(&STAGE), Some(&CAMERA)));
-        assert!(!access.may_change(Some(&CAMERA), Some(&STAGE)));
-        assert!(access.may_change(Some(&CAMERA), None), "nobody's");
+        let access = Access::by_rules(vec![rule(&[STAGE_KEY], &[Right::Admin])]);
+        assert!(access.may_change(&CAMERA, Some(&CAMERA_KEY)) && access.may_change(&STAGE, Some(&CAMERA_KEY)));
+        assert!(!access.may_change(&CAMERA, Some(&STAGE_KEY)));
+        assert!(access.may_change(&CAMERA, None), "nobody's");
     }
 }

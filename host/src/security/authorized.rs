@@ -82,12 +82,13 @@ impl AuthorizedError {
 struct ClientFile {
     path: PathBuf,
     stamp: Option<Stamp>,
-    clients: Vec<Client>,
+    clients: Vec<Listed>,
     problem: Option<Problem>,
 }
 
+/// A key that a file lists.
 #[derive(Clone, Debug)]
-struct Client {
+struct Listed {
     key: PublicKey,
     name: String,
     has_secret: bool,
@@ -130,7 +131,7 @@ impl Authorized {
         let mut warnings = Vec::new();
         for file in &files {
             let shown = file.path.display();
-            for Client { key, name, has_secret } in &file.clients {
+            for Listed { key, name, has_secret } in &file.clients {
                 if *has_secret {
                     warnings.push(format!(
                         "{shown} holds the secret key of {name:?}: it belongs on the client only; a new pair is safer"
@@ -279,7 +280,7 @@ fn look(path: PathBuf, known: Option<&Arc<ClientFile>>) -> Option<Arc<ClientFile
     Some(Arc::new(file))
 }
 
-fn read(path: &Path, metadata: &Metadata) -> Result<Vec<Client>, AuthorizedError> {
+fn read(path: &Path, metadata: &Metadata) -> Result<Vec<Listed>, AuthorizedError> {
     if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
         return Err(AuthorizedError::NoFile(path.to_path_buf()));
     }
@@ -290,7 +291,7 @@ fn read(path: &Path, metadata: &Metadata) -> Result<Vec<Client>, AuthorizedError
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let client = |certificate: Certificate| {
         let name = certificate.get("name").filter(|name| !name.is_empty()).unwrap_or(&stem).to_string();
-        Client { key: certificate.public, name, has_secret: certificate.secret.is_some() }
+        Listed { key: certificate.public, name, has_secret: certificate.secret.is_some() }
     };
     Ok(certificates.into_iter().map(client).collect())
 }

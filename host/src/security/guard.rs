@@ -9,12 +9,12 @@ use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
 use crate::config;
-use crate::log::counted;
 use crate::security::access::Access;
 use crate::security::authorized::News;
 use crate::security::key::{KeyPair, PublicKey};
+use crate::security::principal::Principal;
 use crate::security::{Authorized, AuthorizedError, KeyFileError, key_file};
-
+use crate::text::counted;
 use crate::transport::zmtp::greeting::Mechanism;
 use crate::transport::zmtp::handshake::Role;
 
@@ -23,16 +23,16 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How peers make sure of each other.
 #[derive(Clone, Debug)]
-pub enum Security {
+pub enum Guard {
     /// Not at all: everybody may come in.
     Null,
     /// By keys.
-    Curve(Rc<Guard>),
+    Curve(Rc<Keyring>),
 }
 
 /// Lets in who has an authorized key.
 #[derive(Debug)]
-pub struct Guard {
+pub struct Keyring {
     /// The server's own.
     pub keys: Arc<KeyPair>,
     authorized: RefCell<Arc<Authorized>>,
@@ -46,10 +46,10 @@ pub struct Guard {
 /// The keys as they are now, and what is to be said about them.
 type Looked = (Authorized, News);
 
-impl Guard {
+impl Keyring {
     /// Lets in those that are authorized.
     pub fn new(keys: KeyPair, authorized: Authorized, access: Access) -> Self {
-        Guard {
+        Keyring {
             keys: Arc::new(keys),
             authorized: RefCell::new(Arc::new(authorized)),
             access,
@@ -72,7 +72,7 @@ impl Guard {
             // The whole key: whoever looks for it has nothing else to go by.
             _ if !self.is_authorized(client) => format!("its key {client} is not among the authorized ones"),
             // Events show services, as reading does.
-            Role::Publisher if !self.access.may_read(Some(client)) => {
+            Role::Publisher if !self.access.may_read(&Principal::Key(*client)) => {
                 format!("{} is not allowed to read, and so to subscribe", self.shown(client))
             }
             _ => return true,
@@ -166,28 +166,28 @@ pub enum SecurityError {
     Authorized(#[from] AuthorizedError),
 }
 
-impl Security {
+impl Guard {
     /// Loads the keys that are configured.
     ///
     /// # Errors
     /// Why they cannot be used.
     pub fn load(config: &config::Security) -> Result<Self, SecurityError> {
         if config.mechanism == config::Mechanism::Null {
-            return Ok(Security::Null);
+            return Ok(Guard::Null);
         }
         // `load` of the configuration has refused CURVE without them; a hand-made one must not end in no keys at all.
         let (Some(key), Some(authorized)) = (&config.key_file, &config.authorized_clients) else {
             return Err(SecurityError::Missing);
         };
-        let guard = Guard::new(key_file(key)?, Authorized::load(authorized)?, config.access());
-        Ok(Security::Curve(Rc::new(guard)))
+        let keyring = Keyring::new(key_file(key)?, Authorized::load(authorized)?, config.access());
+        Ok(Guard::Curve(Rc::new(keyring)))
     }
 
     /// What operators should look at, though everything else can be used.
     pub fn news(&self) -> News {
         match self {
-            Security::Null => News::default(),
-            Security::Curve(guard) => guard.news(),
+            Guard::Null => News::default(),
+            Guard::Curve(keyring) => keyring.news(),
         }
     }
 
@@ -200,19 +200,19 @@ impl Security {
     /// A client as operators know it.
     pub fn shown(&self, client: &PublicKey) -> String {
         match self {
-            Security::Null => shown(client, None),
-            Security::Curve(guard) => guard.shown(client),
+            Guard::Null => shown(client, None),
+            Guard::Curve(keyring) => keyring.shown(client),
         }
     }
 
     /// What is asked of clients, for people.
     pub fn describe(&self) -> String {
         match self {
-            Security::Null => "clients are not asked who they are".to_string(),
-            Security::Curve(guard) => format!(
+            Guard::Null => "clients are not asked who they are".to_string(),
+            Guard::Curve(keyring) => format!(
                 "clients prove who they are (CURVE), {} authorized; the registry's public key is {}",
-                counted(guard.authorized.borrow().len(), "key is", "keys are"),
-                guard.keys.public()
+                counted(keyring.authorized.borrow().len(), "key is", "keys are"),
+                keyring.keys.public()
             ),
         }
     }
@@ -220,24 +220,24 @@ impl Security {
     /// What greetings have to say.
     pub fn mechanism(&self) -> Mechanism {
         match self {
-            Security::Null => Mechanism::Null,
-            Security::Curve(_) => Mechanism::Curve,
+            Guard::Null => Mechanism::Null,
+            Guard::Curve(_) => Mechanism::Curve,
         }
     }
 
     /// Whether who holds this key may come in, to a socket of this role.
     pub fn admits(&self, client: &PublicKey, role: Role) -> bool {
         match self {
-            Security::Null => true,
-            Security::Curve(guard) => guard.admits(client, role),
+            Guard::Null => true,
+            Guard::Curve(keyring) => keyring.admits(client, role),
         }
     }
 
     /// Whether this key is still among those that may come in.
     pub fn is_authorized(&self, client: &PublicKey) -> bool {
         match self {
-            Security::Null => true,
-            Security::Curve(guard) => guard.is_authorized(client),
+            Guard::Null => true,
+            Guard::Curve(keyring) => keyring.is_authorized(client),
         }
     }
 
@@ -245,8 +245,8 @@ impl Security {
     /// within a tokio runtime: files are looked at on another thread, and what is found is taken over by a later call.
     pub fn reload(&self) -> bool {
         match self {
-            Security::Null => false,
-            Security::Curve(guard) => guard.reload(),
+            Guard::Null => false,
+            Guard::Curve(keyring) => keyring.reload(),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod certificate;
 pub mod guard;
 pub mod key;
 mod key_file;
+pub mod principal;
 mod z85;
 
 pub use authorized::{Authorized, AuthorizedError};

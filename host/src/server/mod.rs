@@ -1,76 +1,47 @@
-//! The loop that ties sockets, core, store and clock together, on one thread.
+//! The loop that ties front, core, store and clock together, on one thread.
 //!
-//! The core is asked in batches, as messages come; the store's answers and the passing of time are handed to it in
-//! between. Nothing here waits for anything but the next thing to happen.
+//! Messages and the store's answers take turns, so that neither can keep the other waiting, and the work of a turn is
+//! bounded: a batch of messages, or one answer. Nothing here waits for anything but the next thing to happen.
 
 pub mod clock;
 mod journal;
+mod quiet;
 mod signals;
-pub mod start;
+pub(crate) mod start;
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::fronts::{Inbound, Transport};
-use crate::protocol::frames::{self, Layout};
-use crate::protocol::reply::{Code, Reply};
-use crate::protocol::request::{self, Limits};
+use crate::fronts::{Asked, Front};
 use crate::registry::{Forbidden, Now, Output, Registry, Unreadable};
 use crate::security::audit::Audit;
-use crate::security::guard::Security;
-use crate::store::{Answer, Contents, Store};
+use crate::security::guard::Guard;
+use crate::store::{Answer, Store};
 use crate::text::{counted, one_line, quoted};
 use clock::{Clock, READ_INTERVAL};
 use journal::Journal;
+use quiet::Quiet;
 
-/// Whoever a reply goes to, and how.
-#[derive(Debug)]
-pub struct Caller<P> {
-    peer: P,
-    layout: Layout,
-    request_id: Option<Box<str>>,
-}
-
-/// A clean-up that is due waits until no message is waiting, but not longer than this, in milliseconds.
-const CLEANUP_DELAY_MAX_MS: u64 = 1000;
 /// How long the store gets for what was taken when the server stops, and then for closing.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 const CLOSE_MAX: Duration = Duration::from_secs(5);
-
-/// The server at work.
-pub struct Server<T: Transport> {
-    transport: T,
-    store: Store,
-    registry: Registry<Caller<T::Peer>>,
-    clock: Clock,
-    out: Output<Caller<T::Peer>>,
-    storage_fails: bool,
-    limits: Limits,
-    /// Who clients are.
-    security: Security,
-    audit: Audit,
-    journal: Journal,
-}
-
 /// How many records that cannot be read are told one by one.
 const UNREADABLE_SHOWN_MAX: usize = 5;
 
-/// Tells operators of records that the registry leaves out.
-fn warn_of_unreadable(unreadable: &[Unreadable]) {
-    for (position, Unreadable { id, reason }) in unreadable.iter().enumerate() {
-        let (id, reason) = (quoted(id), one_line(reason));
-        if position < UNREADABLE_SHOWN_MAX {
-            tracing::warn!("the stored service {id} is left out, it cannot be read: {reason}");
-        } else {
-            tracing::debug!("the stored service {id} is left out, it cannot be read: {reason}");
-        }
-    }
-    let more = unreadable.len().saturating_sub(UNREADABLE_SHOWN_MAX);
-    if more > 0 {
-        let more = counted(more, "more stored service is", "more stored services are");
-        tracing::warn!("{more} left out, they cannot be read; log.level \"debug\" shows each");
-    }
+/// The server at work.
+struct Server<F: Front> {
+    front: F,
+    store: Store,
+    registry: Registry<F::Caller>,
+    clock: Clock,
+    out: Output<F::Caller>,
+    storage_fails: bool,
+    /// Who clients are.
+    guard: Guard,
+    audit: Audit,
+    journal: Journal,
 }
 
 /// What the loop was woken by.
@@ -81,25 +52,17 @@ enum Woken {
     Stop(String),
 }
 
-impl<T: Transport> Server<T> {
+impl<F: Front> Server<F> {
     /// A server that is ready to run. What the registry has loaded was heard of at the clock's zero.
-    pub fn new(
-        transport: T,
-        store: Store,
-        registry: Registry<Caller<T::Peer>>,
-        clock: Clock,
-        limits: Limits,
-        security: Security,
-    ) -> Self {
+    fn new(front: F, store: Store, registry: Registry<F::Caller>, clock: Clock, guard: Guard) -> Self {
         Server {
-            transport,
+            front,
             store,
             registry,
             clock,
             out: Output::default(),
             storage_fails: false,
-            limits,
-            security,
+            guard,
             audit: Audit::default(),
             journal: Journal::default(),
         }
@@ -109,20 +72,16 @@ impl<T: Transport> Server<T> {
     ///
     /// # Errors
     /// What was lost when stopping, in one line.
-    pub async fn run(mut self, stop: impl Future<Output = String>) -> Result<(), String> {
-        tokio::pin!(stop);
-        let mut batch: Vec<Inbound<T::Peer>> = Vec::new();
+    async fn run(mut self, stop: impl Future<Output = String>) -> Result<(), String> {
+        let mut stop = pin!(stop);
+        let mut batch = Vec::new();
+        let mut is_turn_of_messages = true;
+        let mut quiet = Quiet::default();
         let reason = loop {
-            let pause = self.pause();
-            let woken = tokio::select! {
-                biased;
-                reason = &mut stop => Woken::Stop(reason),
-                answer = self.store.answer() => Woken::Store(answer),
-                () = self.transport.receive(&mut batch) => Woken::Messages,
-                () = tokio::time::sleep(pause) => Woken::Time,
-            };
+            let woken = self.next(stop.as_mut(), is_turn_of_messages, &mut batch).await;
+            is_turn_of_messages = !matches!(woken, Woken::Messages);
+            let is_idle = matches!(woken, Woken::Time);
             let now = self.read_clock();
-            let is_quiet = matches!(woken, Woken::Time);
             match woken {
                 Woken::Stop(reason) => break reason,
                 Woken::Store(Answer::Closed(result)) => {
@@ -130,32 +89,61 @@ impl<T: Transport> Server<T> {
                     return Err(format!("the storage is gone: {error}"));
                 }
                 Woken::Store(answer) => self.answered(answer, now),
-                Woken::Messages => batch.drain(..).for_each(|inbound| {
-                    if let Some(inbound) = self.transport.ready(inbound) {
-                        self.received(inbound, now);
-                    }
-                    // At once: so the memory of one reply serves the next, and is still in the cache.
-                    self.hand_over_replies();
-                }),
+                Woken::Messages => batch.drain(..).for_each(|message| self.received(message, now)),
                 Woken::Time => {}
             }
             self.registry.tick(now, &mut self.out);
-            if self.registry.is_cleanup_due(now) && (is_quiet || self.is_cleanup_late(now)) {
+            if quiet.allows(self.registry.is_cleanup_due(now), is_idle, now.uptime_ms) {
                 self.registry.clean_up(now);
             }
             self.dispatch(now);
             if std::mem::take(&mut self.out.terminate) {
                 break "a client asked for it".into();
             }
+            if is_turn_of_messages {
+                // Connections are read by other tasks of this thread: they have to get to it before their turn.
+                tokio::task::yield_now().await;
+            }
         };
         tracing::info!("stopping: {reason}");
         self.stop().await
     }
 
+    /// Waits for the next thing to happen. If both messages and an answer of the store are there, those are taken whose
+    /// turn it is.
+    async fn next(
+        &mut self,
+        stop: Pin<&mut impl Future<Output = String>>,
+        is_turn_of_messages: bool,
+        batch: &mut Vec<F::Message>,
+    ) -> Woken {
+        let pause = self.pause();
+        let mut messages = pin!(self.front.receive(batch));
+        let mut answer = pin!(self.store.answer());
+        let either = poll_fn(|context| {
+            if is_turn_of_messages && messages.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Woken::Messages);
+            }
+            if let Poll::Ready(answer) = answer.as_mut().poll(context) {
+                return Poll::Ready(Woken::Store(answer));
+            }
+            if !is_turn_of_messages && messages.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Woken::Messages);
+            }
+            Poll::Pending
+        });
+        tokio::select! {
+            biased;
+            reason = stop => Woken::Stop(reason),
+            woken = either => woken,
+            () = tokio::time::sleep(pause) => Woken::Time,
+        }
+    }
+
     /// Finishes what was taken, lets the replies go, and closes the store.
     async fn stop(mut self) -> Result<(), String> {
-        let flushed = tokio::time::timeout(FLUSH_MAX, self.flush()).await;
-        self.transport.close().await;
+        let flushed = tokio::time::timeout(FLUSH_MAX, self.finish()).await;
+        self.front.close().await;
         self.store.close();
         let closed = tokio::time::timeout(CLOSE_MAX, async {
             loop {
@@ -176,7 +164,7 @@ impl<T: Transport> Server<T> {
     }
 
     /// Has everything stored that waits for it.
-    async fn flush(&mut self) -> Result<(), registry_plugin_api::Error> {
+    async fn finish(&mut self) -> Result<(), registry_plugin_api::Error> {
         loop {
             let now = self.read_clock();
             self.registry.tick(now, &mut self.out);
@@ -203,23 +191,14 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    fn received(&mut self, inbound: Inbound<T::Peer>, now: Now) {
-        let Inbound { port, peer, client, frames } = inbound;
-        let (layout, body) = match frames::open(&frames) {
-            Ok(opened) => opened,
-            Err((layout, problem)) => {
-                tracing::debug!(%problem, "a message in no known layout");
-                let error = Reply::failure(Code::InvalidRequest, "Invalid message frames").text("message", &problem);
-                self.out.replies.push((Caller { peer, layout, request_id: None }, error));
-                return;
-            }
-        };
-        let request::Parsed { request, request_id } = request::parse(body, port, &self.limits);
-        let caller = Caller { peer, layout, request_id };
+    fn received(&mut self, message: F::Message, now: Now) {
+        let Some(Asked { caller, principal, request }) = self.front.read(message) else { return };
         match request {
-            Ok(request) => self.registry.request(caller, client, request, now, &mut self.out),
+            Ok(request) => self.registry.request(caller, principal, request, now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }
+        // At once: so the memory of one reply serves the next, and is still in the cache.
+        self.hand_over_replies();
     }
 
     fn answered(&mut self, answer: Answer, now: Now) {
@@ -227,26 +206,6 @@ impl<T: Transport> Server<T> {
             Answer::Committed(result) => {
                 self.note_storage(result.as_ref().err());
                 self.registry.committed(result, now, &mut self.out);
-            }
-            Answer::Observed(observed) => {
-                let last = observed.last().map(|last| last.revision);
-                let unreadable = self.registry.observed(observed, now, &mut self.out);
-                warn_of_unreadable(&unreadable);
-                last.into_iter().for_each(|revision| self.store.watch(revision));
-            }
-            Answer::HistoryLost => {
-                tracing::warn!("the storage has lost track of what changed, loading everything again");
-                self.store.load();
-            }
-            Answer::Loaded(Ok(contents)) => {
-                self.store.watch(contents.revision);
-                let Contents { epoch, revision, records } = contents;
-                let unreadable = self.registry.reload(epoch, revision, records, now, &mut self.out);
-                warn_of_unreadable(&unreadable);
-            }
-            Answer::Loaded(Err(error)) => {
-                tracing::error!(%error, "the storage could not be loaded, trying again");
-                self.store.load();
             }
             Answer::Chosen { ticket, service_id } => self.registry.chosen(ticket, service_id, now, &mut self.out),
             Answer::Closed(_) => {}
@@ -271,37 +230,36 @@ impl<T: Transport> Server<T> {
 
     /// Sends what the core has to say: changes to the store, replies and events to clients.
     fn dispatch(&mut self, now: Now) {
-        if let Some(changes) = self.registry.next_group(now) {
-            self.store.commit(changes);
+        if self.registry.has_lists() {
+            let may_begin = self.registry.next_list_bytes().is_none_or(|bytes| self.front.has_room(bytes));
+            self.registry.continue_lists(may_begin, now, &mut self.out);
+        }
+        if let Some(group) = self.registry.next_group(now, &mut self.out) {
+            self.store.commit(group);
         }
         for (ticket, query) in self.out.queries.drain(..) {
             self.store.discover(ticket, query);
         }
         self.hand_over_replies();
-        for Forbidden { client, what } in self.out.forbidden.drain(..) {
-            let shown = || self.security.shown(&client);
+        for Forbidden { principal, what } in self.out.forbidden.drain(..) {
+            let Some(&client) = principal.key() else { continue };
+            let shown = || self.guard.shown(&client);
             if let Some(line) = self.audit.line(client, shown, &what, now.uptime_ms) {
                 tracing::warn!("{line}");
             }
         }
         for event in self.out.events.drain(..) {
             self.journal.note(event.kind, &event.service_id, now.uptime_ms);
-            self.transport.publish(event.kind.as_str(), Bytes::from(event.json));
+            self.front.publish(event);
         }
-        self.transport.flush();
+        self.front.flush();
         for line in self.journal.lines(self.registry.is_idle(), now.uptime_ms) {
             tracing::info!("{line}");
         }
     }
 
     fn hand_over_replies(&mut self) {
-        for (caller, reply) in self.out.replies.drain(..) {
-            let Caller { peer, layout, request_id } = caller;
-            if layout.is_answered() {
-                let body = reply.finish(request_id.as_deref());
-                self.transport.reply(peer, &layout.reply(body.to_text().as_bytes()));
-            }
-        }
+        self.out.replies.drain(..).for_each(|(caller, reply)| self.front.reply(caller, reply));
     }
 
     fn read_clock(&mut self) -> Now {
@@ -318,8 +276,24 @@ impl<T: Transport> Server<T> {
         let now = self.read_clock();
         Duration::from_millis(self.registry.wake_at_ms().saturating_sub(now.uptime_ms)).min(READ_INTERVAL)
     }
+}
 
-    fn is_cleanup_late(&self, now: Now) -> bool {
-        self.registry.is_cleanup_due(Now { uptime_ms: now.uptime_ms.saturating_sub(CLEANUP_DELAY_MAX_MS), ..now })
+/// Tells operators of records that the registry leaves out.
+fn warn_of_unreadable(unreadable: &[Unreadable]) {
+    for (position, Unreadable { id, reason }) in unreadable.iter().enumerate() {
+        let (id, reason) = (quoted(id), one_line(reason));
+        if position < UNREADABLE_SHOWN_MAX {
+            tracing::warn!("the stored service {id} is left out, it cannot be read: {reason}");
+        } else {
+            tracing::debug!("the stored service {id} is left out, it cannot be read: {reason}");
+        }
+    }
+    let more = unreadable.len().saturating_sub(UNREADABLE_SHOWN_MAX);
+    if more > 0 {
+        let more = counted(more, "more stored service is", "more stored services are");
+        tracing::warn!("{more} left out, they cannot be read; log.level \"debug\" shows each");
     }
 }
+
+#[cfg(test)]
+mod tests;

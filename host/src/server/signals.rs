@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 ///
 /// # Errors
 /// A signal cannot be listened to.
-pub(crate) fn ignore_others() -> io::Result<()> {
+pub(super) fn ignore_others() -> io::Result<()> {
     let [mut hangup, mut first, mut second] =
         [signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?];
     tokio::spawn(async move {
@@ -28,7 +28,7 @@ pub(crate) fn ignore_others() -> io::Result<()> {
 }
 
 /// The signals that stop the server.
-pub(crate) struct Stop {
+pub(super) struct Stop {
     interrupt: Signal,
     terminate: Signal,
 }
@@ -38,12 +38,12 @@ impl Stop {
     ///
     /// # Errors
     /// A signal cannot be listened to.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub(super) fn listen() -> io::Result<Self> {
         Ok(Stop { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
     /// Waits for the first signal. A second one ends the process at once.
-    pub(crate) async fn wait(mut self) -> String {
+    pub(super) async fn wait(mut self) -> String {
         let name = self.next().await;
         tokio::spawn(async move {
             let name = self.next().await;

@@ -1,21 +1,25 @@
 //! `registry serve`: from a configuration to a running server.
 //!
-//! Whatever can be wrong is found before anybody is served, in the order of what it costs to find: the plugin, the
-//! ports, the store.
+//! Whatever can be wrong is found before anybody is served, in the order of what it costs to find: the keys and the
+//! plugin ([`prepare`]), the ports and the store ([`open`]). Only then does the log say where clients are served
+//! ([`announce`]).
 
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use crate::config::{Loaded, Transport};
-use crate::fronts::Listeners;
+use registry_plugin_api::Capabilities;
+
+use crate::config::{Config, Loaded, Transport as TransportName};
 use crate::fronts::zeromq::ZeroMq;
+use crate::fronts::{Front, Listeners, Messages};
 use crate::plugin::{self, Plugin};
-use crate::registry::{About, Now, Policy, Registry};
-use crate::security::guard::Security;
+use crate::registry::{About, Now, Policy, Promises, Registry};
+use crate::security::guard::Guard;
 use crate::server::clock::Clock;
 use crate::server::signals::{self, Stop};
 use crate::server::{Server, warn_of_unreadable};
 use crate::store::{Contents, Store};
+use crate::text::counted;
 use crate::transport::zmtp::Zmtp;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -24,13 +28,42 @@ type Failure = Box<dyn Error + Send + Sync>;
 ///
 /// # Errors
 /// Why it could not start, or what was lost when it stopped: one line.
-pub fn run(mut loaded: Loaded) -> Result<(), Failure> {
+pub(crate) fn run(loaded: Loaded) -> Result<(), Failure> {
     crate::log::start(&loaded.config.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     {
         let _within = runtime.enter();
         signals::ignore_others()?;
     }
+    let (listeners, opened) = open(prepare(loaded)?)?;
+    // One thread for all of it: connections need no locks among themselves.
+    let served = tokio::task::LocalSet::new().block_on(&runtime, serve(listeners, opened));
+    // A look at a key file may hang, on a disk that is away: the end does not wait for it.
+    runtime.shutdown_background();
+    served
+}
+
+/// What is needed to serve, with nothing opened yet.
+struct Prepared {
+    config: Config,
+    guard: Guard,
+    plugin: Plugin,
+}
+
+/// All that serves, but for the ports.
+struct Opened {
+    config: Config,
+    guard: Guard,
+    store: Store,
+    contents: Contents,
+    /// When the store began to be opened.
+    began: Instant,
+    policy: Policy,
+    promises: Promises,
+    about: About,
+}
+
+fn prepare(mut loaded: Loaded) -> Result<Prepared, Failure> {
     let version = env!("CARGO_PKG_VERSION");
     match &loaded.file {
         Some(file) => tracing::info!("registry {version}, configured by {}", file.display()),
@@ -39,21 +72,47 @@ pub fn run(mut loaded: Loaded) -> Result<(), Failure> {
     for (is_slip, line) in loaded.unused_options() {
         if is_slip { tracing::warn!("{line}") } else { tracing::info!("{line}") }
     }
-    let security = Security::load(&loaded.config.security)?;
-    security.news().log();
+    let guard = Guard::load(&loaded.config.security)?;
+    guard.news().log();
     loaded.config.limits.connections = crate::open_files::raise(loaded.config.limits.connections);
     let plugin = load_plugin(&loaded)?;
-    let config = loaded.config;
-    let backend = plugin.info().name.clone();
-    let watches = plugin.info().capabilities.has(registry_plugin_api::Capabilities::NONE.watches());
-    let balances = plugin.info().capabilities.has(registry_plugin_api::Capabilities::NONE.balances());
-    let listeners = Listeners::bind(&config.server)?;
-    let began = Instant::now();
-    let failed = |error| format!("the storage {backend} cannot be opened: {error}");
-    let options = config.backend.options.clone();
-    let (store, contents) = Store::open(plugin, options, config.backend.call_timeout()).map_err(failed)?;
+    Ok(Prepared { config: loaded.config, guard, plugin })
+}
 
-    let policy = Policy {
+/// Finds and loads the configured plugin, and checks its options.
+pub(crate) fn load_plugin(loaded: &Loaded) -> Result<Plugin, Failure> {
+    let config = &loaded.config;
+    let path = plugin::find(&config.backend.plugin, config.backend.plugin_dir.as_deref())?;
+    let plugin = Plugin::load(&path)?;
+    loaded.check_options(&plugin)?;
+    let (name, version) = (&plugin.info().name, &plugin.info().version);
+    let capabilities = plugin.capabilities(&config.backend.options)?.names();
+    tracing::info!("storage {name} {version} ({}), from {}", words(&capabilities), plugin.path().display());
+    Ok(plugin)
+}
+
+fn open(prepared: Prepared) -> Result<(Listeners, Opened), Failure> {
+    let Prepared { config, guard, plugin } = prepared;
+    let listeners = Listeners::bind(&config.server)?;
+    let about = About {
+        req_port: listeners.requests.local_addr()?.port(),
+        pub_port: listeners.events.local_addr()?.port(),
+        heartbeat_port: listeners.heartbeats.local_addr()?.port(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        plugin: plugin.info().name.clone(),
+    };
+    let policy = policy(&config);
+    let capabilities = plugin.capabilities(&config.backend.options)?;
+    let promises = Promises { balances: capabilities.has(Capabilities::NONE.balances()), history: false };
+    let began = Instant::now();
+    let options = config.backend.options.clone();
+    let (store, contents) = Store::open(plugin, options, config.backend.call_timeout())
+        .map_err(|error| format!("the storage {} cannot be opened: {error}", about.plugin))?;
+    Ok((listeners, Opened { config, guard, store, contents, began, policy, promises, about }))
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
         enforce_unique_service_types: config.server.enforce_unique_service_types,
         allow_terminate: config.server.allow_terminate,
         reply_timeout_ms: millis(config.backend.reply_timeout()),
@@ -62,81 +121,67 @@ pub fn run(mut loaded: Loaded) -> Result<(), Failure> {
         pending_changes_max: config.server.pending_changes_max as usize,
         pending_bytes_max: config.limits.pending_bytes as usize,
         services_bytes_max: config.limits.services_bytes as usize,
-        balances,
-        watches,
-        access: config.security.access(),
-    };
-    let about = About {
-        req_port: listeners.requests.local_addr()?.port(),
-        pub_port: listeners.events.local_addr()?.port(),
-        heartbeat_port: listeners.heartbeats.local_addr()?.port(),
-        version: version.into(),
-        plugin: backend,
-    };
-    let endpoint = |port: u16| format!("tcp://{}:{port}", show_address(&config.server.bind));
-    let endpoints = [endpoint(about.req_port), endpoint(about.pub_port), endpoint(about.heartbeat_port)];
-    let [requests, events, heartbeats] = endpoints;
-    let described = security.describe();
-    let announce = || {
-        tracing::info!("{described}");
-        if let Some(directory) = &config.server.ipc_dir {
-            let directory = directory.display();
-            tracing::info!("ipc://{directory}/requests, ipc://{directory}/events, ipc://{directory}/heartbeats");
+            access: config.security.access(),
+    }
+}
+
+/// Tells operators where clients are served, and how they are told apart.
+fn announce(config: &Config, guard: &Guard, about: &About) {
+    tracing::info!("{}", guard.describe());
+    if let Some(directory) = &config.server.ipc_dir {
+        let directory = directory.display();
+        tracing::info!("ipc://{directory}/requests, ipc://{directory}/events, ipc://{directory}/heartbeats");
+    }
+    let address = show_address(&config.server.bind);
+    let [requests, events, heartbeats] = [about.req_port, about.pub_port, about.heartbeat_port];
+    tracing::info!(
+        "requests on tcp://{address}:{requests}, events on tcp://{address}:{events}, \
+         heartbeats on tcp://{address}:{heartbeats}"
+    );
+}
+
+/// Serves by the configured front.
+async fn serve(listeners: Listeners, opened: Opened) -> Result<(), Failure> {
+    let Config { server, limits, .. } = &opened.config;
+    let requests = limits.for_requests(opened.about.req_port);
+    match server.transport {
+        TransportName::Zmtp => {
+            let transport = Zmtp::serve(listeners, limits.for_transport(server), opened.guard.clone())?;
+            serve_by(Messages::over(transport, requests), opened).await
         }
-        tracing::info!("requests on {requests}, events on {events}, heartbeats on {heartbeats}");
-    };
-    let limits = config.limits.for_requests(about.req_port);
-    let serve = async {
-        let stop = Stop::listen()?.wait();
-        match config.server.transport {
-            Transport::Zmtp => {
-                let registry = load_registry(policy, about, contents, began);
-                // Time begins when everything is loaded.
-                let clock = Clock::start();
-                let transport = Zmtp::serve(listeners, config.limits.for_transport(&config.server), security.clone())?;
-                announce();
-                Server::new(transport, store, registry, clock, limits, security).run(stop).await?;
-            }
-            Transport::ZeroMq => {
-                let registry = load_registry(policy, about, contents, began);
-                let clock = Clock::start();
-                let batch_max = config.server.receive_high_water_mark as usize;
-                let transport = ZeroMq::serve(listeners, batch_max).await?;
-                announce();
-                Server::new(transport, store, registry, clock, limits, security).run(stop).await?;
-            }
+        TransportName::ZeroMq => {
+            let transport = ZeroMq::serve(listeners, server.receive_high_water_mark as usize).await?;
+            serve_by(Messages::over(transport, requests), opened).await
         }
-        Ok(())
-    };
-    // One thread for all of it: connections need no locks among themselves.
-    let served = tokio::task::LocalSet::new().block_on(&runtime, serve);
-    // A look at a file that hangs, on a disk that is away, has nothing to keep the end waiting for.
-    runtime.shutdown_background();
-    served
+    }
+}
+
+async fn serve_by<F: Front>(front: F, opened: Opened) -> Result<(), Failure> {
+    let Opened { config, guard, store, contents, began, policy, promises, about } = opened;
+    let stop = Stop::listen()?.wait();
+    let registry = load_registry(policy, promises, about.clone(), contents, began);
+    // Time begins when everything is loaded.
+    let clock = Clock::start();
+    announce(&config, &guard, &about);
+    Ok(Server::new(front, store, registry, clock, guard).run(stop).await?)
 }
 
 /// The core with what the store holds.
-fn load_registry<C>(policy: Policy, about: About, contents: Contents, began: Instant) -> Registry<C> {
-    let Contents { epoch, revision, records } = contents;
-    let mut registry = Registry::new(policy, about, epoch, revision, rand::make_rng());
+fn load_registry<C>(
+    policy: Policy,
+    promises: Promises,
+    about: About,
+    contents: Contents,
+    began: Instant,
+) -> Registry<C> {
+    let Contents { position, records, history: _ } = contents;
+    let mut registry = Registry::new(policy, promises, about, position, rand::make_rng());
     let load = |record| registry.load(record, Now::default()).err();
     let unreadable: Vec<_> = records.into_iter().filter_map(load).collect();
     warn_of_unreadable(&unreadable);
-    let services = crate::log::counted(registry.len(), "service", "services");
+    let services = counted(registry.len(), "service", "services");
     tracing::info!("{services} loaded in {} ms", began.elapsed().as_millis());
     registry
-}
-
-/// Finds and loads the configured plugin, and checks its options.
-pub(crate) fn load_plugin(loaded: &Loaded) -> Result<Plugin, Failure> {
-    let config = &loaded.config;
-    let path = plugin::find(&config.backend.plugin, config.backend.plugin_dir.as_deref())?;
-    let plugin = Plugin::load(&path)?;
-    let info = plugin.info();
-    let (name, version, capabilities) = (&info.name, &info.version, info.capabilities.names());
-    tracing::info!("storage {name} {version} ({}), from {}", words(&capabilities), plugin.path().display());
-    loaded.check_options(&plugin)?;
-    Ok(plugin)
 }
 
 fn words(capabilities: &[&str]) -> String {

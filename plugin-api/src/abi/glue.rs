@@ -11,8 +11,8 @@ use async_ffi::{FfiFuture, FutureExt};
 use super::guard::{self, Guarded, GuardedBackend};
 use super::log;
 use super::module::{HostTable_Ref, PluginModule, PluginModule_Ref, RawBackend, RawBackend_TO, RawBackendBox, RawCall};
-use super::types::{RawChange, RawError, RawObserved, RawOption, RawOutcome, RawPage, RawQuery, each};
-use crate::{Backend, Change, Cursor, Error, Host, Options, Result};
+use super::types::{RawError, RawGroup, RawHistory, RawOption, RawOutcome, RawPage, RawQuery, each};
+use crate::{Backend, Cursor, Error, Host, Options, Result};
 
 /// What [`export_backend!`](crate::export_backend) says of an author's crate.
 pub trait Exported: 'static {
@@ -44,7 +44,7 @@ pub fn module<E: Exported>() -> PluginModule_Ref {
         version: E::VERSION.into(),
         rustc: env!("REGISTRY_RUSTC_VERSION").into(),
         unwinds: E::UNWINDS,
-        capabilities: E::Backend::CAPABILITIES.bits(),
+        capabilities: capabilities::<E>,
         options: options::<E>,
         start: start::<E>,
         open: open::<E>,
@@ -54,6 +54,19 @@ pub fn module<E: Exported>() -> PluginModule_Ref {
 
 extern "C" fn options<E: Exported>() -> RVec<RawOption> {
     E::Backend::OPTIONS.iter().map(RawOption::from).collect()
+}
+
+extern "C" fn capabilities<E: Exported>(options: RString) -> RResult<u64, RawError> {
+    let promised = guard::catch(|| {
+        let options = Options::assume(E::Backend::OPTIONS, parse(&options)?)?;
+        Ok(E::Backend::capabilities(&options).bits())
+    });
+    promised.and_then(|promised| promised).map_err(RawError::from).into()
+}
+
+fn parse(options: &str) -> Result<serde_json::Map<String, serde_json::Value>> {
+    serde_json::from_str(options)
+        .map_err(|error| Error::invalid_option(format!("the options are not a JSON object: {error}")))
 }
 
 extern "C" fn start<E: Exported>(host: HostTable_Ref) -> RResult<(), RawError> {
@@ -66,9 +79,7 @@ extern "C" fn start<E: Exported>(host: HostTable_Ref) -> RResult<(), RawError> {
 
 extern "C" fn open<E: Exported>(options: RString, host: HostTable_Ref) -> FfiFuture<RResult<RawBackendBox, RawError>> {
     call(async move {
-        let options = serde_json::from_str(&options)
-            .map_err(|error| Error::invalid_option(format!("the options are not a JSON object: {error}")))?;
-        let options = Options::check(E::Backend::OPTIONS, options)?;
+        let options = Options::check(E::Backend::OPTIONS, parse(&options)?)?;
         let backend = E::Backend::open(options, Host::new(host)).await?;
         Ok(RawBackend_TO::from_value(Adapter(GuardedBackend::new(backend)), TD_Opaque))
     })
@@ -95,15 +106,16 @@ impl<B: Backend> RawBackend for Adapter<B> {
         call(async move { Ok(self.0.get()?.load(Cursor::after(after)).await?.into()) })
     }
 
-    fn commit<'a>(&'a self, changes: RVec<RawChange>) -> RawCall<'a, RVec<RawOutcome>> {
+    fn commit<'a>(&'a self, group: RawGroup) -> RawCall<'a, RVec<RawOutcome>> {
         call(async move {
-            let changes = changes.into_iter().map(Change::try_from).collect::<Result<Vec<_>>>()?;
-            Ok(each(self.0.get()?.commit(changes).await?))
+            let (group, unknown) = group.into_known();
+            let outcomes = self.0.get()?.commit(group).await?;
+            Ok(each(unknown.put_among(outcomes)))
         })
     }
 
-    fn watch<'a>(&'a self, revision: u64) -> RawCall<'a, RVec<RawObserved>> {
-        call(async move { Ok(each(self.0.get()?.watch(revision).await?)) })
+    fn history<'a>(&'a self, after: RString) -> RawCall<'a, RawHistory> {
+        call(async move { Ok(self.0.get()?.history(Cursor::after(after)).await?.into()) })
     }
 
     fn discover<'a>(&'a self, query: RawQuery) -> RawCall<'a, ROption<RString>> {

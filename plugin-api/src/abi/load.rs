@@ -17,8 +17,8 @@ use async_ffi::{FfiFuture, FutureExt};
 
 use super::emit::{self, SourceId};
 use super::module::{HostTable, HostTable_Ref, PluginModule_Ref, RawBackendBox, RawFields};
-use super::types::{RawError, each, each_back};
-use crate::{Capabilities, Change, Cursor, Error, ErrorKind, Observed, OptionSpec, Outcome, Page, Query, Result};
+use super::types::{RawError, RawGroup, each_back};
+use crate::{Capabilities, Cursor, Error, Group, History, OptionSpec, Outcome, Page, Query, Result};
 
 /// The version of plugin-api that the host is built with.
 pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -26,12 +26,12 @@ pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Why a library that has the symbol is not used.
 #[derive(Debug)]
 pub enum Refusal {
-    /// It was built against another major version of plugin-api.
+    /// It was built against another series of versions of plugin-api.
     Version {
         /// Which one.
         built_against: String,
     },
-    /// It says that it was built against the same major version, but passes something else.
+    /// It says that it was built against the same series of versions, but passes something else.
     Layout {
         /// Which version it names.
         built_against: String,
@@ -62,8 +62,6 @@ pub struct ModuleInfo {
     pub rustc: String,
     /// Whether its panics can be caught.
     pub unwinds: bool,
-    /// What it promises.
-    pub capabilities: Capabilities,
     /// The options that it knows.
     pub options: Vec<OptionSpec>,
 }
@@ -84,7 +82,7 @@ impl Module {
         let start: AbiHeaderRef = unsafe { mem::transmute(symbol) };
         let header = start.upgrade().map_err(broken)?;
         let built_against = header.version_strings().version.as_str();
-        // Before the layouts: another major version differs in all of them, and that is not worth a report.
+        // Before the layouts: another series differs in all of them, and that is not worth a report.
         check_version(API_VERSION, built_against)?;
         let theirs = header.layout().ok_or_else(|| Refusal::Broken("it does not describe its layout".to_string()))?;
         check_layout(<PluginModule_Ref as StableAbi>::LAYOUT, theirs)
@@ -102,7 +100,6 @@ impl Module {
             api_version: self.built_against.to_string(),
             rustc: self.table.rustc().into(),
             unwinds: self.table.unwinds(),
-            capabilities: Capabilities::from_bits(self.table.capabilities()),
             options: each_back((self.table.options())()),
         }
     }
@@ -118,12 +115,19 @@ impl Module {
     }
 }
 
-/// Only the major version decides: what is the same within it is what the layouts are compared for.
+/// Only the series decides, `0.y` or `x`: the layouts are compared for what is the same within it.
 pub(super) fn check_version(host: &str, plugin: &str) -> std::result::Result<(), Refusal> {
-    let major = |version: &str| version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    match (major(host), major(plugin)) {
+    match (series(host), series(plugin)) {
         (Some(host), Some(plugin)) if host == plugin => Ok(()),
         _ => Err(Refusal::Version { built_against: plugin.to_string() }),
+    }
+}
+
+fn series(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
+    match (parts.next()??, parts.next()??) {
+        (0, minor) => Some((0, minor)),
+        (major, _) => Some((major, 0)),
     }
 }
 
@@ -197,6 +201,15 @@ pub struct Started {
 }
 
 impl Started {
+    /// What the plugin promises with these options: the text of a JSON object. An option that must be given may be
+    /// missing.
+    ///
+    /// # Errors
+    /// An option is unknown or wrong, or the plugin panicked.
+    pub fn capabilities(&self, options: String) -> Result<Capabilities> {
+        Ok(Capabilities::from_bits(plain((self.table.capabilities())(options.into()))?))
+    }
+
     /// Opens a store. `options` is the text of a JSON object.
     ///
     /// # Errors
@@ -216,15 +229,20 @@ impl Opened {
         Ok(plain(self.0.load(RString::from(after.as_str())).await)?.into())
     }
 
-    pub async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
-        Ok(each_back(plain(self.0.commit(each(changes)).await)?))
+    pub async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
+        Ok(each_back(plain(self.0.commit(group.into()).await)?))
     }
 
-    pub async fn watch(&self, revision: u64) -> Result<Vec<Observed>> {
-        let observed = plain(self.0.watch(revision).await)?.into_iter().map(Observed::try_from);
-        // What a newer plugin tells and this host does not know must not be passed over: loading everything again
-        // shows its effect.
-        observed.collect::<Result<_>>().map_err(|error| Error::new(ErrorKind::HistoryLost, error))
+    /// As [`commit`](Self::commit), but the change at `place` is of a kind that no version knows: what a newer host might
+    /// send. For checks.
+    pub async fn commit_unknown(&self, group: Group, place: usize) -> Result<Vec<Outcome>> {
+        let mut group = RawGroup::from(group);
+        group.make_unknown(place);
+        Ok(each_back(plain(self.0.commit(group).await)?))
+    }
+
+    pub async fn history(&self, after: Cursor) -> Result<History> {
+        Ok(plain(self.0.history(RString::from(after.as_str())).await)?.into())
     }
 
     pub async fn discover(&self, query: Query) -> Result<Option<String>> {

@@ -3,12 +3,12 @@
 //! through [`load`].
 //!
 //! Nothing else in the project names the crates that make it possible (`abi_stable`, which checks at load time that
-//! both sides lay out memory in the same way, and `async-ffi`), so that replacing them is this directory and one
-//! major version.
+//! both sides lay out memory in the same way, and `async-ffi`), so that replacing them is this directory and one new
+//! series of versions (`0.y`, and later `x`).
 //!
-//! What is here may grow within a major version, in three ways only:
+//! What is here may grow within a series, in three ways only:
 //! - a function or a field is added at the end of a table ([`module`]), after the `last_prefix_field` mark, which
-//!   never moves;
+//!   does not move;
 //! - a method of [`module::RawBackend`] is added at its end, with a default body that answers `Unsupported`;
 //! - a value ([`types`]) carries something new under a name in its `ext` list, which the other side may not know.
 //!

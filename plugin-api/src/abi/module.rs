@@ -1,8 +1,8 @@
 //! The tables through which the two sides call each other: what a plugin gives to the host ([`PluginModule`] and, for
 //! each store that is open, a [`RawBackend`]), and what the host gives to a plugin ([`HostTable`]).
 //!
-//! `#[sabi(last_prefix_field)]` marks what version 1.0.0 had. It never moves: new fields go behind it, and whoever
-//! reads one asks first whether the other side has it.
+//! `#[sabi(last_prefix_field)]` marks what the first version of a series (0.1.0, and later 1.0.0) had. It does not
+//! move within the series: new fields go behind it, and who reads one asks first whether the other side has it.
 
 // They come from the code that abi_stable's macros make.
 #![allow(non_local_definitions, non_camel_case_types, unsafe_code)]
@@ -15,7 +15,7 @@ use abi_stable::std_types::{RBox, ROption, RResult, RSlice, RStr, RString, RVec,
 use abi_stable::{StableAbi, declare_root_module_statics, package_version_strings, sabi_trait};
 use async_ffi::{BorrowingFfiFuture, FfiFuture};
 
-use super::types::{RawChange, RawError, RawObserved, RawOption, RawOutcome, RawPage, RawQuery};
+use super::types::{RawError, RawGroup, RawHistory, RawOption, RawOutcome, RawPage, RawQuery};
 
 /// A call of a backend that is under way.
 pub type RawCall<'a, T> = BorrowingFfiFuture<'a, RResult<T, RawError>>;
@@ -24,8 +24,8 @@ pub type RawCall<'a, T> = BorrowingFfiFuture<'a, RResult<T, RawError>>;
 #[sabi_trait]
 pub trait RawBackend: Send + Sync {
     fn load<'a>(&'a self, after: RString) -> RawCall<'a, RawPage>;
-    fn commit<'a>(&'a self, changes: RVec<RawChange>) -> RawCall<'a, RVec<RawOutcome>>;
-    fn watch<'a>(&'a self, revision: u64) -> RawCall<'a, RVec<RawObserved>>;
+    fn commit<'a>(&'a self, group: RawGroup) -> RawCall<'a, RVec<RawOutcome>>;
+    fn history<'a>(&'a self, after: RString) -> RawCall<'a, RawHistory>;
     fn discover<'a>(&'a self, query: RawQuery) -> RawCall<'a, ROption<RString>>;
     #[sabi(last_prefix_field)]
     fn close<'a>(&'a self) -> RawCall<'a, ()>;
@@ -70,8 +70,8 @@ pub struct PluginModule {
     pub rustc: RStr<'static>,
     /// Whether a panic can be caught.
     pub unwinds: bool,
-    /// [`Backend::CAPABILITIES`](crate::Backend::CAPABILITIES), one bit each.
-    pub capabilities: u64,
+    /// [`Backend::capabilities`](crate::Backend::capabilities) with these options, a JSON object: one bit each.
+    pub capabilities: extern "C" fn(options: RString) -> RResult<u64, RawError>,
     /// [`Backend::OPTIONS`](crate::Backend::OPTIONS).
     pub options: extern "C" fn() -> RVec<RawOption>,
     /// Called once, before anything is opened: sets up logs and the handling of panics. Calling it again is harmless.

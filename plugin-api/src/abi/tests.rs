@@ -8,8 +8,11 @@ use tracing::subscriber::with_default;
 
 use super::emit::{self, DESCRIPTIONS_MAX};
 use super::load::{Refusal, check_layout, check_version};
-use super::types::{RawChange, RawError, RawOption};
-use crate::{Change, Error, ErrorKind, Host, OptionSpec, Options};
+use super::types::{RawError, RawGroup, RawHistory, RawOption, RawOutcome, RawPage};
+use crate::{
+    Change, Cursor, Error, ErrorKind, Event, Group, History, Host, OptionSpec, Options, Outcome, Page, Position, Put,
+    Record, Remove, Renew,
+};
 
 /// Plugin-apis as they might become, or must not.
 mod versions {
@@ -88,12 +91,15 @@ fn one_check_does_not_change_the_next() {
 }
 
 #[test]
-fn only_the_major_version_decides() {
-    for plugin in ["1.0.0", "1.7.3", "1.0.0-rc.1"] {
-        assert!(check_version("1.2.0", plugin).is_ok(), "{plugin}");
+fn only_the_series_decides() {
+    let fitting =
+        [("0.1.0", "0.1.0"), ("0.1.0", "0.1.7"), ("0.1.7", "0.1.0-rc.1"), ("1.2.0", "1.0.0"), ("1.2.0", "1.7.3")];
+    for (host, plugin) in fitting {
+        assert!(check_version(host, plugin).is_ok(), "{plugin} in {host}");
     }
-    for plugin in ["2.0.0", "0.9.0", "10.0.0", "", "one"] {
-        let refusal = check_version("1.2.0", plugin).unwrap_err();
+    let others = [("0.1.0", "0.2.0"), ("0.2.0", "0.1.9"), ("0.1.0", "1.1.0"), ("1.2.0", "0.2.0"), ("1.2.0", "2.2.0")];
+    for (host, plugin) in others.into_iter().chain(["10.1.0", "", "one", "0", "0.x"].map(|plugin| ("0.1.0", plugin))) {
+        let refusal = check_version(host, plugin).unwrap_err();
         assert!(matches!(refusal, Refusal::Version { built_against } if built_against == plugin));
     }
 }
@@ -101,19 +107,56 @@ fn only_the_major_version_decides() {
 #[test]
 fn all_kinds_of_errors_cross() {
     use ErrorKind::*;
-    for kind in [Unavailable, InvalidOption, Corrupt, HistoryLost, Unsupported, Panicked, Internal] {
+    for kind in [Unavailable, InvalidOption, Corrupt, Unsupported, Panicked, Internal] {
         let error = Error::new(kind, "message");
         assert_eq!(Error::from(RawError::from(error.clone())), error);
     }
 }
 
 #[test]
-fn a_change_of_an_unknown_kind_is_an_error() {
-    let mut raw = RawChange::from(Change::Renew { id: "id".to_string(), last_heartbeat_ms: 1 });
-    raw.set_kind(99);
-    let error = Change::try_from(raw).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.message().contains("unknown kind of change 99"), "{error}");
+fn a_group_crosses_whole() {
+    let mut record = Record::new("a", "{}");
+    (record.types, record.ttl_ms, record.last_heartbeat_ms, record.revision) = (vec!["web".to_string()], 1, 2, 3);
+    let changes = vec![
+        Put::new(record).with_event("put").into(),
+        Remove::new("b", 4).with_event("remove").into(),
+        Renew::new("c", 5).into(),
+    ];
+    let mut group = Group::new(Position::new("epoch", 4), changes);
+    (group.forget_before, group.undone) = (2, vec![1]);
+    let (crossed, unknown) = RawGroup::from(group.clone()).into_known();
+    assert_eq!(crossed, group);
+    assert_eq!(unknown.put_among(vec![Outcome::Done]), [Outcome::Done], "one outcome too few is the host's to see");
+}
+
+#[test]
+fn a_change_of_an_unknown_kind_is_refused_for_itself() {
+    let renew = |id: &str| Change::from(Renew::new(id, 1));
+    let group = Group::new(Position::new("epoch", 1), vec![renew("a"), renew("b"), renew("c"), renew("d")]);
+    let mut raw = RawGroup::from(group);
+    [1, 3, 99].map(|place| raw.make_unknown(place));
+    let (known, unknown) = raw.into_known();
+    assert_eq!(known.changes, [renew("a"), renew("c")]);
+    let outcomes = unknown.put_among(vec![Outcome::Done, Outcome::Missing]);
+    assert_eq!((&outcomes[0], &outcomes[2], outcomes.len()), (&Outcome::Done, &Outcome::Missing, 4));
+    for place in [1, 3] {
+        let Outcome::Refused(error) = &outcomes[place] else { panic!("{outcomes:?}") };
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.message().contains("4294967295"), "{error}");
+    }
+}
+
+#[test]
+fn what_a_store_gives_back_crosses_whole() {
+    for position in [None, Some(Position::new("epoch", 7))] {
+        let page = Page::new(position).with_records(vec![Record::new("a", "{}")]).with_next(Cursor::after("a"));
+        assert_eq!(Page::from(RawPage::from(page.clone())), page);
+    }
+    let history = History::new(3).with_events(vec![Event::new(4, "four")]).with_next(Cursor::after("4"));
+    assert_eq!(History::from(RawHistory::from(history.clone())), history);
+    for outcome in [Outcome::Done, Outcome::Missing, Outcome::unknown()] {
+        assert_eq!(Outcome::from(RawOutcome::from(outcome.clone())), outcome);
+    }
 }
 
 #[test]
@@ -125,6 +168,7 @@ fn options_cross_with_their_types_and_defaults() {
         OptionSpec::number("d", Some(0.1), "a number"),
         OptionSpec::boolean("e", Some(true), "a boolean"),
         OptionSpec::boolean("f", None, "another"),
+        OptionSpec::text("g", None, "a password").secret(),
     ];
     let raw: RVec<RawOption> = specs.iter().map(RawOption::from).collect();
     assert_eq!(raw.into_iter().map(OptionSpec::from).collect::<Vec<_>>(), specs);

@@ -1,14 +1,17 @@
 //! The values that cross the boundary, and how they become the plain types of this crate.
 //!
-//! They are flat, and frozen for the major version: `ext` is where later minor versions put what they add, by name.
-//! It is empty today, and a side that does not know a name passes over it.
+//! They are flat, and frozen within a series of versions (`0.y`, and later `x`): `ext` is where later versions of the
+//! series put what they add, by name. It is empty today, and a side that does not know a name passes over it.
 
 use abi_stable::StableAbi;
 use abi_stable::std_types::{ROption, RString, RVec, Tuple2};
 
-use crate::{Change, Cursor, Error, ErrorKind, Observed, OptionSpec, Outcome, Page, Query, Record, RemoveReason};
+use crate::{
+    Change, Cursor, Error, ErrorKind, Event, Group, History, OptionSpec, Outcome, Page, Position, Put, Query, Record,
+    Remove, Renew,
+};
 
-/// Named additions of later minor versions.
+/// Named additions of later versions.
 pub type Ext = RVec<Tuple2<RString, RVec<u8>>>;
 
 /// [`Record`].
@@ -51,16 +54,99 @@ impl From<RawRecord> for Record {
     }
 }
 
-/// [`Change`].
+/// [`Position`].
+#[repr(C)]
+#[derive(StableAbi, Clone, Debug)]
+pub struct RawPosition {
+    epoch: RString,
+    revision: u64,
+}
+
+impl From<Position> for RawPosition {
+    fn from(position: Position) -> Self {
+        RawPosition { epoch: position.epoch.into(), revision: position.revision }
+    }
+}
+
+impl From<RawPosition> for Position {
+    fn from(raw: RawPosition) -> Self {
+        Position { epoch: raw.epoch.into(), revision: raw.revision }
+    }
+}
+
+/// [`Group`].
+#[repr(C)]
+#[derive(StableAbi, Clone, Debug)]
+pub struct RawGroup {
+    position: RawPosition,
+    changes: RVec<RawChange>,
+    forget_before: u64,
+    undone: RVec<u64>,
+    ext: Ext,
+}
+
+impl From<Group> for RawGroup {
+    fn from(group: Group) -> Self {
+        RawGroup {
+            position: group.position.into(),
+            changes: each(group.changes),
+            forget_before: group.forget_before,
+            undone: group.undone.into(),
+            ext: Ext::new(),
+        }
+    }
+}
+
+impl RawGroup {
+    /// The group without the changes of kinds that only a newer version of the other side knows.
+    pub(super) fn into_known(self) -> (Group, Unknown) {
+        let mut unknown = Unknown { of: self.changes.len(), kinds: Vec::new() };
+        let mut changes = Vec::with_capacity(self.changes.len());
+        for (place, raw) in self.changes.into_iter().enumerate() {
+            match Change::try_from(raw) {
+                Ok(change) => changes.push(change),
+                Err(error) => unknown.kinds.push((place, error)),
+            }
+        }
+        let (position, undone) = (self.position.into(), self.undone.into());
+        (Group { position, changes, forget_before: self.forget_before, undone }, unknown)
+    }
+
+    /// Makes the change at that place, if there is one, of a kind that no version knows.
+    pub(super) fn make_unknown(&mut self, place: usize) {
+        self.changes.iter_mut().skip(place).take(1).for_each(|change| change.kind = u32::MAX);
+    }
+}
+
+/// The places in a group of the changes whose kind is not known.
+pub(super) struct Unknown {
+    of: usize,
+    kinds: Vec<(usize, Error)>,
+}
+
+impl Unknown {
+    /// Puts a refusal of each of them among the outcomes of the others. If a backend gave another number of outcomes
+    /// than it had changes, the host shall see so: then nothing is added.
+    pub(super) fn put_among(self, mut outcomes: Vec<Outcome>) -> Vec<Outcome> {
+        if outcomes.len() + self.kinds.len() == self.of {
+            for (place, error) in self.kinds {
+                outcomes.insert(place, Outcome::Refused(error));
+            }
+        }
+        outcomes
+    }
+}
+
+/// [`Change`]: one kind of change, and what any kind may need.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
 pub struct RawChange {
     kind: u32,
     id: RString,
     record: ROption<RawRecord>,
-    unique: ROption<RString>,
-    reason: u32,
+    revision: u64,
     last_heartbeat_ms: u64,
+    event: RString,
     ext: Ext,
 }
 
@@ -68,23 +154,15 @@ const PUT: u32 = 1;
 const REMOVE: u32 = 2;
 const RENEW: u32 = 3;
 
-const DEREGISTERED: u32 = 1;
-const EXPIRED: u32 = 2;
-
 impl RawChange {
-    #[cfg(test)]
-    pub(super) fn set_kind(&mut self, kind: u32) {
-        self.kind = kind;
-    }
-
-    fn of_kind(kind: u32, id: String) -> Self {
+    fn of_kind(kind: u32) -> Self {
         RawChange {
             kind,
-            id: id.into(),
+            id: RString::new(),
             record: ROption::RNone,
-            unique: ROption::RNone,
-            reason: 0,
+            revision: 0,
             last_heartbeat_ms: 0,
+            event: RString::new(),
             ext: Ext::new(),
         }
     }
@@ -93,46 +171,36 @@ impl RawChange {
 impl From<Change> for RawChange {
     fn from(change: Change) -> Self {
         match change {
-            Change::Put { record, unique } => RawChange {
-                record: ROption::RSome(record.into()),
-                unique: unique.map(RString::from).into(),
-                ..RawChange::of_kind(PUT, String::new())
-            },
-            Change::Remove { id, reason } => RawChange {
-                reason: match reason {
-                    RemoveReason::Deregistered => DEREGISTERED,
-                    RemoveReason::Expired => EXPIRED,
-                },
-                ..RawChange::of_kind(REMOVE, id)
-            },
-            Change::Renew { id, last_heartbeat_ms } => RawChange { last_heartbeat_ms, ..RawChange::of_kind(RENEW, id) },
+            Change::Put(Put { record, event }) => {
+                RawChange { record: ROption::RSome(record.into()), event: event.into(), ..RawChange::of_kind(PUT) }
+            }
+            Change::Remove(Remove { id, revision, event }) => {
+                RawChange { id: id.into(), revision, event: event.into(), ..RawChange::of_kind(REMOVE) }
+            }
+            Change::Renew(Renew { id, last_heartbeat_ms }) => {
+                RawChange { id: id.into(), last_heartbeat_ms, ..RawChange::of_kind(RENEW) }
+            }
         }
     }
 }
 
-/// A newer minor version of the other side may know kinds of change that this one does not.
+/// A newer version of the other side may know kinds of change that this one does not.
 impl TryFrom<RawChange> for Change {
     type Error = Error;
 
     fn try_from(raw: RawChange) -> Result<Self, Error> {
-        let unknown = |what: &str, code: u32| {
-            let api = env!("CARGO_PKG_VERSION");
-            Error::new(ErrorKind::Unsupported, format!("unknown {what} {code}: plugin-api {api} has none such"))
-        };
         match (raw.kind, raw.record) {
-            (PUT, ROption::RSome(record)) => {
-                Ok(Change::Put { record: record.into(), unique: raw.unique.map(String::from).into_option() })
-            }
+            (PUT, ROption::RSome(record)) => Ok(Change::Put(Put { record: record.into(), event: raw.event.into() })),
             (REMOVE, _) => {
-                let reason = match raw.reason {
-                    DEREGISTERED => RemoveReason::Deregistered,
-                    EXPIRED => RemoveReason::Expired,
-                    code => return Err(unknown("reason of a removal", code)),
-                };
-                Ok(Change::Remove { id: raw.id.into(), reason })
+                Ok(Change::Remove(Remove { id: raw.id.into(), revision: raw.revision, event: raw.event.into() }))
             }
-            (RENEW, _) => Ok(Change::Renew { id: raw.id.into(), last_heartbeat_ms: raw.last_heartbeat_ms }),
-            (code, _) => Err(unknown("kind of change", code)),
+            (RENEW, _) => Ok(Change::Renew(Renew { id: raw.id.into(), last_heartbeat_ms: raw.last_heartbeat_ms })),
+            (code, _) => {
+                let api = env!("CARGO_PKG_VERSION");
+                let message =
+                    format!("the plugin does not know changes of kind {code}: it was built against plugin-api {api}");
+                Err(Error::new(ErrorKind::Unsupported, message))
+            }
         }
     }
 }
@@ -142,35 +210,30 @@ impl TryFrom<RawChange> for Change {
 #[derive(StableAbi, Clone, Debug)]
 pub struct RawOutcome {
     code: u32,
-    revision: u64,
-    id: RString,
     error: ROption<RawError>,
     ext: Ext,
 }
 
 const DONE: u32 = 1;
 const MISSING: u32 = 2;
-const CONFLICT: u32 = 3;
-const REFUSED: u32 = 4;
+const REFUSED: u32 = 3;
 
 impl From<Outcome> for RawOutcome {
     fn from(outcome: Outcome) -> Self {
-        let empty = RawOutcome { code: 0, revision: 0, id: RString::new(), error: ROption::RNone, ext: Ext::new() };
-        match outcome {
-            Outcome::Done { revision } => RawOutcome { code: DONE, revision, ..empty },
-            Outcome::Missing => RawOutcome { code: MISSING, ..empty },
-            Outcome::Conflict { id } => RawOutcome { code: CONFLICT, id: id.into(), ..empty },
-            Outcome::Refused(error) => RawOutcome { code: REFUSED, error: ROption::RSome(error.into()), ..empty },
-        }
+        let (code, error) = match outcome {
+            Outcome::Done => (DONE, ROption::RNone),
+            Outcome::Missing => (MISSING, ROption::RNone),
+            Outcome::Refused(error) => (REFUSED, ROption::RSome(error.into())),
+        };
+        RawOutcome { code, error, ext: Ext::new() }
     }
 }
 
 impl From<RawOutcome> for Outcome {
     fn from(raw: RawOutcome) -> Self {
         match (raw.code, raw.error) {
-            (DONE, _) => Outcome::Done { revision: raw.revision },
+            (DONE, _) => Outcome::Done,
             (MISSING, _) => Outcome::Missing,
-            (CONFLICT, _) => Outcome::Conflict { id: raw.id.into() },
             (_, ROption::RSome(error)) => Outcome::Refused(error.into()),
             (code, ROption::RNone) => Outcome::Refused(Error::internal(format!("unknown outcome {code}"))),
         }
@@ -181,8 +244,7 @@ impl From<RawOutcome> for Outcome {
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
 pub struct RawPage {
-    epoch: RString,
-    revision: u64,
+    position: ROption<RawPosition>,
     records: RVec<RawRecord>,
     next: ROption<RString>,
     ext: Ext,
@@ -191,10 +253,9 @@ pub struct RawPage {
 impl From<Page> for RawPage {
     fn from(page: Page) -> Self {
         RawPage {
-            epoch: page.epoch.into(),
-            revision: page.revision,
+            position: page.position.map(RawPosition::from).into(),
             records: each(page.records),
-            next: page.next.map(|next| RString::from(next.as_str())).into(),
+            next: raw_cursor(page.next),
             ext: Ext::new(),
         }
     }
@@ -203,34 +264,66 @@ impl From<Page> for RawPage {
 impl From<RawPage> for Page {
     fn from(raw: RawPage) -> Self {
         Page {
-            epoch: raw.epoch.into(),
-            revision: raw.revision,
+            position: raw.position.map(Position::from).into_option(),
             records: each_back(raw.records),
-            next: raw.next.map(|next| Cursor::after(String::from(next))).into_option(),
+            next: cursor(raw.next),
         }
     }
 }
 
-/// [`Observed`].
+fn raw_cursor(cursor: Option<Cursor>) -> ROption<RString> {
+    cursor.map(|cursor| RString::from(cursor.as_str())).into()
+}
+
+fn cursor(raw: ROption<RString>) -> Option<Cursor> {
+    raw.map(|position| Cursor::after(String::from(position))).into_option()
+}
+
+/// [`Event`].
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
-pub struct RawObserved {
+pub struct RawEvent {
     revision: u64,
-    change: RawChange,
+    text: RString,
     ext: Ext,
 }
 
-impl From<Observed> for RawObserved {
-    fn from(observed: Observed) -> Self {
-        RawObserved { revision: observed.revision, change: observed.change.into(), ext: Ext::new() }
+impl From<Event> for RawEvent {
+    fn from(event: Event) -> Self {
+        RawEvent { revision: event.revision, text: event.text.into(), ext: Ext::new() }
     }
 }
 
-impl TryFrom<RawObserved> for Observed {
-    type Error = Error;
+impl From<RawEvent> for Event {
+    fn from(raw: RawEvent) -> Self {
+        Event { revision: raw.revision, text: raw.text.into() }
+    }
+}
 
-    fn try_from(raw: RawObserved) -> Result<Self, Error> {
-        Ok(Observed::new(raw.revision, raw.change.try_into()?))
+/// [`History`].
+#[repr(C)]
+#[derive(StableAbi, Clone, Debug)]
+pub struct RawHistory {
+    complete_after: u64,
+    events: RVec<RawEvent>,
+    next: ROption<RString>,
+    ext: Ext,
+}
+
+impl From<History> for RawHistory {
+    fn from(history: History) -> Self {
+        RawHistory {
+            complete_after: history.complete_after,
+            events: each(history.events),
+            next: raw_cursor(history.next),
+            ext: Ext::new(),
+        }
+    }
+}
+
+impl From<RawHistory> for History {
+    fn from(raw: RawHistory) -> Self {
+        History { complete_after: raw.complete_after, events: each_back(raw.events), next: cursor(raw.next) }
     }
 }
 
@@ -264,16 +357,14 @@ pub struct RawError {
     ext: Ext,
 }
 
-/// The codes of kinds of error. A code that is not here is a kind of a newer minor version, and is taken as
-/// `Internal`.
-const ERROR_KINDS: [(u32, ErrorKind); 7] = [
+/// The codes of kinds of error. A code that is not here is a kind of a newer version, and is taken as `Internal`.
+const ERROR_KINDS: [(u32, ErrorKind); 6] = [
     (1, ErrorKind::Unavailable),
     (2, ErrorKind::InvalidOption),
     (3, ErrorKind::Corrupt),
-    (4, ErrorKind::HistoryLost),
-    (5, ErrorKind::Unsupported),
-    (6, ErrorKind::Panicked),
-    (7, ErrorKind::Internal),
+    (4, ErrorKind::Unsupported),
+    (5, ErrorKind::Panicked),
+    (6, ErrorKind::Internal),
 ];
 
 impl From<Error> for RawError {
@@ -304,6 +395,7 @@ pub struct RawOption {
     kind: RString,
     default: ROption<RString>,
     help: RString,
+    secret: bool,
     ext: Ext,
 }
 
@@ -314,6 +406,7 @@ impl From<&OptionSpec> for RawOption {
             kind: spec.kind().into(),
             default: spec.default_value().map(|value| RString::from(value.to_string())).into(),
             help: spec.help().into(),
+            secret: spec.is_secret(),
             ext: Ext::new(),
         }
     }
@@ -321,7 +414,9 @@ impl From<&OptionSpec> for RawOption {
 
 impl From<RawOption> for OptionSpec {
     fn from(raw: RawOption) -> Self {
-        OptionSpec::declared(&raw.name, &raw.kind, raw.default.as_ref().map(RString::as_str).into(), &raw.help)
+        let spec =
+            OptionSpec::declared(&raw.name, &raw.kind, raw.default.as_ref().map(RString::as_str).into(), &raw.help);
+        if raw.secret { spec.secret() } else { spec }
     }
 }
 

@@ -6,21 +6,21 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use registry_plugin_api::{
-    Backend, Capabilities, Change, Cursor, Host, Options, Outcome, Page, Record, Result, export_backend, new_epoch,
+    Backend, Change, Cursor, Group, Host, Options, Outcome, Page, Position, Record, Result, export_backend,
 };
 
 /// How many records [`Memory::load`] returns at a time.
 const PAGE_RECORDS: usize = 1000;
 
 /// A store that begins empty at each start.
+#[derive(Default)]
 pub struct Memory {
-    epoch: String,
     contents: Mutex<Contents>,
 }
 
 #[derive(Default)]
 struct Contents {
-    revision: u64,
+    position: Option<Position>,
     /// By id, in an order that a [`Cursor`] can go on in.
     records: BTreeMap<String, Record>,
 }
@@ -28,11 +28,9 @@ struct Contents {
 export_backend!(Memory);
 
 impl Backend for Memory {
-    const CAPABILITIES: Capabilities = Capabilities::NONE;
-
     async fn open(_options: Options, _host: Host) -> Result<Self> {
         tracing::info!("services are kept in memory only: they are gone when the host stops");
-        Ok(Memory { epoch: new_epoch(), contents: Mutex::default() })
+        Ok(Memory::default())
     }
 
     async fn load(&self, after: Cursor) -> Result<Page> {
@@ -41,16 +39,17 @@ impl Backend for Memory {
         let mut rest = contents.records.range::<str, _>((start, Unbounded)).map(|(_, record)| record);
         let records: Vec<Record> = rest.by_ref().take(PAGE_RECORDS).cloned().collect();
         let next = records.last().filter(|_| rest.next().is_some()).map(|last| Cursor::after(&last.id));
-        let page = Page::new(&self.epoch, contents.revision).with_records(records);
+        let page = Page::new(contents.position.clone()).with_records(records);
         Ok(match next {
             Some(next) => page.with_next(next),
             None => page,
         })
     }
 
-    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
+    async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
         let mut contents = self.contents();
-        Ok(changes.into_iter().map(|change| contents.apply(change)).collect())
+        contents.position = Some(group.position);
+        Ok(group.changes.into_iter().map(|change| contents.apply(change)).collect())
     }
 }
 
@@ -64,24 +63,17 @@ impl Memory {
 impl Contents {
     fn apply(&mut self, change: Change) -> Outcome {
         match change {
-            // Nobody else writes to this store, so the host's own look at `unique` was enough.
-            Change::Put { mut record, unique: _ } => {
-                self.revision += 1;
-                record.revision = self.revision;
-                self.records.insert(record.id.clone(), record);
+            Change::Put(put) => {
+                self.records.insert(put.record.id.clone(), put.record);
+                Outcome::Done
             }
-            Change::Remove { id, reason: _ } => {
-                if self.records.remove(&id).is_none() {
-                    return Outcome::Missing;
-                }
-                self.revision += 1;
+            Change::Remove(remove) => Outcome::done_if(self.records.remove(&remove.id).is_some()),
+            Change::Renew(renew) => {
+                let record = self.records.get_mut(&renew.id);
+                Outcome::done_if(record.map(|record| record.last_heartbeat_ms = renew.last_heartbeat_ms).is_some())
             }
-            Change::Renew { id, last_heartbeat_ms } => match self.records.get_mut(&id) {
-                Some(record) => record.last_heartbeat_ms = last_heartbeat_ms,
-                None => return Outcome::Missing,
-            },
+            _ => Outcome::unknown(),
         }
-        Outcome::Done { revision: self.revision }
     }
 }
 
@@ -89,14 +81,16 @@ impl Contents {
 mod tests {
     use std::collections::BTreeSet;
 
+    use registry_plugin_api::Put;
+
     use super::*;
 
     #[tokio::test]
     async fn each_record_is_loaded_once_over_several_pages() -> Result<()> {
         let store = Memory::open(Options::default(), Host::for_tests()).await?;
         let expected: BTreeSet<String> = (0..2 * PAGE_RECORDS).map(|number| format!("id {number}")).collect();
-        let puts = expected.iter().map(|id| Change::Put { record: Record::new(id, "{}"), unique: None });
-        store.commit(puts.collect()).await?;
+        let puts = expected.iter().map(|id| Put::new(Record::new(id, "{}")).into());
+        store.commit(Group::new(Position::new("epoch", 1), puts.collect())).await?;
         let (mut loaded, mut pages, mut next) = (Vec::new(), 0, Some(Cursor::start()));
         while let Some(after) = next {
             let page = store.load(after).await?;

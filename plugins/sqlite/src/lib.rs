@@ -4,19 +4,26 @@
 //! one host at a time and is locked for as long as it is open: the [`Backend`] here never meets another writer.
 //!
 //! The other files see to it that this one meets a sound database: `file.rs` finds and claims the file, `schema.rs`
-//! tells whose it is and makes the tables, `takeover.rs` brings in what the Python registry stored.
+//! tells whose it is and makes the tables, `takeover.rs` brings in what the Python registry stored. `events.rs` keeps
+//! the recent changes.
+//!
+//! # After a backup was restored
+//! A copy of the file is a store like any other, and knows nothing of what was committed after it was made. Whoever puts
+//! one in place of the file has clients list everything anew with
+//! `sqlite3 service_registry.db "DELETE FROM position"`, while no host runs: the host begins a new epoch then.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use registry_plugin_api::{
-    Backend, Capabilities, Change, Cursor, Error, ErrorKind, Host, OptionSpec, Options, Outcome, Page, Record, Result,
-    export_backend,
+    Backend, Capabilities, Change, Cursor, Error, ErrorKind, Group, History, Host, OptionSpec, Options, Outcome, Page,
+    Position, Put, Record, Remove, Renew, Result, export_backend,
 };
 use rusqlite::types::Type;
-use rusqlite::{Connection, ErrorCode, Row, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavior};
 
 use crate::file::DatabaseFile;
 
+mod events;
 mod file;
 mod schema;
 mod takeover;
@@ -40,13 +47,15 @@ pub struct Sqlite {
 export_backend!(Sqlite);
 
 impl Backend for Sqlite {
-    const CAPABILITIES: Capabilities = Capabilities::NONE.durable();
-
     const OPTIONS: &'static [OptionSpec] = &[OptionSpec::text(
         "path",
         Some("service_registry.db"),
         "the database file, relative to the directory the host runs in",
     )];
+
+    fn capabilities(_options: &Options) -> Capabilities {
+        Capabilities::NONE.durable().history()
+    }
 
     async fn open(options: Options, _host: Host) -> Result<Self> {
         let file = DatabaseFile::claim(options.text("path"))?;
@@ -58,9 +67,13 @@ impl Backend for Sqlite {
         read_page(&self.connection(), &after).map_err(|error| self.file.error("read", error))
     }
 
-    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
+    async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
         self.file.check_in_place()?;
-        apply_group(&mut self.connection(), &changes).map_err(|error| self.file.error("write", error))
+        apply_group(&mut self.connection(), &group).map_err(|error| self.file.error("write", error))
+    }
+
+    async fn history(&self, after: Cursor) -> Result<History> {
+        events::read_page(&self.connection(), &after).map_err(|error| self.file.error("read", error))
     }
 
     /// Moves what is in the log to the database, so that one file holds everything while no host runs.
@@ -77,52 +90,58 @@ impl Sqlite {
     }
 }
 
-/// All changes in one transaction, which is rolled back where anything fails.
-fn apply_group(connection: &mut Connection, changes: &[Change]) -> rusqlite::Result<Vec<Outcome>> {
+/// All changes, the events and the position in one transaction, which is rolled back where anything fails.
+fn apply_group(connection: &mut Connection, group: &Group) -> rusqlite::Result<Vec<Outcome>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (_, before) = history(&transaction)?;
-    let mut revision = before;
-    let mut outcomes = Vec::with_capacity(changes.len());
-    for change in changes {
-        let outcome = match apply(&transaction, change, revision) {
+    let before = position(&transaction)?;
+    events::forget(&transaction, &group.undone)?;
+    let mut outcomes = Vec::with_capacity(group.changes.len());
+    for change in &group.changes {
+        outcomes.push(match apply(&transaction, change) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::TooBig) => {
                 let refusal = "the service is too large for SQLite, which takes up to 1 GB";
                 Outcome::Refused(Error::new(ErrorKind::Unsupported, refusal))
             }
             applied => applied?,
-        };
-        if let Outcome::Done { revision: after } = outcome {
-            revision = after;
-        }
-        outcomes.push(outcome);
+        });
     }
-    if revision != before {
-        set_revision(&transaction, revision)?;
+    set_position(&transaction, &group.position)?;
+    match before {
+        Some(before) if before.epoch == group.position.epoch => {
+            events::forget_before(&transaction, group.forget_before)?;
+        }
+        _ => events::begin(&transaction, group.position.revision)?,
     }
     transaction.commit()?;
     Ok(outcomes)
 }
 
-/// One change, where `revision` is the store's so far.
-fn apply(connection: &Connection, change: &Change, revision: u64) -> rusqlite::Result<Outcome> {
-    let (found, revision) = match change {
-        // `unique` is for stores that others write to as well.
-        Change::Put { record, unique: _ } => (put(connection, record, revision + 1)?, revision + 1),
-        Change::Remove { id, reason: _ } => {
-            let mut delete = connection.prepare_cached("DELETE FROM services WHERE id = ?1")?;
-            (delete.execute([id])?, revision + 1)
+/// One change with its event. One that is too large has done nothing.
+fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<Outcome> {
+    let found = match change {
+        Change::Put(Put { record, event, .. }) => {
+            events::keep(connection, record.revision, event)?;
+            put(connection, record).or_else(|error| {
+                events::forget(connection, &[record.revision])?;
+                Err(error)
+            })?
         }
-        Change::Renew { id, last_heartbeat_ms } => {
+        Change::Remove(Remove { id, revision, event, .. }) => {
+            events::keep(connection, *revision, event)?;
+            connection.prepare_cached("DELETE FROM services WHERE id = ?1")?.execute([id])?
+        }
+        Change::Renew(Renew { id, last_heartbeat_ms, .. }) => {
             let mut renew = connection.prepare_cached("UPDATE services SET last_heartbeat_ms = ?2 WHERE id = ?1")?;
-            (renew.execute((id, last_heartbeat_ms.cast_signed()))?, revision)
+            renew.execute((id, last_heartbeat_ms.cast_signed()))?
         }
+        _ => return Ok(Outcome::unknown()),
     };
-    Ok(if found == 0 { Outcome::Missing } else { Outcome::Done { revision } })
+    Ok(Outcome::done_if(found > 0))
 }
 
 /// Stores the record and returns the number of rows, which is 1. SQLite's integers are signed: a `u64` is stored as
 /// the same 64 bits.
-fn put(connection: &Connection, record: &Record, revision: u64) -> rusqlite::Result<usize> {
+fn put(connection: &Connection, record: &Record) -> rusqlite::Result<usize> {
     let mut put = connection.prepare_cached(
         "INSERT INTO services (id, document, types, ttl_ms, last_heartbeat_ms, revision)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -135,25 +154,28 @@ fn put(connection: &Connection, record: &Record, revision: u64) -> rusqlite::Res
         serde_json::Value::from(record.types.as_slice()).to_string(),
         record.ttl_ms.cast_signed(),
         record.last_heartbeat_ms.cast_signed(),
-        revision.cast_signed(),
+        record.revision.cast_signed(),
     ))
 }
 
-/// The epoch and the revision.
-fn history(connection: &Connection) -> rusqlite::Result<(String, u64)> {
-    connection
-        .prepare_cached("SELECT epoch, revision FROM history")?
-        .query_row([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))
+/// The position, unless the file is new or somebody has removed it.
+fn position(connection: &Connection) -> rusqlite::Result<Option<Position>> {
+    let mut select = connection.prepare_cached("SELECT epoch, revision FROM position")?;
+    let read = |row: &Row| Ok(Position::new(row.get::<_, String>(0)?, row.get::<_, i64>(1)?.cast_unsigned()));
+    select.query_row([], read).optional()
 }
 
-fn set_revision(connection: &Connection, revision: u64) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE history SET revision = ?1")?.execute([revision.cast_signed()])?;
+fn set_position(connection: &Connection, position: &Position) -> rusqlite::Result<()> {
+    let mut set = connection.prepare_cached(
+        "INSERT INTO position (one, epoch, revision, events_after) VALUES (1, ?1, ?2, ?2)
+         ON CONFLICT (one) DO UPDATE SET epoch = excluded.epoch, revision = excluded.revision",
+    )?;
+    set.execute((&position.epoch, position.revision.cast_signed()))?;
     Ok(())
 }
 
 fn read_page(connection: &Connection, after: &Cursor) -> rusqlite::Result<Page> {
-    let (epoch, revision) = history(connection)?;
-    let page = Page::new(epoch, revision);
+    let page = Page::new(position(connection)?);
     let mut select = connection.prepare_cached(SELECT_PAGE)?;
     let mut rows = select.query([after.as_str()])?;
     let (mut records, mut bytes) = (Vec::new(), 0);
@@ -188,8 +210,14 @@ mod tests {
 
     use super::*;
 
-    fn put_of(id: &str, document_bytes: usize) -> Change {
-        Change::Put { record: Record::new(id, "x".repeat(document_bytes)), unique: None }
+    fn put_of(id: &str, document_bytes: usize, event: &str) -> Change {
+        let mut record = Record::new(id, "x".repeat(document_bytes));
+        record.revision = u64::from(id.as_bytes()[0]);
+        Put::new(record).with_event(event).into()
+    }
+
+    fn group(revision: u64, changes: &[Change]) -> Group {
+        Group::new(Position::new("epoch", revision), changes.to_vec())
     }
 
     fn open() -> (tempfile::TempDir, DatabaseFile, Connection) {
@@ -208,22 +236,23 @@ mod tests {
     #[test]
     fn a_full_disk_leaves_nothing_of_the_group_and_the_next_one_works_once_there_is_room() {
         let (_directory, file, mut connection) = open();
-        apply_group(&mut connection, &[put_of("before", 10)]).unwrap();
+        apply_group(&mut connection, &group(1, &[put_of("before", 10, "")])).unwrap();
         let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
         let limit_pages = |pages| {
             connection.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0)).unwrap();
         };
         limit_pages(pages + 2);
-        let group = [put_of("small", 10), put_of("large", 1 << 20)];
+        let group = group(2, &[put_of("small", 10, "small"), put_of("large", 1 << 20, "large")]);
         let error = file.error("write", apply_group(&mut connection, &group).unwrap_err());
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.message().ends_with("services.db: the disk is full"), "{error}");
         assert_eq!(ids(&connection), ["before"]);
-        assert_eq!(history(&connection).unwrap().1, 1);
+        assert_eq!(position(&connection).unwrap(), Some(Position::new("epoch", 1)));
+        assert_eq!(events::read_page(&connection, &Cursor::start()).unwrap().events, []);
 
         connection.pragma_update_and_check(None, "max_page_count", 1 << 20, |_| Ok(())).unwrap();
         let outcomes = apply_group(&mut connection, &group).unwrap();
-        assert_eq!(outcomes, [Outcome::Done { revision: 2 }, Outcome::Done { revision: 3 }]);
+        assert_eq!(outcomes, [Outcome::Done, Outcome::Done]);
         assert_eq!(ids(&connection), ["before", "large", "small"]);
     }
 
@@ -231,13 +260,22 @@ mod tests {
     fn a_service_that_is_too_large_is_refused_alone() {
         let (_directory, _file, mut connection) = open();
         connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, 10_000).unwrap();
-        let group = [put_of("a", 10), put_of("large", 20_000), put_of("row", 9_999), put_of("b", 10)];
-        let outcomes = apply_group(&mut connection, &group).unwrap();
-        assert_eq!(outcomes[0], Outcome::Done { revision: 1 });
+        apply_group(&mut connection, &group(1, &[])).unwrap();
+        let large_event = "x".repeat(20_000);
+        let changes = [
+            put_of("a", 10, "a"),
+            put_of("large", 20_000, "large"),
+            put_of("row", 9_999, "row"),
+            put_of("event", 10, &large_event),
+            put_of("b", 10, "b"),
+        ];
+        let outcomes = apply_group(&mut connection, &group(200, &changes)).unwrap();
         let is_refused =
             |outcome: &Outcome| matches!(outcome, Outcome::Refused(error) if error.kind() == ErrorKind::Unsupported);
-        assert!(outcomes[1..3].iter().all(is_refused), "{outcomes:?}");
-        assert_eq!(outcomes[3], Outcome::Done { revision: 2 });
+        assert!(outcomes[1..4].iter().all(is_refused), "{outcomes:?}");
+        assert_eq!((&outcomes[0], &outcomes[4]), (&Outcome::Done, &Outcome::Done));
+        let kept = events::read_page(&connection, &Cursor::start()).unwrap().events;
+        assert_eq!(kept.iter().map(|event| event.text.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(ids(&connection), ["a", "b"]);
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use registry_plugin_api::{Error, Result, new_epoch};
+use registry_plugin_api::{Cursor, Error, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
@@ -16,16 +16,11 @@ use crate::takeover;
 pub(crate) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"SReg");
 
 /// The version of the tables. A file with a greater one is refused.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 
 /// A service is a row with a rowid, not a `WITHOUT ROWID` one: those are for rows much smaller than a page, and a
 /// document may be larger than one.
-const TABLES: &str = "
-    CREATE TABLE history (
-        one INTEGER PRIMARY KEY CHECK (one = 1),
-        epoch TEXT NOT NULL,
-        revision INTEGER NOT NULL
-    ) STRICT;
+const SERVICES: &str = "
     CREATE TABLE services (
         id TEXT NOT NULL PRIMARY KEY,
         document TEXT NOT NULL,
@@ -34,6 +29,29 @@ const TABLES: &str = "
         last_heartbeat_ms INTEGER NOT NULL,
         revision INTEGER NOT NULL
     ) STRICT;
+";
+
+/// The position has no row in a new store. `events_after` is the revision after which the events are complete.
+const POSITION: &str = "
+    CREATE TABLE position (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        epoch TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        events_after INTEGER NOT NULL
+    ) STRICT;
+";
+
+const EVENTS: &str = "
+    CREATE TABLE events (
+        revision INTEGER PRIMARY KEY,
+        text TEXT NOT NULL
+    ) STRICT;
+";
+
+/// From schema version 1, which kept the position in a table called `history`, and no events.
+const FROM_1: &str = "
+    INSERT INTO position SELECT one, epoch, revision, revision FROM history;
+    DROP TABLE history;
 ";
 
 /// Opens the database, alone, and makes it a registry's if it is new or the Python registry's.
@@ -98,13 +116,18 @@ fn settle(file: &DatabaseFile, transaction: &Transaction) -> Result<()> {
     let failed = |error| file.error("open", error);
     let name = file.name();
     match identify(transaction).map_err(failed)? {
-        Origin::New => create_tables(transaction, 0).map_err(failed),
+        Origin::New => create_tables(transaction).map_err(failed),
         Origin::Cgse => {
             check_pages(file, transaction)?;
             takeover::take_over(file, transaction).map_err(failed)
         }
         Origin::Registry(SCHEMA_VERSION) => {
             check_pages(file, transaction)?;
+            check_tables(file, transaction)
+        }
+        Origin::Registry(1) => {
+            check_pages(file, transaction)?;
+            upgrade_from_1(file, transaction)?;
             check_tables(file, transaction)
         }
         Origin::Registry(version) if version > SCHEMA_VERSION => Err(Error::corrupt(format!(
@@ -149,13 +172,26 @@ fn signs(application_id: i32, user_version: i32, names: &[String]) -> String {
     format!("application id {application_id:#x}, version {user_version}, it holds {contents}")
 }
 
-/// Makes the tables and begins a history.
-pub(crate) fn create_tables(transaction: &Transaction, revision: u64) -> rusqlite::Result<()> {
-    transaction.execute_batch(TABLES)?;
-    let history = "INSERT INTO history (one, epoch, revision) VALUES (1, ?1, ?2)";
-    transaction.execute(history, (new_epoch(), revision.cast_signed()))?;
+/// Makes the tables of a new store.
+pub(crate) fn create_tables(transaction: &Transaction) -> rusqlite::Result<()> {
+    for table in [SERVICES, POSITION, EVENTS] {
+        transaction.execute_batch(table)?;
+    }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)
+}
+
+/// Makes the tables that schema version 1 lacked. Epoch and revision stay, so clients notice nothing.
+fn upgrade_from_1(file: &DatabaseFile, transaction: &Transaction) -> Result<()> {
+    let upgrade = || -> rusqlite::Result<()> {
+        for batch in [POSITION, EVENTS, FROM_1] {
+            transaction.execute_batch(batch)?;
+        }
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)
+    };
+    upgrade().map_err(|error| file.damaged(&error.to_string()))?;
+    tracing::info!(file = file.name(), from = 1, to = SCHEMA_VERSION, "upgraded the database");
+    Ok(())
 }
 
 /// Looks at every page. It costs about what loading costs, once, and finds damage before anything is written on top.
@@ -169,11 +205,12 @@ fn check_pages(file: &DatabaseFile, connection: &Connection) -> Result<()> {
     }
 }
 
-/// A registry's database has the registry's tables and one history.
+/// A registry's database has the registry's tables.
 fn check_tables(file: &DatabaseFile, connection: &Connection) -> Result<()> {
     let check = || -> rusqlite::Result<()> {
         connection.prepare(crate::SELECT_PAGE)?;
-        crate::history(connection)?;
+        crate::position(connection)?;
+        crate::events::read_page(connection, &Cursor::start())?;
         Ok(())
     };
     check().map_err(|error| file.damaged(&error.to_string()))

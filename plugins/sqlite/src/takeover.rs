@@ -40,15 +40,16 @@ pub(crate) fn has_columns(connection: &Connection) -> rusqlite::Result<bool> {
 /// Makes the registry's tables and fills them with the Python registry's services.
 pub(crate) fn take_over(file: &DatabaseFile, transaction: &Transaction) -> rusqlite::Result<()> {
     transaction.execute_batch(&format!("ALTER TABLE {TABLE} RENAME TO {KEPT_TABLE}"))?;
-    create_tables(transaction, 0)?;
+    create_tables(transaction)?;
     let (mut taken, mut skipped) = (0, 0);
     let mut statement = transaction.prepare(&format!("SELECT * FROM {KEPT_TABLE} ORDER BY rowid"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         match read_row(row) {
-            Ok(record) => {
+            Ok(mut record) => {
                 taken += 1;
-                crate::put(transaction, &record, taken)?;
+                record.revision = taken;
+                crate::put(transaction, &record)?;
             }
             Err(reason) => {
                 skipped += 1;
@@ -57,7 +58,6 @@ pub(crate) fn take_over(file: &DatabaseFile, transaction: &Transaction) -> rusql
             }
         }
     }
-    crate::set_revision(transaction, taken)?;
     let kept_as = KEPT_TABLE;
     tracing::info!(file = file.name(), taken, skipped, kept_as, "took over the services of the Python registry");
     Ok(())

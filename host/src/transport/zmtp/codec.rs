@@ -10,6 +10,9 @@ const COMMAND: u8 = 4;
 /// The longest body that a short frame can have.
 const SHORT_MAX: usize = 255;
 
+/// How little is kept in a large buffer, in bytes: a long message leaves a buffer that is too large for what follows.
+const KEPT_BYTES: usize = 1024;
+
 /// What is within a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -70,8 +73,8 @@ impl Decoder {
     /// Lets go of the buffer that came with [`feed`](Decoder::feed): called when no further frame is to be had from it.
     pub fn settle(&mut self) {
         if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
-        } else if !self.owned {
+            (self.buffer, self.owned) = (BytesMut::new(), false);
+        } else if !self.owned || self.buffer.capacity() / 4 > self.buffer.len().max(KEPT_BYTES) {
             self.buffer = BytesMut::from(&self.buffer[..]);
             self.owned = true;
         }
@@ -80,6 +83,11 @@ impl Decoder {
     /// What has come, for looking at it before it is complete.
     pub fn peek(&self) -> &[u8] {
         &self.buffer
+    }
+
+    /// How much memory this keeps, in bytes.
+    pub fn held(&self) -> usize {
+        if self.owned { self.buffer.capacity() } else { self.buffer.len() }
     }
 
     /// Takes the next bytes, which have to be there.

@@ -1,11 +1,23 @@
 //! One connection: its bytes are read into messages, and replies and events become bytes.
 //!
 //! Each connection has a task that reads. Writing is tried at once by whoever has something to write; only what the
-//! peer's network does not take is left to the task. What is done with what comes is in `incoming`, and what waits
-//! for the peer in `outgoing`.
+//! peer's network does not take is left to the task.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `incoming` | what comes: frames, and what they ask for |
+//! | `outgoing` | what goes: replies, events and commands, as the network takes them |
+//! | `backlog` | long pieces that wait to be written |
+//! | `events` | events that wait for a subscriber |
+//! | `liveness` | what time brings: peers that are late, silent, or hold much for long |
+//! | `peer` | the way back to whoever asked |
 
+mod backlog;
+mod events;
 mod incoming;
+mod liveness;
 mod outgoing;
+mod peer;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -28,8 +40,16 @@ use super::cause::Cause;
 use super::handshake::{Handshake, Role};
 use super::hub::Hub;
 use super::stream::{Reader, Writer};
-use super::subscriber::Subscriber;
+use super::subscriptions::Subscriptions;
 use super::wire::Wire;
+
+use backlog::Backlog;
+pub use events::Event;
+use events::Events;
+pub use liveness::Holding;
+use liveness::Liveness;
+pub use outgoing::SHARE_BYTES;
+pub use peer::Peer;
 
 /// How much is read at once at most.
 const READ_BYTES: usize = 64 * 1024;
@@ -64,51 +84,55 @@ pub struct Connection {
     hub: Rc<Hub>,
     /// Whether the hub has it on the list of those that have something to send.
     pub is_listed: Cell<bool>,
+    /// How many of its requests are not answered yet.
+    unanswered: Cell<usize>,
+    /// Wakes the task.
+    waker: RefCell<Option<Waker>>,
     state: RefCell<State>,
 }
 
 struct State {
     /// Without it the connection is over.
     writer: Option<Writer>,
-    /// Wakes the task.
-    waker: Option<Waker>,
     phase: Phase,
     wire: Wire,
-    /// Whether the network took no more when it was last tried.
-    blocked: bool,
-    began: Instant,
-    /// When something came from the peer.
-    heard: Instant,
-    /// Whether the peer was asked since then.
-    asked: bool,
-    /// The 1 of ZMTP 3.1.
-    minor_version: u8,
     /// Whose key the peer has proved to hold.
     client: Option<PublicKey>,
-    /// How long the peer takes the connection to live without its hearing, if it has said so.
-    peer_ttl: Option<Duration>,
-    /// Messages that wait until the peer has read more of its replies.
-    held_back: VecDeque<Inbound<Rc<Connection>>>,
-    /// Since when the peer has taken nothing of what waits for it, if something does.
-    stuck: Option<Instant>,
-    /// Whether the last turn was over before all that had come was looked at.
-    has_more: bool,
-    /// How many frames the peer's turn has.
-    turn: usize,
-    /// How many bytes of replies there were since the last turn.
-    replied: usize,
-    /// The last batch that a message of the peer went into.
-    batch: u64,
-    /// How many bytes waited when that was last counted.
-    buffered: usize,
-    /// Until when nothing is to be read, if the task has not taken note of it yet.
-    paused_until: Option<Instant>,
+    backlog: Backlog,
+    /// Whether the network took no more when it was last tried.
+    blocked: bool,
+    held_back: HeldBack,
+    turn: Turn,
+    liveness: Liveness,
+    /// How many bytes the connection had for itself when that was last counted.
+    counted: usize,
 }
 
 enum Phase {
     Handshake(Handshake),
     Router(Assembly),
-    Publisher(Subscriber),
+    Publisher(Subscriptions, Events),
+}
+
+/// Messages that cannot be answered yet: the peer has to read some of its replies first.
+#[derive(Default)]
+struct HeldBack {
+    messages: VecDeque<Inbound<Peer>>,
+    bytes: usize,
+}
+
+/// How long the peer may be looked at before others are.
+struct Turn {
+    /// How many frames it has.
+    frames: usize,
+    /// Whether the last one was over before all that had come was looked at.
+    has_more: bool,
+    /// How many bytes of replies there were since then.
+    replied: usize,
+    /// The last batch that a message of the peer went into.
+    batch: u64,
+    /// Until when nothing is to be read, if the task has not taken note of it yet.
+    paused_until: Option<Instant>,
 }
 
 impl fmt::Debug for Connection {
@@ -120,31 +144,30 @@ impl fmt::Debug for Connection {
 impl Connection {
     /// A connection that has just come in.
     pub fn new(id: u64, address: Option<IpAddr>, entrance: Entrance, writer: Writer, hub: Rc<Hub>) -> Rc<Self> {
-        let now = Instant::now();
         let mut wire = Wire::default();
         let handshake = Handshake::begin(entrance.role(), &hub.security, &mut wire.out);
         let state = RefCell::new(State {
             writer: Some(writer),
-            waker: None,
             phase: Phase::Handshake(handshake),
             wire,
-            blocked: false,
-            began: now,
-            heard: now,
-            asked: false,
-            minor_version: 0,
             client: None,
-            peer_ttl: None,
-            held_back: VecDeque::new(),
-            stuck: None,
-            has_more: false,
-            turn: incoming::TURN_FRAMES.0,
-            replied: 0,
-            batch: 0,
-            buffered: 0,
-            paused_until: None,
+            backlog: Backlog::default(),
+            blocked: false,
+            held_back: HeldBack::default(),
+            turn: Turn { frames: incoming::TURN_FRAMES.0, has_more: false, replied: 0, batch: 0, paused_until: None },
+            liveness: Liveness::begin(Instant::now()),
+            counted: 0,
         });
-        let connection = Rc::new(Connection { id, address, entrance, hub, is_listed: Cell::new(false), state });
+        let connection = Rc::new(Connection {
+            id,
+            address,
+            entrance,
+            hub,
+            is_listed: Cell::new(false),
+            unanswered: Cell::new(0),
+            waker: RefCell::new(None),
+            state,
+        });
         connection.flush();
         connection
     }
@@ -162,57 +185,90 @@ impl Connection {
         mut pause: Pin<&mut tokio::time::Sleep>,
         context: &mut Context<'_>,
     ) -> Poll<()> {
+        self.will_wake(context);
         loop {
-            if self.state.borrow().writer.is_none() {
+            self.write_on(context);
+            if self.is_over() {
                 self.take_rest();
                 return Poll::Ready(());
             }
+            ready!(self.poll_may_take(pause.as_mut(), context));
+            ready!(self.poll_turn(reader, context));
+        }
+    }
+
+    fn will_wake(&self, context: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.state.borrow().writer.is_none()
+    }
+
+    /// Writes what waits, until there is nothing left or the network takes no more. The task is woken when it does.
+    fn write_on(&self, context: &mut Context<'_>) {
+        loop {
             {
                 let state = &mut *self.state.borrow_mut();
-                let Some(writer) = &state.writer else { continue };
-                if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-                    state.waker = Some(context.waker().clone());
+                let Some(writer) = &state.writer else { return };
+                if state.blocked && writer.poll_ready(context).is_pending() {
+                    return;
                 }
-                if state.blocked && writer.poll_ready(context).is_ready() {
-                    state.blocked = false;
-                }
-                if let Some(until) = state.paused_until.take() {
-                    pause.as_mut().reset(until.into());
-                }
+                state.blocked = false;
             }
-            if !self.is_blocked() {
-                self.flush();
-                if self.is_blocked() {
-                    continue;
-                }
-            }
-            // What a peer may not send yet waits in the network. Writing goes on, and wakes the task.
-            if self.is_full(&self.state.borrow()) {
-                return Poll::Pending;
-            }
-            if self.hub.limits.requests_per_second > 0 {
-                ready!(pause.as_mut().poll(context));
-            }
-            let (batch, has_more) = {
-                let state = self.state.borrow();
-                (state.batch, state.has_more)
-            };
-            ready!(self.hub.poll_room(batch, has_more, context));
-            if has_more {
-                self.received(BytesMut::new());
-            } else {
-                match ready!(self.poll_read(reader, context)) {
-                    Ok(bytes) if bytes.is_empty() => self.close(Cause::Left),
-                    Ok(bytes) => self.received(bytes),
-                    Err(error) => self.close(Cause::Network(error)),
-                }
-            }
-            if self.state.borrow().has_more {
-                // Others first.
-                context.waker().wake_by_ref();
-                return Poll::Pending;
+            self.flush();
+            if !self.state.borrow().blocked {
+                return;
             }
         }
+    }
+
+    /// Ready when the peer may have a turn. What it may not send yet waits in the network.
+    fn poll_may_take(&self, mut pause: Pin<&mut tokio::time::Sleep>, context: &mut Context<'_>) -> Poll<()> {
+        let (batch, has_more) = {
+            let state = &mut *self.state.borrow_mut();
+            // Writing, answering and new room each wake the task.
+            if self.is_full(state) || self.is_unanswered(state) {
+                state.wire.input.settle();
+                return Poll::Pending;
+            }
+            if let Some(until) = state.turn.paused_until.take() {
+                pause.as_mut().reset(until.into());
+            }
+            (state.turn.batch, state.turn.has_more)
+        };
+        if self.hub.limits.requests_per_second > 0 {
+            ready!(pause.as_mut().poll(context));
+        }
+        self.hub.poll_turn(batch, has_more, context)
+    }
+
+    /// Gives the peer a turn with what has come. Others come before its next one.
+    fn poll_turn(self: &Rc<Self>, reader: &mut Reader, context: &mut Context<'_>) -> Poll<()> {
+        let has_more = self.state.borrow().turn.has_more;
+        if has_more {
+            self.received(BytesMut::new());
+        } else {
+            match ready!(self.poll_read(reader, context)) {
+                Ok(bytes) if bytes.is_empty() => self.close(Cause::Left),
+                Ok(bytes) => self.received(bytes),
+                Err(error) => self.close(Cause::Network(error)),
+            }
+        }
+        if self.state.borrow().turn.has_more {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 
     fn poll_read(&self, reader: &mut Reader, context: &mut Context<'_>) -> Poll<io::Result<BytesMut>> {
@@ -224,13 +280,9 @@ impl Connection {
         Poll::Ready(read.map(|_| buffer.split()))
     }
 
-    fn is_blocked(&self) -> bool {
-        self.state.borrow().blocked
-    }
-
     fn received(self: &Rc<Self>, bytes: BytesMut) {
         if self.hub.is_closing() {
-            self.state.borrow_mut().has_more = false;
+            self.state.borrow_mut().turn.has_more = false;
             return;
         }
         let result = self.take(bytes);
@@ -239,36 +291,23 @@ impl Connection {
         if let Err(cause) = result {
             self.close(cause);
         }
+        self.hub.make_room_if_over();
     }
 
-    /// Does what time brings: a peer that is late or silent is dropped, one that has become silent is asked.
-    pub fn check(&self, now: Instant) {
-        let limits = &self.hub.limits;
-        let state = &mut *self.state.borrow_mut();
-        if let Phase::Handshake(_) = state.phase {
-            if now.duration_since(state.began) >= limits.handshake_timeout {
-                self.end(state, Cause::SlowHandshake);
-            }
-            return;
-        }
-        // A subscriber may be stuck for as long as it likes: it costs no more than its queue.
-        let is_stuck = state.stuck.is_some_and(|since| now.duration_since(since) >= limits.unread_timeout);
-        if is_stuck && matches!(state.phase, Phase::Router(_)) {
-            return self.end(state, Cause::Unread);
-        }
-        let silence = now.duration_since(state.heard);
-        let knows_ping = state.minor_version >= 1;
-        let is_gone = knows_ping && silence >= limits.heartbeat_timeout;
-        if is_gone || state.peer_ttl.is_some_and(|ttl| silence >= ttl) {
-            self.end(state, Cause::Silent);
-        } else if knows_ping && !state.asked && silence >= limits.heartbeat_interval {
-            state.asked = true;
-            let ttl_tenths = u16::try_from(limits.heartbeat_timeout.as_millis() / 100).unwrap_or(u16::MAX);
-            let sent = self.put_command(state, "PING", &ttl_tenths.to_be_bytes());
-            if let Err(cause) = sent.and_then(|()| Ok(outgoing::write(state)?)) {
-                self.end(state, cause);
-            }
-        }
+    /// Whether the core has as many requests of the peer as it may have at a time. Those that wait here can go on.
+    fn is_unanswered(&self, state: &State) -> bool {
+        state.held_back.messages.is_empty() && self.unanswered.get() >= self.hub.limits.requests_waiting
+    }
+
+    /// Counts anew what the connection has for itself.
+    fn recount(&self, state: &mut State) {
+        let kept = match &state.phase {
+            Phase::Handshake(_) => 0,
+            Phase::Router(assembly) => assembly.bytes(),
+            Phase::Publisher(wanted, events) => wanted.bytes() + events.own_bytes(),
+        };
+        let now = state.wire.held() + state.backlog.bytes().0 + state.held_back.bytes + kept;
+        self.hub.memory.recount(std::mem::replace(&mut state.counted, now), now);
     }
 
     /// Ends the connection if its key is not authorized any longer.
@@ -284,19 +323,6 @@ impl Connection {
         self.end(&mut self.state.borrow_mut(), cause);
     }
 
-    /// Lets go of all that has come and is to go.
-    fn forget(&self, state: &mut State) {
-        state.wire = Wire::default();
-        state.held_back = VecDeque::new();
-        state.has_more = false;
-        match &mut state.phase {
-            Phase::Handshake(_) => {}
-            Phase::Router(assembly) => *assembly = Assembly::default(),
-            Phase::Publisher(subscriber) => *subscriber = Subscriber::default(),
-        }
-        self.count_buffered(state);
-    }
-
     fn end(&self, state: &mut State, cause: Cause) {
         if state.writer.take().is_none() {
             return;
@@ -305,17 +331,29 @@ impl Connection {
             self.hub.report.borrow_mut().note(self.address, incident, reason, 1);
         }
         tracing::debug!(connection = self.id, address = ?self.address, "a connection is over: {cause}");
-        // Whoever has just left may have asked for something before; of others nothing more is wanted.
+        // What a peer asked for before it left is still done; of one that was cut off nothing more is wanted.
         let has_left = matches!(cause, Cause::Left | Cause::Network(_)) && matches!(state.phase, Phase::Router(_));
         if !has_left {
             self.forget(state);
         }
-        if matches!(state.phase, Phase::Publisher(_)) {
+        if matches!(state.phase, Phase::Publisher(..)) {
             self.hub.forget_audiences();
         }
         self.hub.remove(self);
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
+        self.wake();
+    }
+
+    /// Lets go of all that has come and is to go.
+    fn forget(&self, state: &mut State) {
+        state.wire = Wire::default();
+        state.backlog = Backlog::default();
+        state.held_back = HeldBack::default();
+        state.turn.has_more = false;
+        match &mut state.phase {
+            Phase::Handshake(_) => {}
+            Phase::Router(assembly) => *assembly = Assembly::default(),
+            Phase::Publisher(wanted, events) => (*wanted, *events) = Default::default(),
         }
+        self.recount(state);
     }
 }

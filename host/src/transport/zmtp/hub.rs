@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,16 +15,21 @@ use crate::protocol::request::Port;
 use crate::transport::Inbound;
 
 use super::cause::Cause;
-use super::connection::{Connection, Entrance};
+use super::connection::{Connection, Entrance, Event, Holding, Peer, SHARE_BYTES};
 use super::limits::Limits;
+use super::memory::Memory;
 use super::report::{Incident, Report};
 use super::security::Security;
 use super::stream::{Reader, Writer};
-use super::subscriber::Event;
 
 /// How many bytes of messages are taken off all connections before the earlier ones have been answered, and one message
 /// beyond.
 const BATCH_BYTES: usize = 256 * 1024;
+
+/// How long a peer may leave alone what it holds while others wait for room.
+const STUCK_MIN: Duration = Duration::from_secs(1);
+/// What is added to how long a peer has left alone what it holds, where that is weighed: much counts even if it is new.
+const IDLE_BASE: Duration = Duration::from_millis(100);
 
 /// What all connections share.
 pub struct Hub {
@@ -38,25 +43,37 @@ pub struct Hub {
     pub buffer: RefCell<BytesMut>,
     /// When the system last had no room for a connection.
     pub full_at: Cell<Option<Instant>>,
-    heartbeats: RefCell<Vec<Inbound<Rc<Connection>>>>,
-    requests: RefCell<Vec<Inbound<Rc<Connection>>>>,
+    heartbeats: RefCell<Vec<Inbound<Peer>>>,
+    requests: RefCell<Vec<Inbound<Peer>>>,
     /// Wakes the server when a message is there.
     server: RefCell<Option<Waker>>,
-    /// How many bytes wait for or from all connections.
-    pub buffered: Cell<usize>,
     /// How many bytes these two have.
     message_bytes: Cell<usize>,
     /// Which batch of messages they are.
     batch: Cell<u64>,
-    /// Wakes the connections that wait until there is room for messages: those that have none in this batch, and then
-    /// those that have.
-    waiting: RefCell<[Vec<Waker>; 2]>,
+    /// Who waits for a turn.
+    waiting: RefCell<Waiting>,
+    /// What waits for and from all connections.
+    pub memory: Rc<Memory>,
+    /// How much waited when nobody could be found who had to go for it, in bytes.
+    in_vain: Cell<usize>,
+    /// Where events are put together that are written at once.
+    pub scratch: RefCell<Vec<u8>>,
     people: RefCell<People>,
     /// Those with something to send.
     unsent: RefCell<Vec<Rc<Connection>>>,
     /// Who wants which topic: worked out when a topic is published, and forgotten when anything changes.
     audiences: RefCell<HashMap<Bytes, Vec<Rc<Connection>>>>,
     closing: Cell<bool>,
+}
+
+/// Connections that wait for a turn.
+#[derive(Default)]
+struct Waiting {
+    /// Those without a message in this batch. They come first.
+    without: Vec<Waker>,
+    /// Those that have had a turn.
+    after_a_turn: Vec<Waker>,
 }
 
 /// Who is connected.
@@ -73,6 +90,7 @@ impl Hub {
     /// A hub without connections.
     pub fn new(limits: Limits, security: Security) -> Rc<Self> {
         Rc::new(Hub {
+            memory: Memory::new(limits.buffered_bytes),
             limits,
             security,
             report: RefCell::default(),
@@ -81,7 +99,8 @@ impl Hub {
             heartbeats: RefCell::default(),
             requests: RefCell::default(),
             server: RefCell::default(),
-            buffered: Cell::new(0),
+            in_vain: Cell::new(0),
+            scratch: RefCell::default(),
             message_bytes: Cell::new(0),
             batch: Cell::new(1),
             waiting: RefCell::default(),
@@ -134,7 +153,7 @@ impl Hub {
     }
 
     /// A connection's handshake is done.
-    pub fn is_ready(&self, connection: &Connection) {
+    pub fn note_ready(&self, connection: &Connection) {
         self.people.borrow_mut().unready.remove(&connection.id);
     }
 
@@ -166,7 +185,7 @@ impl Hub {
     }
 
     /// A message is there for the server. The number of the batch that it is part of.
-    pub fn arrived(&self, message: Inbound<Rc<Connection>>) -> u64 {
+    pub fn arrived(&self, message: Inbound<Peer>) -> u64 {
         let bytes: usize = message.frames.iter().map(Bytes::len).sum();
         self.message_bytes.set(self.message_bytes.get() + bytes);
         let messages = match message.port {
@@ -183,7 +202,7 @@ impl Hub {
     /// Ready when a connection may have a turn: what waits is bounded, and the rest waits in the network. A connection
     /// whose last message went into batch `last` and that has more gets one turn in a batch. Those that had none are
     /// before the others in the next one, or a few that send all the time could keep everybody else waiting.
-    pub fn poll_room(&self, last: u64, has_more: bool, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_turn(&self, last: u64, has_more: bool, context: &mut Context<'_>) -> Poll<()> {
         let had_turn = last == self.batch.get();
         let messages = self.requests.borrow().len() + self.heartbeats.borrow().len();
         let is_full = messages >= self.limits.batch || self.message_bytes.get() >= BATCH_BYTES;
@@ -192,18 +211,29 @@ impl Hub {
         if !has_to_wait || self.closing.get() {
             return Poll::Ready(());
         }
-        self.waiting.borrow_mut()[usize::from(had_turn)].push(context.waker().clone());
+        let waiting = &mut *self.waiting.borrow_mut();
+        let list = if had_turn { &mut waiting.after_a_turn } else { &mut waiting.without };
+        list.push(context.waker().clone());
         Poll::Pending
     }
 
-    /// Ready when messages were added to the batch. Heartbeats come first: whoever sent one is alive, whatever is
-    /// asked next.
-    pub fn poll_messages(&self, batch: &mut Vec<Inbound<Rc<Connection>>>, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready when messages were added to the batch, or when there is room again for a long reply, after `round`.
+    /// Heartbeats come first: whoever sent one is alive, whatever is asked next.
+    pub fn poll_messages(
+        &self,
+        batch: &mut Vec<Inbound<Peer>>,
+        round: &mut u64,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
         batch.append(&mut self.heartbeats.borrow_mut());
         batch.append(&mut self.requests.borrow_mut());
         if batch.is_empty() {
+            if self.memory.round() != *round {
+                *round = self.memory.round();
+                return Poll::Ready(());
+            }
             *self.server.borrow_mut() = Some(context.waker().clone());
-            return Poll::Pending;
+            return if self.memory.wanted() > 0 { self.memory.poll_round(*round, context) } else { Poll::Pending };
         }
         self.message_bytes.set(0);
         self.batch.set(self.batch.get() + 1);
@@ -213,16 +243,16 @@ impl Hub {
 
     /// Queues a reply. Those before it to somebody else are sent: what came from one peer together is answered
     /// together, and whoever is answered can go on while others are.
-    pub fn reply(&self, peer: Rc<Connection>, frames: &[&[u8]]) {
+    pub fn reply(&self, peer: &Peer, first: &[&[u8]], shared: &[Bytes], rest: &[u8]) {
         if !peer.is_listed.get() {
             self.flush();
         }
-        peer.reply(frames);
-        self.list(peer);
+        peer.reply(first, shared, rest);
+        self.list(peer.connection().clone());
     }
 
     /// Queues an event for all who want it.
-    pub fn publish(&self, topic: &Bytes, body: Bytes) {
+    pub fn publish(&self, topic: &Bytes, body: &[u8]) {
         let mut audiences = self.audiences.borrow_mut();
         let audience = audiences.entry(topic.clone()).or_insert_with(|| {
             let mut all = self.connections();
@@ -232,7 +262,7 @@ impl Hub {
         if audience.is_empty() {
             return;
         }
-        let event = Rc::new(Event::new(topic.clone(), body));
+        let event = Event::new(topic.clone(), body, &self.memory);
         for connection in audience.iter() {
             connection.publish(event.clone());
             self.list(connection.clone());
@@ -254,6 +284,47 @@ impl Hub {
         }
         // Its memory is used again.
         *self.unsent.borrow_mut() = unsent;
+        self.make_room_if_over();
+    }
+
+    /// Makes room if more waits than may.
+    pub fn make_room_if_over(&self) {
+        if !self.memory.is_over() {
+            return self.in_vain.set(0);
+        }
+        // All connections are looked at: not again before much more waits.
+        if self.memory.used() >= self.in_vain.get() {
+            self.cut_off(Duration::ZERO, || !self.memory.is_over());
+            let step = self.limits.buffered_bytes / 64;
+            self.in_vain.set(if self.memory.is_over() { self.memory.used() + step } else { 0 });
+        }
+    }
+
+    /// Makes room for what somebody waits to be answered: whoever holds memory and has done nothing about it for a while
+    /// has to go.
+    pub fn make_room_for_wanted(&self) {
+        self.cut_off(STUCK_MIN, || self.memory.wanted() == 0);
+        // Whoever has waited may have left.
+        self.memory.begin_round();
+    }
+
+    /// Cuts off those that hold most for longest, until there is enough room. What everybody may have is left to
+    /// everybody.
+    fn cut_off(&self, idle_min: Duration, is_enough: impl Fn() -> bool) {
+        let now = Instant::now();
+        let weigh = |connection: Rc<Connection>| {
+            let Holding { bytes, idle } = connection.holding(now);
+            let is_candidate = bytes > SHARE_BYTES && idle >= idle_min;
+            is_candidate.then(|| (bytes as u128 * (idle + IDLE_BASE).as_millis(), connection))
+        };
+        let mut candidates: Vec<_> = self.connections().into_iter().filter_map(weigh).collect();
+        candidates.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        for (_, connection) in candidates {
+            if is_enough() {
+                break;
+            }
+            connection.close(Cause::Crowded);
+        }
     }
 
     /// Somebody wants other topics than before.
@@ -281,7 +352,8 @@ impl Hub {
     }
 
     fn wake_waiting(&self) {
-        self.waiting.borrow_mut().iter_mut().for_each(|waiting| waiting.drain(..).for_each(Waker::wake));
+        let waiting = &mut *self.waiting.borrow_mut();
+        waiting.without.drain(..).chain(waiting.after_a_turn.drain(..)).for_each(Waker::wake);
     }
 
     /// Whether nothing is read any longer.

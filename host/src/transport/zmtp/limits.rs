@@ -25,12 +25,14 @@ pub struct Limits {
     pub unread_timeout: Duration,
     /// The most bytes of events that wait for a subscriber.
     pub event_queue_bytes: usize,
-    /// The most bytes that wait for or from all clients together, but for events: those are kept once for all.
+    /// The most bytes that wait for or from all clients together; what several wait for counts once.
     pub buffered_bytes: usize,
     /// The most subscriptions of a subscriber.
     pub subscriptions: usize,
     /// The most requests that are taken from one connection in a second, on average; 0 for any number.
     pub requests_per_second: u32,
+    /// The most requests of one connection that are not answered yet.
+    pub requests_waiting: usize,
     /// The most requests that are taken off all connections before the earlier ones have been answered.
     pub batch: usize,
 }

@@ -14,11 +14,12 @@
 //! | [`wire`] | frames in and out, encrypted or not | |
 //! | [`security`] | who may come in | |
 //! | [`assembly`] | messages from frames | |
-//! | [`subscriber`] | what a subscriber wants, and what waits for it | |
+//! | [`subscriptions`] | what a subscriber wants | |
 //! | [`cause`] | why connections end | |
 //! | [`stream`] | TCP and Unix sockets as one | yes |
 //! | [`connection`] | one connection | yes |
 //! | [`limits`] | what clients may cost | |
+//! | [`memory`] | how much waits, and whether there is room for more | |
 //! | [`report`] | what operators are told of clients that went too far | |
 //! | [`hub`] | what the connections share | |
 //! | [`accept`] | lets connections in | yes |
@@ -36,11 +37,15 @@ pub mod greeting;
 pub mod handshake;
 pub mod hub;
 pub mod limits;
+pub mod memory;
 pub mod report;
-pub use crate::security::guard as security;
 pub mod stream;
-pub mod subscriber;
+pub mod subscriptions;
 pub mod wire;
+/// Who may come in, by the names that it has here.
+pub mod security {
+    pub use crate::security::guard::{Guard as Security, Keyring as Guard};
+}
 
 use std::io;
 use std::rc::Rc;
@@ -53,7 +58,7 @@ use crate::protocol::request::Port;
 use crate::transport::ipc::{IpcListeners, SocketFiles};
 use crate::transport::{Inbound, Listeners, Transport};
 
-use connection::{Connection, Entrance};
+use connection::{Entrance, Peer};
 use hub::Hub;
 use limits::Limits;
 use security::Security;
@@ -65,12 +70,16 @@ const FLUSH_MAX: Duration = Duration::from_secs(2);
 const LEAVE_MAX: Duration = Duration::from_millis(250);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(2);
+/// How soon it is looked who has to make room for others.
+const PRESSED: Duration = Duration::from_millis(100);
 /// How often the connections are looked at for those that are late or silent, at most and at least.
 const CHECK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// ROUTER for requests, ROUTER for heartbeats, PUB for events.
 pub struct Zmtp {
     hub: Rc<Hub>,
+    /// The memory's round that the server knows of.
+    round: u64,
     tasks: Vec<JoinHandle<()>>,
     /// Removes them when the server stops.
     _sockets: SocketFiles,
@@ -100,7 +109,8 @@ impl Zmtp {
         let accept = |(listener, entrance)| tokio::task::spawn_local(accept::accept(listener, entrance, hub.clone()));
         let mut tasks: Vec<_> = doors.into_iter().map(accept).collect();
         tasks.push(tokio::task::spawn_local(watch(hub.clone())));
-        Ok(Zmtp { hub, tasks, _sockets: sockets })
+        tasks.push(tokio::task::spawn_local(make_room(hub.clone())));
+        Ok(Zmtp { hub, round: 0, tasks, _sockets: sockets })
     }
 }
 
@@ -122,24 +132,37 @@ async fn watch(hub: Rc<Hub>) {
     }
 }
 
+/// Makes room for long replies when somebody waits for it.
+async fn make_room(hub: Rc<Hub>) {
+    loop {
+        hub.memory.pressed().await;
+        tokio::time::sleep(PRESSED).await;
+        hub.make_room_for_wanted();
+    }
+}
+
 impl Transport for Zmtp {
-    type Peer = Rc<Connection>;
+    type Peer = Peer;
 
     async fn receive(&mut self, batch: &mut Vec<Inbound<Self::Peer>>) {
-        std::future::poll_fn(|context| self.hub.poll_messages(batch, context)).await;
+        std::future::poll_fn(|context| self.hub.poll_messages(batch, &mut self.round, context)).await;
     }
 
     fn ready(&mut self, inbound: Inbound<Self::Peer>) -> Option<Inbound<Self::Peer>> {
-        let peer = inbound.peer.clone();
-        peer.ready_for(inbound)
+        let connection = inbound.peer.connection().clone();
+        connection.ready_for(inbound)
     }
 
-    fn reply(&mut self, peer: Self::Peer, frames: &[&[u8]]) {
-        self.hub.reply(peer, frames);
+    fn has_room(&self, bytes: usize) -> bool {
+        self.hub.memory.has_room(bytes)
+    }
+
+    fn reply(&mut self, peer: Self::Peer, first: &[&[u8]], shared: &[Bytes], rest: &[u8]) {
+        self.hub.reply(&peer, first, shared, rest);
     }
 
     fn publish(&mut self, topic: &'static str, body: Bytes) {
-        self.hub.publish(&Bytes::from_static(topic.as_bytes()), body);
+        self.hub.publish(&Bytes::from_static(topic.as_bytes()), &body);
     }
 
     fn flush(&mut self) {

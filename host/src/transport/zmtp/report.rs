@@ -162,7 +162,9 @@ mod tests {
         }
         let line = report.line(Instant::now()).unwrap();
         assert!(line.starts_with("10.0.0.0: 10 connections refused (too many); 10.0.0.1: 9 "), "{line}");
-        assert!(line.ends_with("10.0.0.3: 7 connections refused (too many); 1 other: 6 connections refused (too many)"));
+        assert!(
+            line.ends_with("10.0.0.3: 7 connections refused (too many); 1 other: 6 connections refused (too many)")
+        );
         report = Report::default();
         for number in 0..3000 {
             report.note(address(number), Incident::Refused, "too many", 1);

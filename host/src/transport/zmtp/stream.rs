@@ -113,6 +113,14 @@ impl Writer {
         }
     }
 
+    /// The same with several pieces, one behind the other.
+    pub fn try_write_vectored(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Writer::Tcp(writer) => writer.try_write_vectored(pieces),
+            Writer::Unix(writer) => writer.try_write_vectored(pieces),
+        }
+    }
+
     /// Whether more can be written.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

@@ -3,8 +3,7 @@
 use bytes::BytesMut;
 
 use super::codec::{self, Decoder, Frame, FrameError, Kind};
-use super::curve::{MESSAGE_OVERHEAD, Session, SessionError};
-use super::subscriber::Event;
+use super::curve::{LongMessage, MESSAGE_OVERHEAD, Session, SessionError};
 
 /// What came is no frame of this connection.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +47,14 @@ impl Wire {
         Ok(Some(Frame { kind, body }))
     }
 
-    /// How many bytes wait, in both directions.
-    pub fn bytes(&self) -> usize {
-        self.input.peek().len() + self.out.len()
+    /// Whether everything is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// How much memory is kept for what waits, in both directions, in bytes.
+    pub fn held(&self) -> usize {
+        self.input.held() + self.out.capacity()
     }
 
     /// Appends a frame to what is to go.
@@ -62,13 +66,16 @@ impl Wire {
         session.seal(kind == Kind::Message { more: true }, kind == Kind::Command, body, &mut self.out);
     }
 
-    /// Appends an event to what is to go.
-    pub fn put_event(&mut self, event: &Event) {
-        if self.session.is_none() {
-            return self.out.extend_from_slice(&event.frames);
-        }
-        self.put(Kind::Message { more: true }, &event.topic);
-        self.put(Kind::Message { more: false }, &event.body);
+    /// Appends the beginning of a message's last frame, whose body of so many bytes has to follow: as it is, or, on an
+    /// encrypted connection, as the [`LongMessage`] makes it.
+    pub fn begin_last(&mut self, body_bytes: usize) -> Option<LongMessage> {
+        let last = Kind::Message { more: false };
+        let Some(session) = &mut self.session else {
+            codec::put_header(last, body_bytes, &mut self.out);
+            return None;
+        };
+        codec::put_header(last, MESSAGE_OVERHEAD + body_bytes, &mut self.out);
+        Some(session.begin(&mut self.out))
     }
 
     /// How many bytes a frame with such a body adds.

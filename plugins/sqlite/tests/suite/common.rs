@@ -6,7 +6,9 @@ use std::path::Path;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use registry_plugin_api::{Backend, Change, Cursor, Host, Options, Outcome, Page, Record, Result};
+use registry_plugin_api::{
+    Backend, Change, Cursor, Event, Group, Host, Options, Outcome, Page, Position, Put, Record, Remove, Result,
+};
 use registry_sqlite::Sqlite;
 use serde_json::{Map, Value};
 
@@ -34,15 +36,50 @@ pub(crate) fn record(id: &str) -> Record {
 }
 
 pub(crate) fn put(record: Record) -> Change {
-    Change::Put { record, unique: None }
+    let event = format!("put {}", record.id);
+    Put::new(record).with_event(event).into()
+}
+
+pub(crate) fn remove(id: &str) -> Change {
+    Remove::new(id, 0).with_event(format!("remove {id}")).into()
+}
+
+/// The position, as the first page has it.
+pub(crate) fn position(store: &Sqlite) -> Option<Position> {
+    now(store.load(Cursor::start())).unwrap().position
+}
+
+/// A group of these changes, with the revisions that a host would give them.
+pub(crate) fn group(store: &Sqlite, changes: impl IntoIterator<Item = Change>) -> Group {
+    let mut group = Group::new(position(store).unwrap_or(Position::new("epoch", 0)), changes.into_iter().collect());
+    let mut next = || {
+        group.position.revision += 1;
+        group.position.revision
+    };
+    for change in &mut group.changes {
+        match change {
+            Change::Put(put) => put.record.revision = next(),
+            Change::Remove(remove) => remove.revision = next(),
+            _ => {}
+        }
+    }
+    group
 }
 
 pub(crate) fn commit(store: &Sqlite, changes: impl IntoIterator<Item = Change>) -> Result<Vec<Outcome>> {
-    now(store.commit(changes.into_iter().collect()))
+    now(store.commit(group(store, changes)))
 }
 
-pub(crate) fn done(revision: u64) -> Outcome {
-    Outcome::Done { revision }
+/// From where on the events are complete, and all of them.
+pub(crate) fn history(store: &Sqlite) -> (u64, Vec<Event>) {
+    let mut page = now(store.history(Cursor::start())).unwrap();
+    let (complete_after, mut events) = (page.complete_after, page.events);
+    while let Some(next) = page.next {
+        page = now(store.history(next)).unwrap();
+        assert_eq!(page.complete_after, complete_after);
+        events.extend(page.events);
+    }
+    (complete_after, events)
 }
 
 /// All pages of the store.

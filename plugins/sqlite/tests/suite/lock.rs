@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use registry_plugin_api::{Error, ErrorKind};
+use registry_plugin_api::{Error, ErrorKind, Outcome};
 use rusqlite::Connection;
 
-use crate::common::{commit, done, open, put, record, records, snapshot};
+use crate::common::{commit, open, put, record, records, snapshot};
 use crate::process::Process;
 
 fn assert_in_use(path: &Path, error: &Error) {
@@ -25,7 +25,7 @@ fn a_second_process_is_refused_until_the_first_is_killed() {
     assert_in_use(&path, &open(&path).err().unwrap());
     assert_eq!(snapshot(directory.path()), before);
     process.kill();
-    assert_eq!(commit(&open(&path).unwrap(), [put(record("a"))]).unwrap(), [done(1)]);
+    assert_eq!(commit(&open(&path).unwrap(), [put(record("a"))]).unwrap(), [Outcome::Done]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! outside as well.
 
 mod common;
+mod history;
 mod lock;
 mod process;
 mod refused;

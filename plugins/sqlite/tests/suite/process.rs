@@ -95,6 +95,7 @@ fn do_the_job() {
         }
         "commit" => {
             let store = open(&path).unwrap();
+            commit(&store, []).unwrap();
             for group in 0..100_000 {
                 let ids = (0..GROUP_SERVICES).map(|index| format!("{group}-{index}"));
                 commit(&store, ids.map(|id| put(record(&id)))).unwrap();

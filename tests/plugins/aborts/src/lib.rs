@@ -3,23 +3,21 @@
 
 use registry_plugin_api::abi::PluginHeader;
 use registry_plugin_api::abi::glue::{Exported, header};
-use registry_plugin_api::{Backend, Capabilities, Change, Cursor, Host, Options, Outcome, Page, Result};
+use registry_plugin_api::{Backend, Cursor, Group, Host, Options, Outcome, Page, Result};
 
 /// Is never opened.
 pub struct Aborts;
 
 impl Backend for Aborts {
-    const CAPABILITIES: Capabilities = Capabilities::NONE;
-
     async fn open(_options: Options, _host: Host) -> Result<Self> {
         Ok(Aborts)
     }
 
     async fn load(&self, _after: Cursor) -> Result<Page> {
-        Ok(Page::new("aborts", 0))
+        Ok(Page::new(None))
     }
 
-    async fn commit(&self, _changes: Vec<Change>) -> Result<Vec<Outcome>> {
+    async fn commit(&self, _group: Group) -> Result<Vec<Outcome>> {
         Ok(Vec::new())
     }
 }

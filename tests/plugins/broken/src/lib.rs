@@ -1,34 +1,28 @@
 //! A durable store in a file that keeps every rule of the contract, until the option `fault` names one of the ways to
 //! break one: a plugin for finding out whether the conformance kit finds it out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::future::{pending, poll_fn};
 use std::mem;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use registry_plugin_api::{
-    Backend, Capabilities, Change, Cursor, Error, ErrorKind, Host, Observed, OptionSpec, Options, Outcome, Page, Query,
-    Record, Result, export_backend, new_epoch,
+    Backend, Capabilities, Change, Cursor, Error, Event, Group, History, Host, OptionSpec, Options, Outcome, Page,
+    Position, Put, Query, Record, Remove, Result, export_backend,
 };
 
-use crate::log::{Entry, Log};
+use crate::log::Log;
 
 mod log;
 
-/// Whether several hosts may open a store at once.
-const SHARED: bool = cfg!(feature = "shared");
-/// Whether a record goes when its ttl has passed.
-const EXPIRES: bool = cfg!(feature = "expires");
 const PAGE_RECORDS: usize = 100;
-const WATCH_INTERVAL: Duration = Duration::from_millis(2);
 
 /// See the [module](self).
 pub struct Broken {
-    host: Host,
     state: Mutex<State>,
 }
 
@@ -37,60 +31,55 @@ export_backend!(Broken);
 struct State {
     fault: String,
     log: Log,
-    epoch: String,
-    revision: u64,
+    position: Option<Position>,
     records: BTreeMap<String, Record>,
-    /// When each record goes, in milliseconds since the Unix epoch.
-    ends_ms: BTreeMap<String, u64>,
-    /// All changes since the store began, and the revision after each.
-    history: Vec<(u64, Change)>,
+    events: BTreeMap<u64, String>,
+    complete_after: u64,
     puts: u64,
     /// Acknowledged, but not written.
-    unwritten: Vec<Entry>,
+    unwritten: Vec<Group>,
     /// Commits that were dropped.
-    dropped: Vec<Vec<Change>>,
+    dropped: Vec<Group>,
 }
 
 impl Backend for Broken {
-    const CAPABILITIES: Capabilities = match (SHARED, EXPIRES) {
-        (true, _) => Capabilities::NONE.durable().balances().shared().watches(),
-        (false, true) => Capabilities::NONE.durable().balances().expires(),
-        (false, false) => Capabilities::NONE.durable().balances(),
-    };
-
     const OPTIONS: &'static [OptionSpec] = &[
         OptionSpec::text("path", Some("broken.log"), "the file that holds everything"),
         OptionSpec::text("fault", Some(""), "what is to be wrong; nothing, if it is empty"),
+        OptionSpec::text("password", Some("open sesame"), "whatever it is, it opens the store").secret(),
+        OptionSpec::boolean("claims", Some(true), "whether anything is promised"),
     ];
 
-    async fn open(options: Options, host: Host) -> Result<Self> {
-        let state = State::open(options.text("path"), options.text("fault"))?;
-        Ok(Broken { host, state: Mutex::new(state) })
+    fn capabilities(options: &Options) -> Capabilities {
+        match options.boolean("claims") {
+            true => Capabilities::NONE.durable().balances().history(),
+            false => Capabilities::NONE,
+        }
+    }
+
+    async fn open(options: Options, _host: Host) -> Result<Self> {
+        let state = State::open(options.text("path"), options.text("fault"), options.text("password"))?;
+        Ok(Broken { state: Mutex::new(state) })
     }
 
     async fn load(&self, after: Cursor) -> Result<Page> {
         self.state().load(&after)
     }
 
-    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
+    async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
         if self.state().has("needs_runtime") {
             panic!("there is no reactor running, must be called from the context of a Tokio 1.x runtime");
         }
-        let mut unfinished = Unfinished { store: self, changes };
-        for _ in 0..unfinished.changes.len() {
+        let mut unfinished = Unfinished { store: self, group: Some(group) };
+        for _ in 0..unfinished.group.as_ref().map_or(0, |group| group.changes.len()) {
             pause().await;
         }
-        let changes = mem::take(&mut unfinished.changes);
-        self.state().commit(changes)
+        let group = unfinished.group.take().unwrap_or_default();
+        self.state().commit(group)
     }
 
-    async fn watch(&self, revision: u64) -> Result<Vec<Observed>> {
-        loop {
-            if let Some(observed) = self.state().observed(revision)? {
-                return Ok(observed);
-            }
-            self.host.sleep(WATCH_INTERVAL).await;
-        }
+    async fn history(&self, after: Cursor) -> Result<History> {
+        self.state().history(&after)
     }
 
     async fn discover(&self, query: Query) -> Result<Option<String>> {
@@ -110,7 +99,8 @@ impl Backend for Broken {
                 thread::park();
             }
         }
-        self.state().write(Vec::new())
+        let unwritten = mem::take(&mut self.state().unwritten);
+        unwritten.iter().try_for_each(|group| self.state().log.append(group))
     }
 }
 
@@ -136,28 +126,29 @@ async fn pause() {
 /// A commit that waits. It is empty once it no longer does.
 struct Unfinished<'a> {
     store: &'a Broken,
-    changes: Vec<Change>,
+    group: Option<Group>,
 }
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        if !self.changes.is_empty() {
-            self.store.state().dropped.push(mem::take(&mut self.changes));
+        if let Some(group) = self.group.take() {
+            self.store.state().dropped.push(group);
         }
     }
 }
 
 impl State {
-    fn open(path: &str, fault: &str) -> Result<State> {
-        let log = Log::open(path)?;
+    fn open(path: &str, fault: &str, password: &str) -> Result<State> {
+        if fault == "tells_secret" && password.starts_with("no-such") {
+            return Err(Error::unavailable(format!("the password {password} is wrong")));
+        }
         let mut state = State {
             fault: fault.to_string(),
-            log,
-            epoch: String::new(),
-            revision: 0,
+            log: Log::open(path)?,
+            position: None,
             records: BTreeMap::new(),
-            ends_ms: BTreeMap::new(),
-            history: Vec::new(),
+            events: BTreeMap::new(),
+            complete_after: 0,
             puts: 0,
             unwritten: Vec::new(),
             dropped: Vec::new(),
@@ -165,26 +156,26 @@ impl State {
         if state.has("refuses_to_open") {
             return Err(Error::internal("it does not open"));
         }
-        match SHARED {
-            true => state.log.lock()?,
-            false if state.has("opens_twice") => {}
-            false => state.log.claim(path)?,
+        if !state.has("opens_twice") {
+            state.log.claim(path)?;
         }
         if state.has("lock_outlives_close") {
             state.log.leak();
         }
-        state.catch_up()?;
-        if state.epoch.is_empty() {
-            state.epoch = if state.has("epoch_never_changes") { "the only one".to_string() } else { new_epoch() };
-            state.log.append(&[Entry::Epoch(state.epoch.clone())])?;
-        } else if state.has("epoch_changes_on_reopen") {
-            state.epoch = new_epoch();
+        for group in state.log.read()? {
+            state.take_in(&group);
         }
-        if state.has("forgets_on_reopen") {
-            state.records.clear();
-        }
-        if SHARED {
-            state.log.unlock()?;
+        match fault {
+            "begins_with_position" if state.position.is_none() => state.position = Some(Position::new("mine", 0)),
+            "epoch_changes_on_reopen" => {
+                if let Some(position) = &mut state.position {
+                    position.epoch = "another".to_string();
+                }
+            }
+            "loses_position_on_reopen" => state.position = None,
+            "forgets_on_reopen" => state.records.clear(),
+            "forgets_events_on_reopen" => state.events.clear(),
+            _ => {}
         }
         Ok(state)
     }
@@ -193,64 +184,54 @@ impl State {
         self.fault == fault
     }
 
-    /// Takes in what others have written.
-    fn catch_up(&mut self) -> Result<()> {
-        for entry in self.log.read_on()? {
-            self.take_in(&entry);
+    /// Makes the changes of a group that is in the log.
+    fn take_in(&mut self, group: &Group) {
+        if !self.has("keeps_undone") {
+            self.events.retain(|revision, _| !group.undone.contains(revision));
         }
-        Ok(())
-    }
-
-    fn take_in(&mut self, entry: &Entry) {
-        let (revision, change, at_ms) = match entry {
-            Entry::Epoch(epoch) => return self.epoch.clone_from(epoch),
-            Entry::Changed(revision, change, at_ms) => (*revision, change, *at_ms),
-        };
-        self.prolong(change, at_ms);
-        self.revision = self.revision.max(revision);
-        match change {
-            Change::Put { record, .. } => {
-                self.records.insert(record.id.clone(), record.clone());
-            }
-            Change::Remove { id, .. } => {
-                self.records.remove(id);
-            }
-            Change::Renew { id, last_heartbeat_ms } => {
-                self.records.entry(id.clone()).and_modify(|record| record.last_heartbeat_ms = *last_heartbeat_ms);
-                return;
+        for change in &group.changes {
+            match change {
+                Change::Put(Put { record, event, .. }) => {
+                    self.keep(record.revision, event);
+                    self.records.insert(record.id.clone(), record.clone());
+                }
+                Change::Remove(Remove { id, revision, event, .. }) => {
+                    self.keep(*revision, event);
+                    self.records.remove(id);
+                }
+                Change::Renew(renew) => {
+                    if let Some(record) = self.records.get_mut(&renew.id) {
+                        record.last_heartbeat_ms = renew.last_heartbeat_ms;
+                    }
+                }
+                _ => {}
             }
         }
-        self.history.push((revision, change.clone()));
+        let is_new = self.position.as_ref().is_none_or(|before| before.epoch != group.position.epoch);
+        if is_new && !self.has("keeps_events_of_old_epochs") {
+            self.events.clear();
+            self.complete_after = group.position.revision;
+        }
+        let kept = self.events.split_off(&group.forget_before);
+        if let Some(last) = mem::replace(&mut self.events, kept).into_keys().last()
+            && !self.has("hides_what_was_forgotten")
+        {
+            self.complete_after = self.complete_after.max(last);
+        }
+        self.position = Some(group.position.clone());
     }
 
-    /// Notes when a record goes that is put or renewed.
-    fn prolong(&mut self, change: &Change, at_ms: u64) {
-        let ttl_ms = match change {
-            Change::Put { record, .. } => record.ttl_ms,
-            Change::Renew { id, .. } if !self.has("renewal_is_no_use") => {
-                self.records.get(id).map_or(0, |record| record.ttl_ms)
-            }
-            _ => return,
-        };
-        let ttl_ms = if self.has("expires_early") { ttl_ms / 4 } else { ttl_ms };
-        self.ends_ms.insert(change.id().to_string(), at_ms.saturating_add(ttl_ms));
-    }
-
-    fn expire(&mut self) {
-        if EXPIRES && !self.has("never_expires") {
-            let (now_ms, ends_ms) = (now_ms(), &self.ends_ms);
-            self.records.retain(|id, _| ends_ms.get(id).is_none_or(|end_ms| now_ms < *end_ms));
+    fn keep(&mut self, revision: u64, event: &str) {
+        let is_lost = self.has("loses_events_of_removals") && !self.events.is_empty() && revision.is_multiple_of(4);
+        if !event.is_empty() && !is_lost {
+            self.events.insert(revision, event.to_string());
         }
     }
 
     fn load(&mut self, after: &Cursor) -> Result<Page> {
-        self.expire();
-        if SHARED && !self.has("blind_to_others") {
-            self.catch_up()?;
-        }
         if self.has("dropped_lands_late") {
-            for changes in mem::take(&mut self.dropped) {
-                self.commit(changes)?;
+            for group in mem::take(&mut self.dropped) {
+                self.commit(group)?;
             }
         }
         let start = match (after.is_start(), self.has("duplicate_in_pages")) {
@@ -265,7 +246,10 @@ impl State {
         if self.has("expires_unasked") {
             records.retain(|record| record.ttl_ms != 1);
         }
-        let page = Page::new(&self.epoch, self.revision).with_records(records);
+        if self.has("wrong_revision") {
+            records.iter_mut().for_each(|record| record.revision += 1);
+        }
+        let page = Page::new(self.position.clone()).with_records(records);
         Ok(match next {
             Some(_) if self.has("last_page_missing") && left <= PAGE_RECORDS => page,
             Some(next) => page.with_next(next),
@@ -273,87 +257,104 @@ impl State {
         })
     }
 
-    fn commit(&mut self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
-        self.expire();
+    fn history(&self, after: &Cursor) -> Result<History> {
+        let start = after.as_str().parse::<u64>().map_or(Unbounded, Excluded);
+        let mut rest = self.events.range((start, Unbounded)).map(|(revision, text)| Event::new(*revision, text));
+        let mut events: Vec<Event> = rest.by_ref().take(PAGE_RECORDS).collect();
+        let next = events.last().filter(|_| rest.next().is_some()).map(|last| last.revision.to_string());
+        let mut complete_after = self.complete_after;
+        match self.fault.as_str() {
+            "events_in_disorder" => events.reverse(),
+            "forgets_too_much" => complete_after = self.position.as_ref().map_or(0, |position| position.revision),
+            _ => {}
+        }
+        let page = History::new(complete_after).with_events(events);
+        Ok(match next {
+            Some(next) => page.with_next(Cursor::after(next)),
+            None => page,
+        })
+    }
+
+    fn commit(&mut self, group: Group) -> Result<Vec<Outcome>> {
         if self.has("slow") {
             thread::sleep(Duration::from_millis(300));
         }
         if self.has("dropped_stays_locked") && !self.dropped.is_empty() {
             return Err(Error::unavailable("another commit is under way"));
         }
-        if SHARED {
-            self.log.lock()?;
-            if !self.has("blind_to_others") {
-                self.catch_up()?;
+        if group.changes.is_empty() {
+            match self.fault.as_str() {
+                "refuses_empty_groups" => return Err(Error::internal("there is nothing to do")),
+                "skips_empty_groups" if self.position.is_some() => return Ok(Vec::new()),
+                _ => {}
             }
         }
-        let mut outcomes = vec![Outcome::Missing; changes.len()];
-        let mut entries = Vec::new();
-        let mut positions: Vec<usize> = (0..changes.len()).collect();
+        let (mut written, mut outcomes) = (group.clone(), vec![Outcome::Missing; group.changes.len()]);
+        written.changes.clear();
+        let mut places: Vec<usize> = (0..group.changes.len()).collect();
         if self.has("reverses_group") {
-            positions.reverse();
+            places.reverse();
         }
-        for position in positions {
-            outcomes[position] = self.apply(changes[position].clone(), &mut entries);
+        let mut ids = HashSet::new();
+        let mut there: HashSet<String> = self.records.keys().cloned().collect();
+        for place in places {
+            let change = &group.changes[place];
+            if self.has("makes_an_id_s_first_change_only") && !ids.insert(change.id().to_string()) {
+                outcomes[place] = Outcome::done_if(there.contains(change.id()) || matches!(change, Change::Put(_)));
+                continue;
+            }
+            let is_there = there.contains(change.id());
+            outcomes[place] = Outcome::done_if(is_there || matches!(change, Change::Put(_)));
+            match change {
+                Change::Put(put) => there.insert(put.record.id.clone()),
+                _ => {
+                    there.remove(change.id())
+                        && !matches!(change, Change::Remove(_))
+                        && there.insert(change.id().into())
+                }
+            };
+            written.changes.extend(self.corrupted(change.clone(), is_there));
         }
-        self.write(entries)?;
-        if SHARED {
-            self.log.unlock()?;
+        if self.has("position_of_last_change") {
+            let last = written.changes.iter().filter_map(revision).last();
+            written.position.revision = last.unwrap_or(written.position.revision);
         }
+        self.write(&written)?;
+        self.take_in(&written);
         match self.fault.as_str() {
             "unsorted_outcomes" => outcomes.reverse(),
             "missing_as_done" => {
-                let done = Outcome::Done { revision: self.revision };
-                outcomes.iter_mut().filter(|outcome| **outcome == Outcome::Missing).for_each(|it| *it = done.clone());
+                outcomes.iter_mut().filter(|outcome| **outcome == Outcome::Missing).for_each(|it| *it = Outcome::Done);
             }
             _ => {}
         }
         Ok(outcomes)
     }
 
-    fn write(&mut self, entries: Vec<Entry>) -> Result<()> {
+    fn write(&mut self, group: &Group) -> Result<()> {
         match self.fault.as_str() {
             "acknowledges_first" => {
-                let unwritten = mem::replace(&mut self.unwritten, entries);
-                self.log.append(&unwritten)
+                let unwritten = mem::replace(&mut self.unwritten, vec![group.clone()]);
+                unwritten.iter().try_for_each(|group| self.log.append(group))
             }
-            "writes_backwards" => self.log.append_backwards(&entries),
-            _ if entries.is_empty() => Ok(()),
-            _ => self.log.append(&entries),
+            "writes_backwards" => group.changes.iter().rev().try_for_each(|change| {
+                self.log.append_slowly(&Group::new(group.position.clone(), vec![change.clone()]))
+            }),
+            "writes_position_later" => {
+                let before = self.position.clone().unwrap_or(group.position.clone());
+                let mut first = group.clone();
+                first.position = before;
+                self.log.append_slowly(&first)?;
+                self.log.append(&Group::new(group.position.clone(), Vec::new()))
+            }
+            _ => self.log.append(group),
         }
-    }
-
-    fn apply(&mut self, change: Change, entries: &mut Vec<Entry>) -> Outcome {
-        if let Some(conflict) = self.conflict(&change) {
-            return Outcome::Conflict { id: conflict };
-        }
-        let is_there = self.records.contains_key(change.id());
-        if !is_there && !matches!(change, Change::Put { .. }) {
-            return Outcome::Missing;
-        }
-        let moves = !matches!(change, Change::Renew { .. }) || self.has("revision_on_renew");
-        let step = if self.has("skips_revisions") { 2 } else { 1 };
-        let revision = self.revision + if moves { step } else { 0 };
-        self.revision = revision;
-        if let Some(change) = self.corrupted(change, is_there) {
-            let entry = Entry::Changed(revision, at_revision(change, revision), now_ms());
-            self.take_in(&entry);
-            entries.push(entry);
-        }
-        Outcome::Done { revision: revision + u64::from(self.has("wrong_revision")) }
-    }
-
-    /// The record that stands in the way of a `Put` with `unique`.
-    fn conflict(&self, change: &Change) -> Option<String> {
-        let Change::Put { record, unique: Some(unique) } = change else { return None };
-        let mut others = self.records.values().filter(|other| other.id != record.id && other.types.contains(unique));
-        others.next().map(|other| other.id.clone()).filter(|_| SHARED && !self.has("never_conflicts"))
     }
 
     /// What is stored of the change, if anything.
     fn corrupted(&mut self, mut change: Change, is_there: bool) -> Option<Change> {
         match &mut change {
-            Change::Put { record, .. } => {
+            Change::Put(Put { record, .. }) => {
                 self.puts += 1;
                 match self.fault.as_str() {
                     "loses_7th_put" if self.puts.is_multiple_of(7) => return None,
@@ -365,39 +366,20 @@ impl State {
                     _ => {}
                 }
             }
-            Change::Renew { .. } if self.has("loses_renewals") => return None,
+            Change::Renew(_) if self.has("loses_renewals") => return None,
+            Change::Remove(remove) if self.has("loses_events_of_what_is_missing") && !is_there => {
+                remove.event.clear();
+            }
             _ => {}
         }
         Some(change)
     }
-
-    /// What has happened after a revision; `None` if that is nothing.
-    fn observed(&mut self, after: u64) -> Result<Option<Vec<Observed>>> {
-        self.catch_up()?;
-        if after > self.revision {
-            return Err(Error::new(ErrorKind::HistoryLost, "that revision is not of this store"));
-        }
-        let mut changes: Vec<_> = self.history.iter().filter(|(revision, _)| *revision > after).cloned().collect();
-        match self.fault.as_str() {
-            "watch_misses_one" => changes.retain(|(revision, _)| revision % 3 != 0),
-            "watch_in_disorder" => changes.reverse(),
-            "watch_repeats" if changes.is_empty() => changes.extend(self.history.last().cloned()),
-            _ => {}
-        }
-        let observed: Vec<_> = changes.into_iter().map(|(revision, change)| Observed::new(revision, change)).collect();
-        Ok(Some(observed).filter(|observed| !observed.is_empty()))
-    }
 }
 
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
-}
-
-/// As it is stored.
-fn at_revision(mut change: Change, revision: u64) -> Change {
-    if let Change::Put { record, unique } = &mut change {
-        record.revision = revision;
-        *unique = None;
+fn revision(change: &Change) -> Option<u64> {
+    match change {
+        Change::Put(put) => Some(put.record.revision),
+        Change::Remove(remove) => Some(remove.revision),
+        _ => None,
     }
-    change
 }

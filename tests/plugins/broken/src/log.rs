@@ -1,77 +1,20 @@
-//! The file behind the store: a line of JSON for each change, in order, only ever appended to.
+//! The file behind the store: a line of JSON for each group, in order, only ever appended to.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::{thread, time::Duration};
 
-use registry_plugin_api::{Change, Error, Record, RemoveReason, Result};
+use registry_plugin_api::{Change, Error, Group, Position, Put, Record, Remove, Renew, Result};
 use serde_json::{Value, json};
 
-/// A line.
-#[derive(Clone)]
-pub(crate) enum Entry {
-    Epoch(String),
-    /// A change, the store's revision after it, and when it was made, in milliseconds since the Unix epoch.
-    Changed(u64, Change, u64),
-}
-
-impl Entry {
-    fn to_line(&self) -> String {
-        let value = match self {
-            Entry::Epoch(epoch) => json!(["epoch", epoch]),
-            Entry::Changed(revision, Change::Put { record, .. }, at_ms) => {
-                let Record { id, document, types, ttl_ms, last_heartbeat_ms, .. } = record;
-                json!(["put", revision, at_ms, id, document, types, ttl_ms, last_heartbeat_ms])
-            }
-            Entry::Changed(revision, Change::Remove { id, reason }, at_ms) => {
-                json!(["remove", revision, at_ms, id, *reason == RemoveReason::Expired])
-            }
-            Entry::Changed(revision, Change::Renew { id, last_heartbeat_ms }, at_ms) => {
-                json!(["renew", revision, at_ms, id, last_heartbeat_ms])
-            }
-        };
-        format!("{value}\n")
-    }
-
-    fn from_line(line: &str) -> Option<Entry> {
-        let value: Value = serde_json::from_str(line).ok()?;
-        let text = |at: usize| value[at].as_str().map(str::to_string);
-        let kind = value[0].as_str()?;
-        if kind == "epoch" {
-            return Some(Entry::Epoch(text(1)?));
-        }
-        let (revision, at_ms) = (value[1].as_u64()?, value[2].as_u64()?);
-        let change = match kind {
-            "put" => {
-                let mut record = Record::new(text(3)?, text(4)?);
-                record.types =
-                    value[5].as_array()?.iter().filter_map(|word| word.as_str().map(str::to_string)).collect();
-                record.ttl_ms = value[6].as_u64()?;
-                record.last_heartbeat_ms = value[7].as_u64()?;
-                record.revision = revision;
-                Change::Put { record, unique: None }
-            }
-            "remove" => {
-                let reason = if value[4].as_bool()? { RemoveReason::Expired } else { RemoveReason::Deregistered };
-                Change::Remove { id: text(3)?, reason }
-            }
-            "renew" => Change::Renew { id: text(3)?, last_heartbeat_ms: value[4].as_u64()? },
-            _ => return None,
-        };
-        Some(Entry::Changed(revision, change, at_ms))
-    }
-}
-
-/// The file, read up to some place.
 pub(crate) struct Log {
     file: File,
-    read: u64,
 }
 
 impl Log {
     pub(crate) fn open(path: &str) -> Result<Log> {
         let file = OpenOptions::new().read(true).append(true).create(true).open(path);
-        Ok(Log { file: file.map_err(|error| Error::unavailable(format!("cannot open {path}: {error}")))?, read: 0 })
+        Ok(Log { file: file.map_err(|error| Error::unavailable(format!("cannot open {path}: {error}")))? })
     }
 
     /// Locks the file for as long as it is open.
@@ -87,42 +30,68 @@ impl Log {
         std::mem::forget(self.file.try_clone());
     }
 
-    pub(crate) fn lock(&self) -> Result<()> {
-        self.file.lock().map_err(failed)
-    }
-
-    pub(crate) fn unlock(&self) -> Result<()> {
-        self.file.unlock().map_err(failed)
-    }
-
-    /// What has been added since it was last read.
-    pub(crate) fn read_on(&mut self) -> Result<Vec<Entry>> {
-        self.file.seek(SeekFrom::Start(self.read)).map_err(failed)?;
+    /// All groups.
+    pub(crate) fn read(&mut self) -> Result<Vec<Group>> {
         let mut text = String::new();
         self.file.read_to_string(&mut text).map_err(failed)?;
         // What a writer who was killed has left of its last line is no line.
         text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
-        self.read += text.len() as u64;
-        let read = |line| Entry::from_line(line).ok_or_else(|| Error::corrupt(format!("no line of this log: {line}")));
-        text.lines().map(read).collect()
+        let groups = text.lines().map(|line| from_line(line).ok_or_else(|| Error::corrupt("the log is damaged")));
+        groups.collect()
     }
 
-    /// Appends the entries. All that is in the file must have been read, and the file be locked.
-    pub(crate) fn append(&mut self, entries: &[Entry]) -> Result<()> {
-        self.file.set_len(self.read).map_err(failed)?;
-        let text: String = entries.iter().map(Entry::to_line).collect();
-        self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data()).map_err(failed)?;
-        self.read += text.len() as u64;
+    pub(crate) fn append(&mut self, group: &Group) -> Result<()> {
+        self.file.write_all(to_line(group).as_bytes()).and_then(|()| self.file.sync_data()).map_err(failed)
+    }
+
+    /// Takes its time, so that it is killed now and then.
+    pub(crate) fn append_slowly(&mut self, group: &Group) -> Result<()> {
+        self.append(group)?;
+        thread::sleep(Duration::from_millis(2));
         Ok(())
     }
+}
 
-    /// Appends the entries from the last to the first, and takes its time.
-    pub(crate) fn append_backwards(&mut self, entries: &[Entry]) -> Result<()> {
-        for entry in entries.iter().rev() {
-            self.append(std::slice::from_ref(entry))?;
-            thread::sleep(Duration::from_millis(2));
+fn to_line(group: &Group) -> String {
+    let Position { epoch, revision, .. } = &group.position;
+    let changes: Vec<Value> = group.changes.iter().map(to_json).collect();
+    format!("{}\n", json!([epoch, revision, changes, group.forget_before, group.undone]))
+}
+
+fn from_line(line: &str) -> Option<Group> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    let changes = value[2].as_array()?.iter().map(from_json).collect::<Option<_>>()?;
+    let mut group = Group::new(Position::new(value[0].as_str()?, value[1].as_u64()?), changes);
+    group.forget_before = value[3].as_u64()?;
+    group.undone = value[4].as_array()?.iter().map(Value::as_u64).collect::<Option<_>>()?;
+    Some(group)
+}
+
+fn to_json(change: &Change) -> Value {
+    match change {
+        Change::Put(Put { record, event, .. }) => {
+            let Record { id, document, types, ttl_ms, last_heartbeat_ms, revision, .. } = record;
+            json!(["put", id, revision, event, document, types, ttl_ms, last_heartbeat_ms])
         }
-        Ok(())
+        Change::Remove(Remove { id, revision, event, .. }) => json!(["remove", id, revision, event]),
+        Change::Renew(renew) => json!(["renew", renew.id, renew.last_heartbeat_ms]),
+        _ => Value::Null,
+    }
+}
+
+fn from_json(value: &Value) -> Option<Change> {
+    let text = |at: usize| value[at].as_str().map(str::to_string);
+    match value[0].as_str()? {
+        "put" => {
+            let mut record = Record::new(text(1)?, text(4)?);
+            record.revision = value[2].as_u64()?;
+            record.types = value[5].as_array()?.iter().filter_map(|word| word.as_str().map(String::from)).collect();
+            (record.ttl_ms, record.last_heartbeat_ms) = (value[6].as_u64()?, value[7].as_u64()?);
+            Some(Put::new(record).with_event(text(3)?).into())
+        }
+        "remove" => Some(Remove::new(text(1)?, value[2].as_u64()?).with_event(text(3)?).into()),
+        "renew" => Some(Renew::new(text(1)?, value[2].as_u64()?).into()),
+        _ => None,
     }
 }
 

@@ -7,14 +7,11 @@
 use std::time::Duration;
 
 use registry_plugin_api::{
-    Backend, Capabilities, Change, Cursor, Error, ErrorKind, Host, Observed, OptionSpec, Options, Outcome, Page, Query,
-    Record, RemoveReason, Result, export_backend,
+    Backend, Capabilities, Change, Cursor, Error, ErrorKind, Event, Group, History, Host, OptionSpec, Options, Outcome,
+    Page, Position, Query, Record, Result, export_backend,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task;
-
-/// The store's revision, as far as it has one.
-pub const REVISION: u64 = 42;
 
 /// See the [module](self).
 pub struct Chaos {
@@ -35,15 +32,23 @@ impl Drop for Bomb {
 }
 
 impl Backend for Chaos {
-    const CAPABILITIES: Capabilities = Capabilities::NONE.durable().watches().balances();
-
     const OPTIONS: &'static [OptionSpec] = &[
         OptionSpec::text("open", Some("calm"), "calm, panic, panic_later, error"),
         OptionSpec::text("close", Some("calm"), "calm, panic, error"),
         OptionSpec::boolean("bomb", Some(false), "whether dropping the backend panics"),
         OptionSpec::integer("count", Some(-7), "shown by chaos:options"),
         OptionSpec::number("ratio", Some(0.5), "shown by chaos:options"),
+        OptionSpec::text("capabilities", Some("all"), "all, none, panic"),
+        OptionSpec::text("password", Some("hunter2"), "told to nobody").secret(),
     ];
+
+    fn capabilities(options: &Options) -> Capabilities {
+        match options.text("capabilities") {
+            "none" => Capabilities::NONE,
+            "panic" => panic!("capabilities panicked"),
+            _ => Capabilities::NONE.durable().balances().history(),
+        }
+    }
 
     async fn open(options: Options, host: Host) -> Result<Self> {
         match options.text("open") {
@@ -62,7 +67,7 @@ impl Backend for Chaos {
     async fn load(&self, after: Cursor) -> Result<Page> {
         match misdeed(after.as_str()) {
             Some("panic") => panic!("load panicked"),
-            Some("stuck") => return Ok(Page::new("chaos", REVISION).with_next(after)),
+            Some("stuck") => return Ok(Page::new(None).with_next(after)),
             _ => {}
         }
         let mut record = Record::new(format!("after {}", after.as_str()), "{\"chaos\":true}");
@@ -70,44 +75,38 @@ impl Backend for Chaos {
         record.ttl_ms = 1;
         record.last_heartbeat_ms = 2;
         record.revision = 3;
-        Ok(Page::new("chaos", REVISION).with_records(vec![record]).with_next(Cursor::after("next")))
+        let position = Position::new("chaos", 42);
+        Ok(Page::new(Some(position)).with_records(vec![record]).with_next(Cursor::after("next")))
     }
 
-    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
+    async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::new();
-        for change in changes {
-            match asked(&change) {
+        for change in &group.changes {
+            match asked(change) {
                 Some("too_few") => {}
                 Some("too_many") => outcomes.extend([Outcome::Missing, Outcome::Missing]),
                 Some("missing") => outcomes.push(Outcome::Missing),
-                Some("conflict") => outcomes.push(Outcome::Conflict { id: "other".to_string() }),
+                Some("group") => outcomes.push(Outcome::Refused(Error::corrupt(format!("{group:?}")))),
                 Some("echo") => outcomes.push(Outcome::Refused(Error::corrupt(format!("{change:?}")))),
                 Some("options") => outcomes.push(Outcome::Refused(Error::internal(self.shown_options()))),
                 Some(word) => {
                     self.misbehave(word).await?;
-                    outcomes.push(Outcome::Done { revision: REVISION });
+                    outcomes.push(Outcome::Done);
                 }
-                None => outcomes.push(Outcome::Done { revision: REVISION }),
+                None => outcomes.push(Outcome::Done),
             }
         }
         Ok(outcomes)
     }
 
-    async fn watch(&self, revision: u64) -> Result<Vec<Observed>> {
-        match revision {
-            0 => Err(Error::new(ErrorKind::HistoryLost, "history lost")),
-            u64::MAX => panic!("watch panicked"),
-            _ => {
-                let id = || "watched".to_string();
-                let changes = [
-                    Change::Put { record: Record::new("watched", "{}"), unique: None },
-                    Change::Renew { id: id(), last_heartbeat_ms: 5 },
-                    Change::Remove { id: id(), reason: RemoveReason::Deregistered },
-                    Change::Remove { id: id(), reason: RemoveReason::Expired },
-                ];
-                Ok((revision + 1..).zip(changes).map(|(revision, change)| Observed::new(revision, change)).collect())
-            }
+    async fn history(&self, after: Cursor) -> Result<History> {
+        match misdeed(after.as_str()) {
+            Some("panic") => panic!("history panicked"),
+            Some("stuck") => return Ok(History::new(0).with_next(after)),
+            _ => {}
         }
+        let events = vec![Event::new(8, format!("after {}", after.as_str())), Event::new(11, "eleven")];
+        Ok(History::new(7).with_events(events).with_next(Cursor::after("11")))
     }
 
     async fn discover(&self, query: Query) -> Result<Option<String>> {
@@ -137,7 +136,7 @@ fn misdeed(text: &str) -> Option<&str> {
 
 fn asked(change: &Change) -> Option<&str> {
     let document = match change {
-        Change::Put { record, .. } => record.document.as_str(),
+        Change::Put(put) => put.record.document.as_str(),
         _ => "",
     };
     misdeed(document).or_else(|| misdeed(change.id()))

@@ -7,13 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use registry_plugin_api::{
-    Backend, Capabilities, Change, Cursor, Error, Host, OptionSpec, Options, Outcome, Page, Record, Result,
-    export_backend, new_epoch,
+    Backend, Change, Cursor, Error, Group, Host, OptionSpec, Options, Outcome, Page, Position, Record, Result,
+    export_backend,
 };
 
 /// See the [module](self).
 pub struct Moody {
-    epoch: String,
     options: Options,
     host: Host,
     contents: Mutex<Contents>,
@@ -22,7 +21,7 @@ pub struct Moody {
 
 #[derive(Default)]
 struct Contents {
-    revision: u64,
+    position: Option<Position>,
     records: BTreeMap<String, Record>,
 }
 
@@ -38,8 +37,6 @@ impl Drop for Bomb {
 export_backend!(Moody);
 
 impl Backend for Moody {
-    const CAPABILITIES: Capabilities = Capabilities::NONE;
-
     const OPTIONS: &'static [OptionSpec] = &[
         OptionSpec::text("outage", Some(""), "a file: while it is there, nothing can be stored"),
         OptionSpec::text("close", Some("calm"), "what close does: calm, panic, error, hang"),
@@ -48,20 +45,20 @@ impl Backend for Moody {
 
     async fn open(options: Options, host: Host) -> Result<Self> {
         let bomb = options.boolean("bomb").then(|| Bomb);
-        Ok(Moody { epoch: new_epoch(), options, host, contents: Mutex::default(), _bomb: bomb })
+        Ok(Moody { options, host, contents: Mutex::default(), _bomb: bomb })
     }
 
     async fn load(&self, _after: Cursor) -> Result<Page> {
         let contents = self.contents();
-        Ok(Page::new(&self.epoch, contents.revision).with_records(contents.records.values().cloned().collect()))
+        Ok(Page::new(contents.position.clone()).with_records(contents.records.values().cloned().collect()))
     }
 
-    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Outcome>> {
+    async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
         let outage = self.options.text("outage");
         if !outage.is_empty() && Path::new(outage).exists() {
             return Err(Error::unavailable("the power is out"));
         }
-        let puts = changes.iter().filter(|change| matches!(change, Change::Put { .. }));
+        let puts = group.changes.iter().filter(|change| matches!(change, Change::Put(_)));
         let misdeed = puts.filter_map(|put| put.id().strip_prefix("moody-")).next().unwrap_or("none").to_string();
         match misdeed.as_str() {
             "panic" => panic!("moody before the first await"),
@@ -70,7 +67,7 @@ impl Backend for Moody {
             "flood" => (0..100_000).for_each(|number| tracing::warn!(number, "drip")),
             _ => {}
         }
-        let mut outcomes = self.contents().apply(changes);
+        let mut outcomes = self.contents().apply(group);
         match misdeed.as_str() {
             "panic-later" => {
                 self.host.sleep(Duration::from_millis(1)).await;
@@ -104,27 +101,23 @@ impl Moody {
 }
 
 impl Contents {
-    fn apply(&mut self, changes: Vec<Change>) -> Vec<Outcome> {
-        changes.into_iter().map(|change| self.apply_one(change)).collect()
+    fn apply(&mut self, group: Group) -> Vec<Outcome> {
+        self.position = Some(group.position);
+        group.changes.into_iter().map(|change| self.apply_one(change)).collect()
     }
 
     fn apply_one(&mut self, change: Change) -> Outcome {
-        let is_there = self.records.contains_key(change.id());
         match change {
-            Change::Put { mut record, .. } => {
-                self.revision += 1;
-                record.revision = self.revision;
-                self.records.insert(record.id.clone(), record);
+            Change::Put(put) => {
+                self.records.insert(put.record.id.clone(), put.record);
+                Outcome::Done
             }
-            _ if !is_there => return Outcome::Missing,
-            Change::Remove { id, .. } => {
-                self.revision += 1;
-                self.records.remove(&id);
+            Change::Remove(remove) => Outcome::done_if(self.records.remove(&remove.id).is_some()),
+            Change::Renew(renew) => {
+                let record = self.records.get_mut(&renew.id);
+                Outcome::done_if(record.map(|record| record.last_heartbeat_ms = renew.last_heartbeat_ms).is_some())
             }
-            Change::Renew { id, last_heartbeat_ms } => {
-                self.records.entry(id).and_modify(|record| record.last_heartbeat_ms = last_heartbeat_ms);
-            }
+            _ => Outcome::unknown(),
         }
-        Outcome::Done { revision: self.revision }
     }
 }

@@ -10,10 +10,9 @@ use crate::transport::zmtp::assembly::Assembly;
 use crate::transport::zmtp::cause::Cause;
 use crate::transport::zmtp::codec::{Frame, Kind};
 use crate::transport::zmtp::command::{self, Command};
-use crate::transport::zmtp::handshake::{Peer, Role};
-use crate::transport::zmtp::subscriber::Subscriber;
+use crate::transport::zmtp::handshake::{self, Role};
 
-use super::{Connection, Entrance, Phase, State};
+use super::{Connection, Entrance, Peer, Phase, State};
 
 /// How many frames of one peer are looked at before others have their turn: at first, and at most.
 pub(super) const TURN_FRAMES: (usize, usize) = (8, 128);
@@ -24,51 +23,83 @@ impl Connection {
     /// Takes what is complete, as far as one turn goes.
     pub(super) fn take(self: &Rc<Self>, bytes: BytesMut) -> Result<(), Cause> {
         let state = &mut *self.state.borrow_mut();
-        state.heard = Instant::now();
-        state.asked = false;
+        state.liveness.hear(Instant::now());
         if !bytes.is_empty() {
             state.wire.input.feed(bytes);
         }
-        if let Phase::Handshake(handshake) = &mut state.phase {
-            let peer = handshake.advance(&mut state.wire)?;
-            let Some(peer) = peer else {
-                state.wire.input.settle();
-                return Ok(());
-            };
-            self.ready(state, peer);
+        if !self.shake_hands(state)? {
+            return Ok(());
         }
-        if self.is_crowded(state, 0) {
-            return Err(Cause::Crowded);
-        }
-        let limits = &self.hub.limits;
-        let mut requests = 0;
         self.bring_back(state);
-        let replied = std::mem::take(&mut state.replied);
-        state.turn = if replied > TURN_BYTES { state.turn / 2 } else { state.turn * 2 }.clamp(1, TURN_FRAMES.1);
-        state.has_more = true;
-        for _ in 0..state.turn {
-            let Some(frame) = state.wire.next_frame(limits.message_bytes).map_err(Cause::offence)? else {
-                state.has_more = false;
-                state.wire.input.settle();
-                if let Phase::Router(assembly) = &mut state.phase {
-                    assembly.settle();
-                }
+        self.begin_turn(state);
+        let requests = self.take_frames(state)?;
+        self.pause(state, requests);
+        self.recount(state);
+        Ok(())
+    }
+
+    /// Goes on with the handshake: whether it is done.
+    fn shake_hands(&self, state: &mut State) -> Result<bool, Cause> {
+        let Phase::Handshake(handshake) = &mut state.phase else { return Ok(true) };
+        let Some(peer) = handshake.advance(&mut state.wire)? else {
+            state.wire.input.settle();
+            return Ok(false);
+        };
+        self.begin(state, peer);
+        Ok(true)
+    }
+
+    /// A peer that is asked for little gets longer turns, one that asks for much gets shorter ones.
+    fn begin_turn(&self, state: &mut State) {
+        let turn = &mut state.turn;
+        let replied = std::mem::take(&mut turn.replied);
+        turn.frames = if replied > TURN_BYTES { turn.frames / 2 } else { turn.frames * 2 }.clamp(1, TURN_FRAMES.1);
+        turn.has_more = true;
+    }
+
+    /// Takes frames until the turn is over, or until nothing more may be asked: how many requests came to their end.
+    fn take_frames(self: &Rc<Self>, state: &mut State) -> Result<u32, Cause> {
+        let mut requests = 0;
+        for _ in 0..state.turn.frames {
+            if self.is_unanswered(state) {
+                break;
+            }
+            let frame = state.wire.next_frame(self.hub.limits.message_bytes).map_err(Cause::offence)?;
+            let Some(frame) = frame else {
+                state.turn.has_more = false;
+                self.settle(state);
                 break;
             };
             requests += self.frame(state, frame)?;
         }
-        if limits.requests_per_second > 0 && requests > 0 {
-            // Those that came together are paid for together.
-            let cost = Duration::from_secs(1) * requests / limits.requests_per_second;
-            state.paused_until = Some(state.heard + cost);
+        Ok(requests)
+    }
+
+    /// Keeps what has come of a message that is not complete, and nothing else.
+    fn settle(&self, state: &mut State) {
+        state.wire.input.settle();
+        let mut unfinished = state.wire.input.peek().len();
+        if let Phase::Router(assembly) = &mut state.phase {
+            assembly.settle();
+            unfinished += assembly.bytes();
         }
-        Ok(())
+        state.liveness.note_unfinished(unfinished);
+    }
+
+    /// Lets the peer wait if it asks more often than it may. Requests that came together are paid for together.
+    fn pause(&self, state: &mut State, requests: u32) {
+        let per_second = self.hub.limits.requests_per_second;
+        if per_second > 0 && requests > 0 {
+            let cost = Duration::from_secs(1) * requests / per_second;
+            state.turn.paused_until = Some(state.liveness.heard + cost);
+        }
     }
 
     /// Lets the server have what it could not answer yet.
     fn bring_back(&self, state: &mut State) {
-        while let Some(message) = state.held_back.pop_front() {
-            state.batch = self.hub.arrived(message);
+        state.held_back.bytes = 0;
+        while let Some(message) = state.held_back.messages.pop_front() {
+            state.turn.batch = self.hub.arrived(message);
         }
     }
 
@@ -87,13 +118,13 @@ impl Connection {
         self.forget(state);
     }
 
-    fn ready(&self, state: &mut State, peer: Peer) {
-        self.hub.is_ready(self);
-        state.minor_version = peer.minor_version;
+    fn begin(&self, state: &mut State, peer: handshake::Peer) {
+        self.hub.note_ready(self);
+        state.liveness.minor_version = peer.minor_version;
         state.client = peer.client;
         state.phase = match self.entrance.role() {
             Role::Router => Phase::Router(Assembly::default()),
-            Role::Publisher => Phase::Publisher(Subscriber::default()),
+            Role::Publisher => Phase::Publisher(Default::default(), Default::default()),
         };
         tracing::trace!(connection = self.id, identity = ?peer.metadata.identity, "a peer is ready");
     }
@@ -110,10 +141,11 @@ impl Connection {
                 let whole = assembly.add(frame.body, more, limits.message_frames, limits.message_bytes);
                 let Some(frames) = whole.map_err(Cause::offence)? else { return Ok(0) };
                 let Entrance::Requests(port) = self.entrance else { return Ok(0) };
-                state.batch = self.hub.arrived(Inbound { port, peer: self.clone(), client: state.client, frames });
+                let peer = Peer::new(self.clone());
+                state.turn.batch = self.hub.arrived(Inbound { port, peer, client: state.client, frames });
                 Ok(1)
             }
-            Phase::Publisher(_) => {
+            Phase::Publisher(..) => {
                 // Before ZMTP 3.1 subscriptions came as messages. Others mean nothing here.
                 match *frame.body {
                     [1, ref topic @ ..] if !more => self.subscribe(state, topic)?,
@@ -131,7 +163,8 @@ impl Connection {
             Command::Subscribe(topic) => self.subscribe(state, &topic)?,
             Command::Cancel(topic) => self.cancel(state, &topic),
             Command::Ping { ttl_tenths, context } => {
-                state.peer_ttl = (ttl_tenths > 0).then(|| Duration::from_millis(u64::from(ttl_tenths) * 100));
+                let ttl = Duration::from_millis(u64::from(ttl_tenths) * 100);
+                state.liveness.peer_ttl = (ttl_tenths > 0).then_some(ttl);
                 self.put_command(state, "PONG", &context)?;
             }
             Command::Error(reason) => return Err(Cause::Offence(format!("it sent an error: {reason}"))),
@@ -141,16 +174,16 @@ impl Connection {
     }
 
     fn subscribe(&self, state: &mut State, topic: &[u8]) -> Result<(), Cause> {
-        if let Phase::Publisher(subscriber) = &mut state.phase {
-            subscriber.subscribe(topic, self.hub.limits.subscriptions).map_err(Cause::offence)?;
+        if let Phase::Publisher(wanted, _) = &mut state.phase {
+            wanted.add(topic, self.hub.limits.subscriptions).map_err(Cause::offence)?;
             self.hub.forget_audiences();
         }
         Ok(())
     }
 
     fn cancel(&self, state: &mut State, topic: &[u8]) {
-        if let Phase::Publisher(subscriber) = &mut state.phase {
-            subscriber.cancel(topic);
+        if let Phase::Publisher(wanted, _) = &mut state.phase {
+            wanted.cancel(topic);
             self.hub.forget_audiences();
         }
     }

@@ -1,6 +1,10 @@
 //! NaCl's boxes: encrypted, and authenticated by the 16 bytes that they begin with.
 
 use crypto_secretbox::{AeadInPlace, Kdf, KeyInit, XSalsa20Poly1305};
+use poly1305::Poly1305;
+use poly1305::universal_hash::UniversalHash;
+use salsa20::XSalsa20;
+use salsa20::cipher::{KeyIvInit, StreamCipher};
 use zeroize::Zeroizing;
 
 use crate::security::key::{PublicKey, SecretKey};
@@ -12,7 +16,11 @@ pub(super) const TAG_BYTES: usize = 16;
 pub(super) type Nonce = [u8; 24];
 
 /// What a box is closed and opened with. It is cleared from memory when it is dropped.
-pub(super) struct BoxKey(XSalsa20Poly1305);
+pub(super) struct BoxKey {
+    cipher: XSalsa20Poly1305,
+    /// The same key again: boxes that are made piece by piece need it.
+    bytes: Zeroizing<[u8; 32]>,
+}
 
 impl BoxKey {
     /// The key that two sides have in common. `None` if the public key is one of those that make no secret.
@@ -21,19 +29,19 @@ impl BoxKey {
     }
 
     pub(super) fn of_shared_secret(shared: &[u8; 32]) -> Self {
-        let key = Zeroizing::new(XSalsa20Poly1305::kdf(shared.into(), &[0; 16].into()));
-        BoxKey(XSalsa20Poly1305::new(&key))
+        let key: Zeroizing<[u8; 32]> = Zeroizing::new(XSalsa20Poly1305::kdf(shared.into(), &[0; 16].into()).into());
+        Self::from_bytes(&key)
     }
 
     /// A key that one side has for itself.
     pub(super) fn from_bytes(key: &[u8; 32]) -> Self {
-        BoxKey(XSalsa20Poly1305::new(key.into()))
+        BoxKey { cipher: XSalsa20Poly1305::new(key.into()), bytes: Zeroizing::new(*key) }
     }
 
     /// Makes a box of what stands in `buffer` behind its first [`TAG_BYTES`], which must be there.
     pub(super) fn seal_in_place(&self, nonce: &Nonce, buffer: &mut [u8]) {
         let (tag, text) = buffer.split_at_mut(TAG_BYTES);
-        let made = self.0.encrypt_in_place_detached(nonce.into(), &[], text);
+        let made = self.cipher.encrypt_in_place_detached(nonce.into(), &[], text);
         // It can only refuse additional data, and there is none.
         tag.copy_from_slice(&made.expect("a box without additional data can be made"));
     }
@@ -43,8 +51,19 @@ impl BoxKey {
     #[must_use]
     pub(super) fn open_in_place<'a>(&self, nonce: &Nonce, buffer: &'a mut [u8]) -> Option<&'a mut [u8]> {
         let (tag, text) = buffer.split_first_chunk_mut::<TAG_BYTES>()?;
-        self.0.decrypt_in_place_detached(nonce.into(), &[], text, (&*tag).into()).ok()?;
+        self.cipher.decrypt_in_place_detached(nonce.into(), &[], text, (&*tag).into()).ok()?;
         Some(text)
+    }
+
+    /// Begins a box that is made piece by piece.
+    pub(super) fn begin(&self, nonce: &Nonce) -> LongBox {
+        let key = &self.bytes;
+        let mut cipher = XSalsa20::new((&**key).into(), nonce.into());
+        // As NaCl has it: the first 32 bytes that the cipher makes are the key of the tag.
+        let mut mac_key = Zeroizing::new(poly1305::Key::default());
+        cipher.apply_keystream(&mut mac_key);
+        let mac = <Poly1305 as poly1305::universal_hash::KeyInit>::new(&mac_key);
+        LongBox { key: key.clone(), nonce: *nonce, cipher, mac, rest: Vec::with_capacity(BLOCK_BYTES) }
     }
 
     /// A new box.
@@ -61,8 +80,69 @@ impl BoxKey {
     pub(super) fn open(&self, nonce: &Nonce, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (tag, text) = sealed.split_first_chunk::<TAG_BYTES>()?;
         let mut text = Zeroizing::new(text.to_vec());
-        self.0.decrypt_in_place_detached(nonce.into(), &[], &mut text, tag.into()).ok()?;
+        self.cipher.decrypt_in_place_detached(nonce.into(), &[], &mut text, tag.into()).ok()?;
         Some(text)
+    }
+}
+
+/// How many bytes the tag is computed from at a time.
+const BLOCK_BYTES: usize = 16;
+
+/// A box that is made piece by piece, since it is too long to be made at once. What goes into it has to be
+/// [read](LongBox::read) first, for the tag, and is [sealed](Sealer::seal) then, in pieces of any lengths.
+pub(super) struct LongBox {
+    key: Zeroizing<[u8; 32]>,
+    nonce: Nonce,
+    cipher: XSalsa20,
+    mac: Poly1305,
+    /// The beginning of the next block of the tag.
+    rest: Vec<u8>,
+}
+
+/// The second half of making a box: seals the pieces that were read.
+pub struct Sealer(XSalsa20);
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sealer")
+    }
+}
+
+impl LongBox {
+    /// Reads the next piece. It is overwritten.
+    pub(super) fn read(&mut self, piece: &mut [u8]) {
+        self.cipher.apply_keystream(piece);
+        let mut piece = &*piece;
+        if !self.rest.is_empty() {
+            let (first, others) = piece.split_at(piece.len().min(BLOCK_BYTES - self.rest.len()));
+            self.rest.extend_from_slice(first);
+            piece = others;
+            if self.rest.len() < BLOCK_BYTES {
+                return;
+            }
+            self.mac.update(&[*poly1305::Block::from_slice(&self.rest)]);
+            self.rest.clear();
+        }
+        let (blocks, rest) = piece.split_at(piece.len() / BLOCK_BYTES * BLOCK_BYTES);
+        for block in blocks.chunks_exact(BLOCK_BYTES) {
+            self.mac.update(std::slice::from_ref(poly1305::Block::from_slice(block)));
+        }
+        self.rest.extend_from_slice(rest);
+    }
+
+    /// The tag, and what the same pieces are to be sealed with.
+    pub(super) fn tag(&self) -> ([u8; TAG_BYTES], Sealer) {
+        let tag = self.mac.clone().compute_unpadded(&self.rest);
+        let mut cipher = XSalsa20::new((&*self.key).into(), (&self.nonce).into());
+        cipher.apply_keystream(&mut [0; 32]);
+        (tag.into(), Sealer(cipher))
+    }
+}
+
+impl Sealer {
+    /// Seals the next piece where it is.
+    pub fn seal(&mut self, piece: &mut [u8]) {
+        self.0.apply_keystream(piece);
     }
 }
 
@@ -110,6 +190,22 @@ mod tests {
             assert_eq!(key().open(&nonce, &hex(sealed)).unwrap().as_slice(), TEXT);
             let mut buffer = hex(sealed);
             assert_eq!(key().open_in_place(&nonce, &mut buffer).unwrap(), TEXT);
+        }
+    }
+
+    #[test]
+    fn a_box_made_piece_by_piece_is_the_same() {
+        let nonce = counted(b"CurveZMQMESSAGES", 3);
+        for length in [0, 1, 15, 16, 17, 33, 1000] {
+            let text: Vec<u8> = (0..length).map(|index| index as u8).collect();
+            for piece in [1, 7, 16, 40, 999, 2000] {
+                let mut long_box = key().begin(&nonce);
+                text.clone().chunks_mut(piece).for_each(|piece| long_box.read(piece));
+                let (tag, mut sealer) = long_box.tag();
+                let mut sealed = text.clone();
+                sealed.chunks_mut(piece + 1).for_each(|piece| sealer.seal(piece));
+                assert_eq!([&tag[..], &sealed].concat(), key().seal(&nonce, &text), "{length} bytes by {piece}");
+            }
         }
     }
 

@@ -14,9 +14,10 @@ mod fields;
 pub mod server;
 pub mod session;
 
+pub use cipher::Sealer;
 pub use client::{ClientHandshake, ClientStep};
 pub use server::{ServerHandshake, Step};
-pub use session::{Flags, MESSAGE_OVERHEAD, Session, SessionError};
+pub use session::{Flags, LongMessage, MESSAGE_OVERHEAD, Session, SessionError};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::cipher::{BoxKey, TAG_BYTES, counted};
+use super::cipher::{BoxKey, LongBox, Nonce, Sealer, TAG_BYTES, counted};
 
 const NAME: &[u8; 8] = b"\x07MESSAGE";
 const HEADER_BYTES: usize = NAME.len() + size_of::<u64>();
@@ -102,16 +102,56 @@ impl Session {
 
     /// Appends a MESSAGE to `out`: [`MESSAGE_OVERHEAD`] bytes more than `body`, for a ZMTP message frame without MORE.
     pub fn seal(&mut self, more: bool, command: bool, body: &[u8], out: &mut BytesMut) {
-        // At a million a second this lasts for half a million years.
-        self.outgoing.last += 1;
         out.reserve(MESSAGE_OVERHEAD + body.len());
-        out.put_slice(NAME);
-        out.put_u64(self.outgoing.last);
+        let nonce = self.put_header(out);
         let start = out.len();
         out.put_bytes(0, TAG_BYTES);
         out.put_u8(if more { MORE } else { 0 } | if command { COMMAND } else { 0 });
         out.put_slice(body);
-        self.key.seal_in_place(&counted(self.outgoing.prefix, self.outgoing.last), &mut out[start..]);
+        self.key.seal_in_place(&nonce, &mut out[start..]);
+    }
+
+    /// Appends the beginning of a MESSAGE with the last part of a message, too long to be sealed at once. The rest of it
+    /// is what the [`LongMessage`] makes, and has to follow.
+    pub fn begin(&mut self, out: &mut BytesMut) -> LongMessage {
+        let nonce = self.put_header(out);
+        let mut message = LongMessage(self.key.begin(&nonce));
+        message.0.read(&mut [0]);
+        message
+    }
+
+    fn put_header(&mut self, out: &mut BytesMut) -> Nonce {
+        // At a million a second this lasts for half a million years.
+        self.outgoing.last += 1;
+        out.put_slice(NAME);
+        out.put_u64(self.outgoing.last);
+        counted(self.outgoing.prefix, self.outgoing.last)
+    }
+}
+
+/// A MESSAGE that is sealed piece by piece: each piece is read first, and sealed then.
+pub struct LongMessage(LongBox);
+
+impl LongMessage {
+    /// Reads the next piece of what the message holds. It is overwritten.
+    pub fn read(&mut self, piece: &mut [u8]) {
+        self.0.read(piece);
+    }
+
+    /// When everything has been read: what comes before the sealed pieces, and what seals them.
+    pub fn finish(&self) -> ([u8; TAG_BYTES + 1], Sealer) {
+        let (tag, mut sealer) = self.0.tag();
+        let mut head = [0; TAG_BYTES + 1];
+        head[..TAG_BYTES].copy_from_slice(&tag);
+        // The flags: nothing follows, and it is no command.
+        sealer.seal(&mut head[TAG_BYTES..]);
+        (head, sealer)
+    }
+}
+
+impl std::fmt::Debug for LongMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LongMessage")
     }
 }
 

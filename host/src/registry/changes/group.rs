@@ -1,0 +1,198 @@
+//! What goes to the store at once, and in which order.
+//!
+//! The contract promises plugins this order: restorations of records whose stored state is in doubt, then what clients
+//! have asked for and what has run out, then heartbeats. An id may come more than once. The host gives the revisions:
+//! each change of the middle part has its own, greater than all before it. One that the store refuses leaves a gap.
+
+use registry_plugin_api::{Change, Group, Position, Put, Remove, Renew};
+
+use crate::protocol::event::EventKind;
+use crate::registry::Registry;
+use crate::registry::changes::admit::Verdict;
+use crate::registry::changes::projection::Projection;
+use crate::registry::changes::queue::Wished;
+use crate::registry::changes::{Sent, Write};
+use crate::registry::moment::Now;
+use crate::registry::output::Output;
+use crate::registry::service::Service;
+
+/// How many changes of each of the three kinds go to the store at once, at most: it bounds how long one group takes.
+const CHANGES_MAX: usize = 1024;
+/// How many of the middle ones are kept for a clean-up that is under way: however much clients ask for, it gets on.
+const EXPIRIES_MIN: usize = 64;
+/// How long the records of a group may be together, in bytes, and one record beyond.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// A group that is being put together.
+#[derive(Default)]
+struct Draft {
+    sent: Vec<Sent>,
+    changes: Vec<Change>,
+    /// The revisions of changes that the restorations undo.
+    undone: Vec<u64>,
+    projection: Projection,
+    /// How many of the changes are writes, and how long they are, in bytes.
+    writes: usize,
+    bytes: usize,
+}
+
+impl<C> Registry<C> {
+    /// The next group of changes for the store, if it has none and there is something to store. What became of it is
+    /// to be handed to [`committed`](Self::committed).
+    pub fn next_group(&mut self, now: Now, out: &mut Output<C>) -> Option<Group> {
+        if self.changes.sent.is_some() {
+            return None;
+        }
+        let mut draft = Draft::default();
+        self.take_doubtful(&mut draft, now);
+        self.take_wishes(&mut draft, now, out);
+        self.take_expiries(&mut draft, now);
+        self.take_heartbeats(&mut draft, now);
+        let Draft { sent, changes, undone, .. } = draft;
+        if changes.is_empty() {
+            // What was to be judged after a change that is not there is judged anew.
+            for sent in sent {
+                if let Sent::Judge(wished) = sent {
+                    self.changes.queue.hold(wished);
+                }
+            }
+            return None;
+        }
+        self.changes.sent = Some((now.uptime_ms, sent));
+        let mut group = Group::new(Position::new(&*self.epoch, self.changes.issued), changes);
+        group.undone = undone;
+        Some(group)
+    }
+
+    fn take_doubtful(&mut self, draft: &mut Draft, now: Now) {
+        let with_changes = !self.changes.queue.is_empty();
+        for (id, undone) in self.changes.upkeep.take_doubtful(CHANGES_MAX, with_changes, now) {
+            draft.changes.push(match self.services.get(&id) {
+                Some(service) => Put::new(service.to_record()).into(),
+                None => Remove::new(&*id, self.revision).into(),
+            });
+            draft.undone.extend(&undone);
+            draft.sent.push(Sent::Restore { id, undone });
+        }
+    }
+
+    fn take_wishes(&mut self, draft: &mut Draft, now: Now, out: &mut Output<C>) {
+        let kept = if self.changes.upkeep.is_sweeping() { EXPIRIES_MIN } else { 0 };
+        let writes_max = CHANGES_MAX - kept;
+        let mut again = self.changes.queue.again_len();
+        // What waits for the group itself is part of it, and has a bound too.
+        while draft.writes < writes_max && draft.sent.len() < 3 * CHANGES_MAX && draft.bytes < GROUP_BYTES {
+            let waiters = &self.changes.waiters;
+            let Some((wished, is_again)) = self.changes.queue.next(&mut again, |ticket| waiters.has(ticket)) else {
+                break;
+            };
+            let id = wished.wish.id().clone();
+            let is_held = self.take_wish(draft, wished, writes_max, now, out);
+            if is_again && !is_held {
+                self.changes.queue.release(&id);
+            }
+        }
+    }
+
+    /// Takes one wish. Whether it has to be looked at again.
+    fn take_wish(
+        &mut self,
+        draft: &mut Draft,
+        wished: Wished,
+        writes_max: usize,
+        now: Now,
+        out: &mut Output<C>,
+    ) -> bool {
+        loop {
+            let most = writes_max - draft.writes;
+            match self.judge(&wished, &draft.projection, most, now.uptime_ms, out) {
+                Verdict::Write => {
+                    let (ticket, write) = wished.into_write();
+                    self.write(draft, Some(ticket), write, now);
+                    return false;
+                }
+                Verdict::Refuse(reply) => {
+                    self.answer(Some(wished.ticket), reply, out);
+                    return false;
+                }
+                Verdict::Later => {
+                    draft.sent.push(Sent::Judge(wished));
+                    return false;
+                }
+                Verdict::MakeWay(expired) => {
+                    let is_all = !expired.is_empty() && expired.len() < most;
+                    expired.into_iter().for_each(|id| self.write(draft, None, Write::expire(id), now));
+                    if !is_all {
+                        self.changes.queue.hold(wished);
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_expiries(&mut self, draft: &mut Draft, now: Now) {
+        let Some(places) = self.changes.upkeep.sweep(now) else { return };
+        let most = CHANGES_MAX - draft.writes;
+        let (mut last, mut expired) = (None, Vec::new());
+        for (place, service) in self.services.critical_in(places).take(most) {
+            last = Some(place);
+            if !draft.projection.has_id(service.id()) {
+                expired.push(service.id().clone());
+            }
+        }
+        if most > 0 {
+            self.changes.upkeep.swept_to(last);
+        }
+        for id in expired {
+            self.write(draft, None, Write::expire(id), now);
+        }
+    }
+
+    fn take_heartbeats(&mut self, draft: &mut Draft, now: Now) {
+        for id in self.changes.upkeep.take_heartbeats(CHANGES_MAX, now) {
+            if draft.projection.has_id(&id) {
+                // What is being changed may have been heard of since: its heartbeat is written afterwards.
+                self.changes.upkeep.heartbeat(id, now);
+            } else if let Some(service) = self.services.get(&id) {
+                draft.changes.push(Renew::new(&*id, service.last_heartbeat_ms()).into());
+                draft.sent.push(Sent::Renew(id));
+            }
+        }
+    }
+
+    /// Adds a change to the group, under a revision of its own.
+    fn write(&mut self, draft: &mut Draft, ticket: Option<u64>, mut write: Write, now: Now) {
+        self.changes.issued += 1;
+        let revision = self.changes.issued;
+        draft.changes.push(match &mut write {
+            Write::Put { service, .. } => {
+                service.revision = revision;
+                draft.projection.put(&self.services, service);
+                let record = service.to_record();
+                draft.bytes += record.document.len();
+                Put::new(record).with_event(self.told(EventKind::Register, Some(&**service), now)).into()
+            }
+            Write::Remove { id, kind } => {
+                let event = self.told(*kind, self.services.get(id), now);
+                draft.projection.remove(&self.services, id);
+                Remove::new(&**id, revision).with_event(event).into()
+            }
+        });
+        draft.writes += 1;
+        draft.sent.push(Sent::Write { ticket, write, revision });
+    }
+
+    /// What a store that keeps history keeps of a change: enough to tell followers of it after a restart.
+    fn told(&self, kind: EventKind, service: Option<&Service>, now: Now) -> String {
+        match service {
+            Some(service) if self.promises.history => format!(
+                "{{\"type\":\"{}\",\"timestamp\":{},\"service\":{}}}",
+                kind.as_str(),
+                now.unix_seconds(),
+                service.at(now.uptime_ms).to_json()
+            ),
+            _ => String::new(),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What became of a group: a change that is stored becomes visible, is answered and announced.
+//!
+//! If the store fails without telling what it has stored, or if a change is stored whose client was told that nothing
+//! came of it, the record is in *doubt*: the core has its own state of that record written over it, until the store has
+//! said yes to that.
+
+use std::sync::Arc;
+
+use registry_plugin_api::{Error, Outcome};
+
+use crate::protocol::event::EventKind;
+use crate::protocol::reply::{Code, Reply};
+use crate::registry::Registry;
+use crate::registry::changes::admit::{Verdict, duplicate};
+use crate::registry::changes::projection::Projection;
+use crate::registry::changes::queue::Wished;
+use crate::registry::changes::{Sent, Write};
+use crate::registry::moment::Now;
+use crate::registry::output::Output;
+use crate::registry::service::Service;
+
+impl<C> Registry<C> {
+    /// What became of the group that [`next_group`](Self::next_group) gave.
+    pub fn committed(&mut self, result: Result<Vec<Outcome>, Error>, now: Now, out: &mut Output<C>) {
+        let (_, sent) = self.changes.sent.take().unwrap_or_default();
+        let count = sent.iter().filter(|sent| !matches!(sent, Sent::Judge(_))).count();
+        let outcomes = match result {
+            Ok(outcomes) if outcomes.len() == count => Ok(outcomes),
+            Ok(outcomes) => Err(format!("{} outcomes for {count} changes", outcomes.len())),
+            Err(error) => Err(error.to_string()),
+        };
+        let failed = outcomes.as_ref().err().cloned();
+        if failed.is_some() {
+            self.changes.upkeep.back_off(now);
+        }
+        self.note_storage(failed, now);
+        let mut outcomes = outcomes.unwrap_or_default().into_iter();
+        for sent in sent {
+            match sent {
+                Sent::Judge(wished) => self.judge_again(wished, now, out),
+                Sent::Write { ticket, write, revision } => {
+                    self.landed(ticket, write, revision, outcomes.next(), now, out);
+                }
+                Sent::Restore { id, undone } => self.restored(id, undone, outcomes.next(), now),
+                Sent::Renew(id) => self.renewed(id, outcomes.next(), now),
+            }
+        }
+    }
+
+    fn landed(
+        &mut self,
+        ticket: Option<u64>,
+        write: Write,
+        revision: u64,
+        outcome: Option<Outcome>,
+        now: Now,
+        out: &mut Output<C>,
+    ) {
+        let is_given_up = ticket.is_some_and(|ticket| !self.changes.waiters.has(ticket));
+        match (outcome, &write) {
+            (Some(Outcome::Done), _) if is_given_up => self.changes.upkeep.undo(write.id().clone(), revision),
+            // Missing: it is gone, which is what was wanted.
+            (Some(Outcome::Done), _) | (Some(Outcome::Missing), Write::Remove { .. }) => {
+                self.take_effect(ticket, write, revision, now, out);
+            }
+            (Some(Outcome::Refused(error)), _) => {
+                let refusal = Reply::failure(Code::BackendRefused, write.failure()).text("message", error.message());
+                self.answer(ticket, refusal, out);
+            }
+            (Some(_) | None, _) => {
+                self.changes.upkeep.undo(write.id().clone(), revision);
+                let refusal = Reply::failure(Code::BackendUnavailable, write.failure());
+                self.answer(ticket, refusal.text("message", "the storage failed, nothing has been changed"), out);
+            }
+        }
+    }
+
+    /// Makes a stored change visible, answers it and announces it.
+    fn take_effect(&mut self, ticket: Option<u64>, write: Write, revision: u64, now: Now, out: &mut Output<C>) {
+        let reply = match write {
+            Write::Put { mut service, unique } => {
+                let rival = unique.and_then(|name| {
+                    let other = self.services.passing_other(&name, service.id(), now.uptime_ms)?;
+                    Some(duplicate(&name, other.id()))
+                });
+                if let Some(refusal) = rival {
+                    // Whoever was to make way for it has been heard of since.
+                    self.changes.upkeep.undo(service.id().clone(), revision);
+                    return self.answer(ticket, refusal, out);
+                }
+                if let Some(earlier) = self.services.get(service.id()) {
+                    service.inherit_heartbeat(earlier);
+                }
+                self.announce(EventKind::Register, &service, revision, now, out);
+                let id = service.id().clone();
+                self.services.put(*service, now.uptime_ms);
+                Reply::success().text("service_id", &id).text("message", "Service registered successfully")
+            }
+            Write::Remove { id, kind } => {
+                let is_passing = |service: &Service| service.is_passing(now.uptime_ms);
+                if kind == EventKind::Expire && self.services.get(&id).is_some_and(is_passing) {
+                    // It was heard of while the store was removing it.
+                    return self.changes.upkeep.undo(id, revision);
+                }
+                if let Some(service) = self.services.remove(&id, now.uptime_ms) {
+                    self.announce(kind, &service, revision, now, out);
+                }
+                Reply::success().text("message", "Service deregistered successfully")
+            }
+        };
+        self.answer(ticket, reply, out);
+    }
+
+    /// Judges a wish whose answer depended on the group: what has become of that is known now.
+    fn judge_again(&mut self, wished: Wished, now: Now, out: &mut Output<C>) {
+        match self.judge(&wished, &Projection::default(), 0, now.uptime_ms, out) {
+            Verdict::Refuse(refusal) => self.answer(Some(wished.ticket), refusal, out),
+            // The store has said no to what stood in its way, or time has.
+            Verdict::Write | Verdict::Later | Verdict::MakeWay(_) => self.changes.queue.hold(wished),
+        }
+    }
+
+    fn restored(&mut self, id: Arc<str>, undone: Vec<u64>, outcome: Option<Outcome>, now: Now) {
+        if matches!(outcome, Some(Outcome::Done | Outcome::Missing)) {
+            return;
+        }
+        undone.into_iter().for_each(|revision| self.changes.upkeep.undo(id.clone(), revision));
+        self.changes.upkeep.doubt(id);
+        self.changes.upkeep.back_off(now);
+    }
+
+    fn renewed(&mut self, id: Arc<str>, outcome: Option<Outcome>, now: Now) {
+        match outcome {
+            // The store has lost it.
+            Some(Outcome::Missing) if self.services.get(&id).is_some() => self.changes.upkeep.doubt(id),
+            Some(_) => {}
+            None => self.changes.upkeep.heartbeat(id, now),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The services as they will be when the group that is being put together has been stored.
+//!
+//! The changes of a group are made in order, so each is judged against what those before it leave behind. Only what
+//! differs from the services as they are stands here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::registry::service::Service;
+use crate::registry::services::Services;
+use crate::security::key::PublicKey;
+
+/// A service as a change of the group leaves it.
+#[derive(Clone)]
+pub(super) struct Projected {
+    owner: Option<PublicKey>,
+    types: Arc<[Arc<str>]>,
+}
+
+/// By how much the members of a type differ from what they are.
+#[derive(Clone, Copy, Default)]
+struct Shift {
+    passing: isize,
+    critical: isize,
+}
+
+/// What a group changes.
+#[derive(Default)]
+pub(super) struct Projection {
+    /// `None` stands for a service that is gone.
+    ids: HashMap<Arc<str>, Option<Projected>>,
+    types: HashMap<Arc<str>, Shift>,
+}
+
+impl Projection {
+    /// Whether the group changes the service with this id.
+    pub(super) fn has_id(&self, id: &str) -> bool {
+        self.ids.contains_key(id)
+    }
+
+    /// Whether the group changes a service of this type.
+    pub(super) fn has_type(&self, service_type: &str) -> bool {
+        self.types.contains_key(service_type)
+    }
+
+    /// Whose the service with this id will be, if there will be one.
+    pub(super) fn owner<'a>(&'a self, services: &'a Services, id: &str) -> Option<Option<&'a PublicKey>> {
+        match self.ids.get(id) {
+            Some(projected) => projected.as_ref().map(|service| service.owner.as_ref()),
+            None => services.get(id).map(Service::owner),
+        }
+    }
+
+    /// How many members of a type there will be besides the service with this id: passing, and critical.
+    pub(super) fn others(&self, services: &Services, service_type: &str, id: &str) -> (usize, usize) {
+        let (passing, critical) = services.members(service_type);
+        let shift = self.types.get(service_type).copied().unwrap_or_default();
+        let is_member = |types: &[Arc<str>]| types.iter().any(|name| **name == *service_type);
+        let own = match self.ids.get(id) {
+            Some(projected) => (projected.as_ref().is_some_and(|service| is_member(&service.types)), false),
+            None => {
+                let is_member = services.get(id).is_some_and(|service| is_member(service.types()));
+                let is_critical = services.is_critical(id);
+                (is_member && !is_critical, is_member && is_critical)
+            }
+        };
+        let less =
+            |count: usize, shift: isize, own: bool| count.saturating_add_signed(shift).saturating_sub(usize::from(own));
+        (less(passing, shift.passing, own.0), less(critical, shift.critical, own.1))
+    }
+
+    /// The group puts this service.
+    pub(super) fn put(&mut self, services: &Services, service: &Service) {
+        self.leave(services, service.id());
+        for name in service.types().iter() {
+            self.types.entry(name.clone()).or_default().passing += 1;
+        }
+        let projected = Projected { owner: service.owner().copied(), types: service.types().clone() };
+        self.ids.insert(service.id().clone(), Some(projected));
+    }
+
+    /// The group removes this service.
+    pub(super) fn remove(&mut self, services: &Services, id: &Arc<str>) {
+        self.leave(services, id);
+        self.ids.insert(id.clone(), None);
+    }
+
+    fn leave(&mut self, services: &Services, id: &str) {
+        let (types, is_critical) = match self.ids.get(id) {
+            Some(projected) => (projected.as_ref().map(|service| service.types.clone()), false),
+            None => (services.get(id).map(|service| service.types().clone()), services.is_critical(id)),
+        };
+        for name in types.iter().flat_map(|types| types.iter()) {
+            let shift = self.types.entry(name.clone()).or_default();
+            if is_critical { shift.critical -= 1 } else { shift.passing -= 1 }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What the core itself wants stored: heartbeats, records whose stored state is in doubt, and expiries.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use indexmap::{IndexMap, IndexSet};
+
+use crate::registry::moment::Now;
+
+/// How long heartbeats gather before they are written, in milliseconds.
+const HEARTBEAT_WRITE_INTERVAL_MS: u64 = 1000;
+/// How long after a failure the store is tried again without a client asking for it, in milliseconds.
+const RETRY_INTERVAL_MS: u64 = 200;
+
+/// What the core itself wants stored.
+#[derive(Default)]
+pub(in crate::registry) struct Upkeep {
+    /// Services that were heard of since their heartbeat was last written, and when to write.
+    heartbeats: IndexSet<Arc<str>>,
+    heartbeats_due_ms: u64,
+    /// Those of them that are being written.
+    writing: Vec<Arc<str>>,
+    /// Records that may be stored otherwise than the core has them, each with the revisions of the changes that may be
+    /// stored and are to be undone.
+    doubtful: IndexMap<Arc<str>, Vec<u64>>,
+    /// The places of critical services that the clean-up under way has still to remove. They claim nothing and wait
+    /// behind everything that clients wait for: whoever is heard of before its turn stays.
+    sweep: Option<RangeInclusive<u64>>,
+    retry_at_ms: u64,
+}
+
+impl Upkeep {
+    /// Notes a heartbeat to be written.
+    pub(in crate::registry) fn heartbeat(&mut self, id: Arc<str>, now: Now) {
+        if self.heartbeats.is_empty() {
+            self.heartbeats_due_ms = (now.uptime_ms + HEARTBEAT_WRITE_INTERVAL_MS).max(self.retry_at_ms);
+        }
+        self.heartbeats.insert(id);
+    }
+
+    /// Takes up to `most` heartbeats, if it is time to write them.
+    pub(super) fn take_heartbeats(&mut self, most: usize, now: Now) -> Vec<Arc<str>> {
+        if self.writing.is_empty() && now.uptime_ms >= self.heartbeats_due_ms {
+            self.writing.extend(std::mem::take(&mut self.heartbeats));
+        }
+        if now.uptime_ms < self.retry_at_ms {
+            return Vec::new();
+        }
+        let rest = self.writing.len().saturating_sub(most);
+        self.writing.split_off(rest)
+    }
+
+    /// Makes all heartbeats due.
+    pub(in crate::registry) fn hurry(&mut self) {
+        self.heartbeats_due_ms = 0;
+    }
+
+    /// The record's stored state is in doubt: it is to be restored.
+    pub(super) fn doubt(&mut self, id: Arc<str>) {
+        self.doubtful.entry(id).or_default();
+    }
+
+    /// The change with this revision may be stored and is to be undone: the record's stored state is in doubt.
+    pub(super) fn undo(&mut self, id: Arc<str>, revision: u64) {
+        self.doubtful.entry(id).or_default().push(revision);
+    }
+
+    /// How many records are in doubt.
+    pub(super) fn doubtful(&self) -> usize {
+        self.doubtful.len()
+    }
+
+    /// Takes up to `most` doubtful records, if it is time to restore them, or if clients' changes go to the store
+    /// anyway: what may be left behind must not be in their way.
+    pub(super) fn take_doubtful(&mut self, most: usize, with_changes: bool, now: Now) -> Vec<(Arc<str>, Vec<u64>)> {
+        if now.uptime_ms < self.retry_at_ms && !with_changes {
+            return Vec::new();
+        }
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(doubtful) = self.doubtful.pop()
+        {
+            taken.push(doubtful);
+        }
+        taken
+    }
+
+    /// Has the critical services up to this place removed.
+    pub(in crate::registry) fn sweep_to(&mut self, last: Option<u64>) {
+        self.sweep = last.map(|last| 0..=last);
+    }
+
+    /// The places that are still to be swept, unless the store needs rest.
+    pub(super) fn sweep(&self, now: Now) -> Option<RangeInclusive<u64>> {
+        self.sweep.clone().filter(|_| now.uptime_ms >= self.retry_at_ms)
+    }
+
+    /// Whether a clean-up is under way.
+    pub(super) fn is_sweeping(&self) -> bool {
+        self.sweep.is_some()
+    }
+
+    /// The sweep has come to this place, or to its end.
+    pub(super) fn swept_to(&mut self, place: Option<u64>) {
+        let last = self.sweep.take().map(|places| *places.end());
+        self.sweep = place.zip(last).map(|(place, last)| place + 1..=last).filter(|places| !places.is_empty());
+    }
+
+    /// Lets the store rest for a while, but for what clients ask of it.
+    pub(super) fn back_off(&mut self, now: Now) {
+        self.retry_at_ms = now.uptime_ms + RETRY_INTERVAL_MS;
+    }
+
+    /// Whether nothing has to be stored but expiries, which are found anew at each start.
+    pub(super) fn is_idle(&self) -> bool {
+        self.doubtful.is_empty() && self.heartbeats.is_empty() && self.writing.is_empty()
+    }
+
+    /// When something is to be done, if anything is.
+    pub(super) fn wake_at_ms(&self) -> Option<u64> {
+        let heartbeats = (!self.heartbeats.is_empty()).then_some(self.heartbeats_due_ms);
+        let is_waiting = !self.doubtful.is_empty() || self.is_sweeping() || !self.writing.is_empty();
+        let retry = is_waiting.then_some(self.retry_at_ms);
+        heartbeats.into_iter().chain(retry).min()
+    }
+}

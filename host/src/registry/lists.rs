@@ -1,0 +1,115 @@
+//! Long lists: written a piece at a time, and shared by all who have asked for the same meanwhile.
+//!
+//! A short list is written at once, by `reads.rs`. For a long one a client waits until the one that is being written is
+//! whole; those who come meanwhile get the next one, together. So whoever has registered something sees it in the list
+//! that it asks for afterwards, and however many ask, one list at a time is made.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::protocol::reply::Reply;
+use crate::registry::Registry;
+use crate::registry::moment::Now;
+use crate::registry::output::Output;
+use crate::registry::snapshot::Snapshot;
+
+/// Up to here a list is written at once, in bytes.
+pub(super) const AT_ONCE_BYTES: usize = 64 * 1024;
+
+/// What a client has asked for, of what is made of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `list`
+    List,
+    /// `info`, with what is an admin's to know or without.
+    Info {
+        /// Whether it is an admin who asks.
+        to_admin: bool,
+    },
+}
+
+/// Which list: of a type, or of all.
+type Extent = Option<Arc<str>>;
+
+/// A list that is being made.
+struct Making<C> {
+    takers: Vec<(C, Form)>,
+    snapshot: Snapshot,
+    /// The revision that it shows.
+    revision: u64,
+}
+
+/// The long lists that clients wait for.
+pub(super) struct Lists<C> {
+    making: Option<Making<C>>,
+    /// Those to be made afterwards, in this order, and who waits for them.
+    wanted: VecDeque<Extent>,
+    takers: HashMap<Extent, Vec<(C, Form)>>,
+}
+
+impl<C> Default for Lists<C> {
+    fn default() -> Self {
+        Lists { making: None, wanted: VecDeque::new(), takers: HashMap::new() }
+    }
+}
+
+impl<C> Lists<C> {
+    pub(super) fn ask(&mut self, caller: C, form: Form, service_type: Option<&str>) {
+        let extent = service_type.map(Arc::from);
+        let takers = self.takers.entry(extent).or_insert_with_key(|extent| {
+            self.wanted.push_back(extent.clone());
+            Vec::new()
+        });
+        takers.push((caller, form));
+    }
+}
+
+impl<C> Registry<C> {
+    /// Whether somebody waits for a long list.
+    pub fn has_lists(&self) -> bool {
+        self.lists.making.is_some() || !self.lists.wanted.is_empty()
+    }
+
+    /// About how much memory the next list to begin takes, in bytes, if there is one and none is being made.
+    pub fn next_list_bytes(&self) -> Option<usize> {
+        let next = self.lists.wanted.front().filter(|_| self.lists.making.is_none())?;
+        Some(self.services.extent(next.as_deref()).1)
+    }
+
+    /// Writes a piece of the list that is being made, or begins the next one if it `may_begin`. What is whole goes to
+    /// all who wait for it.
+    pub fn continue_lists(&mut self, may_begin: bool, now: Now, out: &mut Output<C>) {
+        if self.lists.making.is_none() && may_begin {
+            self.lists.making = self.lists.wanted.pop_front().map(|extent| Making {
+                snapshot: Snapshot::begin(&mut self.services, extent.as_deref()),
+                takers: self.lists.takers.remove(&extent).unwrap_or_default(),
+                revision: self.revision,
+            });
+        }
+        let Some(making) = &mut self.lists.making else { return };
+        if !making.snapshot.go_on(&mut self.services, now.uptime_ms) {
+            return;
+        }
+        let Some(Making { takers, snapshot, revision }) = self.lists.making.take() else { return };
+        let pieces = snapshot.into_pieces();
+        let mut wholes: Vec<(Form, Arc<[Bytes]>)> = Vec::new();
+        for (caller, form) in takers {
+            let made = wholes.iter().find(|(made, _)| *made == form).map(|(_, whole)| whole.clone());
+            let shared = made.unwrap_or_else(|| {
+                let whole = behind(self.begin(form, now), &pieces);
+                wholes.push((form, whole.clone()));
+                whole
+            });
+            out.replies.push((caller, self.at_revision(Reply::with_shared(shared), revision)));
+        }
+    }
+}
+
+/// The pieces of a list behind the beginning of a reply.
+fn behind(begin: Reply, pieces: &[Bytes]) -> Arc<[Bytes]> {
+    let begin = begin.begin_list("services");
+    let end = Bytes::from_static(b"]");
+    std::iter::once(Bytes::from(begin)).chain(pieces.iter().cloned()).chain([end]).collect()
+}

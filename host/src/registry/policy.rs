@@ -1,0 +1,50 @@
+//! What the core is told when it starts: the operator's rules, what the store promises, what `info` says.
+
+use crate::security::access::Access;
+
+/// The rules that an operator sets.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Whether a service type is unique unless a service says otherwise.
+    pub enforce_unique_service_types: bool,
+    /// Whether a client may stop the server.
+    pub allow_terminate: bool,
+    /// How long a client waits for the store, in milliseconds.
+    pub reply_timeout_ms: u64,
+    /// How often critical services are removed, in milliseconds.
+    pub cleanup_interval_ms: u64,
+    /// How long a call of the store may take before the store counts as stalled, in milliseconds.
+    pub call_timeout_ms: u64,
+    /// How many changes may wait for the store.
+    pub pending_changes_max: usize,
+    /// How long they may be together, in bytes.
+    pub pending_bytes_max: usize,
+    /// How much memory all services may take together, in bytes, before no more are registered.
+    pub services_bytes_max: usize,
+    /// Who may do what.
+    pub access: Access,
+}
+
+/// What the store promises, as far as the core acts on it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Promises {
+    /// It has a say in `discover`.
+    pub balances: bool,
+    /// It keeps what clients are told of each change.
+    pub history: bool,
+}
+
+/// What `info` tells of the server, besides the services.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// The port for requests.
+    pub req_port: u16,
+    /// The port for events.
+    pub pub_port: u16,
+    /// The port for heartbeats.
+    pub heartbeat_port: u16,
+    /// The host's version.
+    pub version: String,
+    /// The storage plugin's name.
+    pub plugin: String,
+}

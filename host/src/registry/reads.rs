@@ -1,0 +1,119 @@
+//! What is answered from memory, whatever the store does: `get`, `list`, `info`, `health`, and heartbeats.
+
+use serde_json::{Value, json};
+
+use crate::protocol::reply::{Code, Reply};
+use crate::registry::Registry;
+use crate::registry::lists::{AT_ONCE_BYTES, Form};
+use crate::registry::moment::Now;
+use crate::registry::output::Output;
+use crate::registry::service::Service;
+use crate::security::principal::Principal;
+
+/// Since when the store fails, and why.
+pub(super) struct StorageFailure {
+    since_unix_ms: u64,
+    error: String,
+}
+
+impl<C> Registry<C> {
+    pub(super) fn get(&self, service_id: &str, now: Now) -> Reply {
+        match self.services.get(service_id) {
+            Some(service) => Reply::success().service("service", &service.at(now.uptime_ms)),
+            None => Reply::failure(Code::NotFound, "Service not found"),
+        }
+    }
+
+    /// Answers `list` and `info` at once if that does not take long, and in pieces otherwise.
+    pub(super) fn list(&mut self, caller: C, form: Form, service_type: Option<&str>, now: Now, out: &mut Output<C>) {
+        let (_, bytes) = self.services.extent(service_type);
+        if bytes > AT_ONCE_BYTES {
+            self.lists.ask(caller, form, service_type);
+            return;
+        }
+        let begin = self.begin(form, now);
+        let seen = |service| Service::at(service, now.uptime_ms);
+        let reply = match service_type {
+            Some(service_type) => begin.services("services", self.services.of_type(service_type).map(seen)),
+            None => begin.services("services", self.services.iter().map(seen)),
+        };
+        out.replies.push((caller, self.at_revision(reply, self.revision)));
+    }
+
+    /// What stands before the services.
+    pub(super) fn begin(&self, form: Form, now: Now) -> Reply {
+        match form {
+            Form::List => Reply::success(),
+            Form::Info { to_admin } => self.about(to_admin, now),
+        }
+    }
+
+    /// Says of which moment in the store's history a list is.
+    pub(super) fn at_revision(&self, reply: Reply, revision: u64) -> Reply {
+        reply.number("revision", revision).text("epoch", &self.epoch)
+    }
+
+    /// `info`, but for the services.
+    fn about(&self, to_admin: bool, now: Now) -> Reply {
+        Reply::success()
+            .text("status", "ok")
+            .number("req_port", self.about.req_port.into())
+            .number("pub_port", self.about.pub_port.into())
+            .number("hb_port", self.about.heartbeat_port.into())
+            .boolean("enforce_unique_service_types", self.policy.enforce_unique_service_types)
+            .text("version", &self.about.version)
+            .json("backend", &self.backend(to_admin, now))
+    }
+
+    pub(super) fn health(&self, to_admin: bool, now: Now) -> Reply {
+        Reply::success()
+            .text("status", "ok")
+            .number("timestamp", now.unix_seconds())
+            .json("backend", &self.backend(to_admin, now))
+    }
+
+    /// The state of the storage, and since when it is no good one. Old clients look at `status` alone, which is the
+    /// host's. What the plugin says of its failure may name files and hosts: it is for those who run the registry.
+    fn backend(&self, to_admin: bool, now: Now) -> Value {
+        let sent_at_ms = self.changes.sent_at_ms();
+        let is_stalled = |at_ms: u64| now.uptime_ms.saturating_sub(at_ms) > self.policy.call_timeout_ms;
+        let plugin = &self.about.plugin;
+        match (&self.storage_failure, sent_at_ms) {
+            (_, Some(at_ms)) if is_stalled(at_ms) => {
+                let since_ms = now.unix_ms.saturating_sub(now.uptime_ms.saturating_sub(at_ms));
+                json!({"plugin": plugin, "state": "stalled", "since": since_ms / 1000})
+            }
+            (Some(failure), _) => {
+                let since = failure.since_unix_ms / 1000;
+                let mut backend = json!({"plugin": plugin, "state": "failing", "since": since});
+                if to_admin {
+                    backend["error"] = failure.error.as_str().into();
+                }
+                backend
+            }
+            (None, _) => json!({"plugin": plugin, "state": "ok"}),
+        }
+    }
+
+    /// Notes whether the store could do what it was asked to do.
+    pub(super) fn note_storage(&mut self, failed: Option<String>, now: Now) {
+        self.storage_failure = failed.map(|error| {
+            let since_unix_ms = self.storage_failure.as_ref().map_or(now.unix_ms, |failure| failure.since_unix_ms);
+            StorageFailure { since_unix_ms, error }
+        });
+    }
+
+    pub(super) fn renew(&mut self, principal: Principal, service_id: &str, now: Now, out: &mut Output<C>) -> Reply {
+        let owner = self.services.get(service_id).map(|service| service.owner());
+        if owner.is_some_and(|owner| !self.policy.access.may_change(&principal, owner)) {
+            return self.forbid(principal, &format!("to renew {service_id:?}, which belongs to another key"), out);
+        }
+        match self.services.renew(service_id, now.uptime_ms, now.unix_ms) {
+            Some(service) => {
+                self.changes.upkeep.heartbeat(service.id().clone(), now);
+                Reply::success().text("message", "Service renewed successfully")
+            }
+            None => Reply::failure(Code::NotFound, "Service not found or could not be renewed"),
+        }
+    }
+}

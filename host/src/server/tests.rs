@@ -1,0 +1,146 @@
+//! The loop with a front that tests write themselves, on the memory plugin.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use registry_plugin_api::Query;
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::plugin::{Plugin, find};
+use crate::protocol::event::Event;
+use crate::protocol::reply::Reply;
+use crate::protocol::request::{Limits, Port, parse};
+use crate::registry::{About, Policy, Promises};
+use crate::security::access::Access;
+use crate::security::principal::Principal;
+
+/// What a front sends and gets. A caller is the number of its request.
+#[derive(Default)]
+struct Stage {
+    /// Requests that come one in a batch, in order.
+    requests: VecDeque<Value>,
+    /// What comes without end when there are no more of these.
+    endless: Option<Value>,
+    asked: usize,
+    replies: Vec<(usize, Value)>,
+}
+
+#[derive(Clone, Default)]
+struct Fake(Rc<RefCell<Stage>>);
+
+impl Front for Fake {
+    type Message = Value;
+    type Caller = usize;
+
+    async fn receive(&mut self, batch: &mut Vec<Value>) {
+        let next = {
+            let stage = &mut *self.0.borrow_mut();
+            stage.requests.pop_front().or_else(|| stage.endless.clone())
+        };
+        match next {
+            Some(request) => batch.push(request),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn read(&mut self, message: Value) -> Option<Asked<usize>> {
+        let stage = &mut *self.0.borrow_mut();
+        stage.asked += 1;
+        let request = parse(message.to_string().as_bytes(), Port::Requests, &Limits::default()).request;
+        Some(Asked { caller: stage.asked, principal: Principal::Nobody, request })
+    }
+
+    fn has_room(&self, _bytes: usize) -> bool {
+        true
+    }
+
+    fn reply(&mut self, caller: usize, reply: Reply) {
+        let reply = serde_json::from_str(&reply.finish(None).to_text()).unwrap();
+        self.0.borrow_mut().replies.push((caller, reply));
+    }
+
+    fn publish(&mut self, _event: Event) {}
+
+    fn flush(&mut self) {}
+
+    async fn close(self) {}
+}
+
+fn server(front: Fake) -> Server<Fake> {
+    let directory = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
+    let plugin = Plugin::load(find("memory", Some(&directory)).unwrap()).unwrap();
+    let (store, contents) = Store::open(plugin, Map::new(), Duration::from_secs(5)).unwrap();
+    let policy = Policy {
+        enforce_unique_service_types: false,
+        allow_terminate: true,
+        reply_timeout_ms: 10_000,
+        cleanup_interval_ms: 10_000,
+        call_timeout_ms: 10_000,
+        pending_changes_max: 100,
+        pending_bytes_max: 1 << 20,
+        services_bytes_max: 1 << 20,
+        access: Access::open(),
+    };
+    let registry = Registry::new(policy, Promises::default(), About::default(), contents.position, rand::make_rng());
+    Server::new(front, store, registry, Clock::start(), Guard::Null)
+}
+
+fn register(id: &str) -> Value {
+    json!({"action": "register", "service_info": {"id": id, "name": "n", "host": "h", "port": 1}})
+}
+
+/// Runs a future as the host does.
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, future)
+}
+
+#[test]
+fn messages_without_end_do_not_keep_the_store_waiting() {
+    let front = Fake::default();
+    front.0.borrow_mut().requests.push_back(register("a"));
+    front.0.borrow_mut().endless = Some(json!({"action": "health"}));
+    let stage = front.0.clone();
+    let is_registered = async move {
+        // The front never rests, so that this is asked in each turn.
+        while !stage.borrow().replies.iter().any(|(caller, _)| *caller == 1) {
+            tokio::task::yield_now().await;
+        }
+        "registered".to_string()
+    };
+    let server = server(front.clone());
+    run(async {
+        let served = tokio::time::timeout(Duration::from_secs(20), server.run(is_registered)).await;
+        served.expect("the store's answer is taken").unwrap();
+    });
+    assert_eq!(front.0.borrow().replies.iter().find(|(caller, _)| *caller == 1).unwrap().1["success"], true);
+}
+
+#[test]
+fn answers_without_end_do_not_keep_messages_waiting() {
+    let front = Fake::default();
+    front.0.borrow_mut().endless = Some(json!({"action": "health"}));
+    let mut server = server(front);
+    run(async {
+        for ticket in 0..10 {
+            server.store.discover(ticket, Query::new("t", vec!["a".into(), "b".into()]));
+        }
+        // All of them are there.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let mut stop = pin!(std::future::pending());
+        let mut batch = Vec::new();
+        let mut turns = String::new();
+        for is_turn_of_messages in [false, false, true, false, true, true, false] {
+            turns.push(match server.next(stop.as_mut(), is_turn_of_messages, &mut batch).await {
+                Woken::Messages => 'm',
+                Woken::Store(Answer::Chosen { .. }) => 's',
+                _ => '?',
+            });
+        }
+        assert_eq!(turns, "ssmsmms");
+        assert_eq!(batch.len(), 3);
+    });
+}

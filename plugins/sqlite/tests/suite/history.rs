@@ -1,0 +1,146 @@
+//! Recent changes are kept with the changes, forgotten when they may be, and are those of one epoch.
+
+use std::path::Path;
+
+use registry_plugin_api::{Backend, Event, Position, Put, Renew};
+use registry_sqlite::Sqlite;
+use rusqlite::Connection;
+
+use crate::common::{commit, group, history, now, open, pages, position, put, record, records, remove};
+
+/// A new store to which the host has committed its first, empty group.
+fn begun(path: impl AsRef<Path>) -> Sqlite {
+    let store = open(path).unwrap();
+    commit(&store, []).unwrap();
+    store
+}
+
+fn kept(events: &[(u64, &str)]) -> Vec<Event> {
+    events.iter().map(|(revision, text)| Event::new(*revision, *text)).collect()
+}
+
+#[test]
+fn every_change_is_kept_with_its_text_and_none_without_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("services.db");
+    let store = begun(&path);
+    let silent = Put::new(record("restored")).into();
+    commit(&store, [put(record("a")), put(record("a")), remove("none"), Renew::new("a", 1).into(), silent]).unwrap();
+    commit(&store, [remove("a")]).unwrap();
+    let expected = kept(&[(1, "put a"), (2, "put a"), (3, "remove none"), (5, "remove a")]);
+    assert_eq!(history(&store), (0, expected.clone()));
+    now(store.close()).unwrap();
+    drop(store);
+    assert_eq!(history(&open(&path).unwrap()), (0, expected));
+}
+
+#[test]
+fn what_may_be_forgotten_is_forgotten_by_and_by() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = begun(directory.path().join("services.db"));
+    for _ in 0..10 {
+        commit(&store, (0..1000).map(|id| put(record(&id.to_string())))).unwrap();
+    }
+    let mut before = history(&store).1.len();
+    assert_eq!(before, 10_000);
+    loop {
+        let mut group = group(&store, []);
+        group.forget_before = 9_991;
+        now(store.commit(group)).unwrap();
+        let (complete_after, events) = history(&store);
+        assert_eq!(events.first().unwrap().revision, complete_after + 1);
+        assert_eq!(events.last().unwrap().revision, 10_000);
+        assert!(before - events.len() <= 4096, "a group forgets no more than that");
+        if events.len() == 10 {
+            break;
+        }
+        assert!(events.len() < before, "each group forgets some");
+        before = events.len();
+    }
+}
+
+#[test]
+fn what_was_undone_never_happened() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = begun(directory.path().join("services.db"));
+    commit(&store, [put(record("a")), put(record("b")), put(record("c"))]).unwrap();
+    let mut group = group(&store, [remove("b")]);
+    group.undone = vec![2, 3, 77];
+    now(store.commit(group)).unwrap();
+    assert_eq!(history(&store), (0, kept(&[(1, "put a"), (4, "remove b")])));
+}
+
+#[test]
+fn another_epoch_is_another_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = begun(directory.path().join("services.db"));
+    commit(&store, [put(record("a")), put(record("b"))]).unwrap();
+    let mut group = group(&store, []);
+    group.position = Position::new("another", 7);
+    now(store.commit(group)).unwrap();
+    assert_eq!(history(&store), (7, vec![]));
+    commit(&store, [put(record("c"))]).unwrap();
+    assert_eq!(history(&store), (7, kept(&[(8, "put c")])));
+}
+
+#[test]
+fn a_store_whose_position_was_removed_begins_a_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("services.db");
+    let store = begun(&path);
+    commit(&store, [put(record("a"))]).unwrap();
+    drop(store);
+    Connection::open(&path).unwrap().execute("DELETE FROM position", []).unwrap();
+    let store = begun(&path);
+    assert_eq!(history(&store), (0, vec![]));
+}
+
+#[test]
+fn long_histories_come_in_pages() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = begun(directory.path().join("services.db"));
+    for _ in 0..3 {
+        commit(&store, (0..3000).map(|id| put(record(&id.to_string())))).unwrap();
+    }
+    let first = now(store.history(registry_plugin_api::Cursor::start())).unwrap();
+    assert!(first.next.is_some());
+    assert!(history(&store).1.iter().map(|event| event.revision).eq(1..=9000));
+}
+
+/// As schema version 1 had them.
+const TABLES_1: &str = "
+    CREATE TABLE history (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        epoch TEXT NOT NULL,
+        revision INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE services (
+        id TEXT NOT NULL PRIMARY KEY,
+        document TEXT NOT NULL,
+        types TEXT NOT NULL,
+        ttl_ms INTEGER NOT NULL,
+        last_heartbeat_ms INTEGER NOT NULL,
+        revision INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO history VALUES (1, '0123456789abcdef', 41);
+    INSERT INTO services VALUES ('a', '{\"id\":\"a\"}', '[\"web\"]', 30000, 1795473796123, 40);
+    PRAGMA application_id = 0x53526567;
+    PRAGMA user_version = 1;
+";
+
+#[test]
+fn a_database_of_schema_version_1_keeps_its_position_and_records() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("services.db");
+    Connection::open(&path).unwrap().execute_batch(TABLES_1).unwrap();
+    for _ in 0..2 {
+        let store = open(&path).unwrap();
+        assert_eq!(position(&store), Some(Position::new("0123456789abcdef", 41)));
+        assert_eq!(history(&store), (41, vec![]));
+        let [record] = &records(&store)[..] else { panic!("{:?}", pages(&store)) };
+        assert_eq!((record.id.as_str(), record.ttl_ms, record.revision), ("a", 30_000, 40));
+    }
+    let store = open(&path).unwrap();
+    commit(&store, [put(record("b"))]).unwrap();
+    assert_eq!(history(&store), (41, kept(&[(42, "put b")])));
+}
