@@ -122,3 +122,22 @@ fn a_program_given_as_a_plugin_is_told_from_a_library() {
     let told = refused(directory.path(), &["plugin", "inspect", env!("CARGO_BIN_EXE_registry")]);
     assert!(told.contains("is not a shared library (it is a program): name a plugin's library"), "{told}");
 }
+
+#[test]
+fn what_a_new_plugin_needs_is_said_as_it_works_here() {
+    let directory = tempfile::tempdir().unwrap();
+    let api = harness::workspace().join("plugin-api");
+    let program = Path::new(env!("CARGO_BIN_EXE_registry"));
+    let next_steps = |name: &str, path: &Path| {
+        let mut command = registry(directory.path());
+        command.args(["plugin", "new", name, "--api"]).arg(&api).env("PATH", path);
+        text(&command.output().unwrap().stdout)
+    };
+    let on_the_path = next_steps("one", program.parent().unwrap());
+    assert!(on_the_path.contains("\n  registry plugin check ./target/release/"), "{on_the_path}");
+    let elsewhere = next_steps("two", directory.path());
+    assert!(elsewhere.contains(&format!("\n  {} plugin check ./target/release/", program.display())), "{elsewhere}");
+    let manifest = std::fs::read_to_string(directory.path().join("registry_one/Cargo.toml")).unwrap();
+    let rust = format!("rust-version = \"{}\"\n", env!("CARGO_PKG_RUST_VERSION"));
+    assert!(manifest.contains(&rust), "{manifest}");
+}

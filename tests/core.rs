@@ -83,7 +83,7 @@ impl World {
     fn take_output(&mut self) {
         let read = |json: String| serde_json::from_str::<Value>(&json).expect("replies and events are JSON");
         self.replies
-            .extend(self.out.replies.drain(..).map(|(caller, reply)| (caller, read(reply.finish(None).to_text().into_owned()))));
+            .extend(self.out.replies.drain(..).map(|(caller, reply)| (caller, read(reply.finish(None).into_text()))));
         self.events.extend(self.out.events.drain(..).map(|event| read(event.json)));
         self.queries.extend(self.out.queries.drain(..).map(|(ticket, _)| ticket));
     }

@@ -26,7 +26,8 @@ fn ten_times_as_much_takes_at_most_twelve_times_the_instructions() {
             let output = child.wait_with_output().expect("valgrind ends");
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.success(), "{kind}: {said}");
-            let collected = said.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, count)| count.trim());
+            let collected =
+                said.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, count)| count.trim());
             collected.and_then(|count| count.parse::<f64>().ok()).unwrap_or_else(|| panic!("{kind}: {said}"))
         });
         assert!(small > 1000.0, "{kind}: nothing was counted");

@@ -5,8 +5,10 @@ mod harness;
 use std::path::Path;
 use std::time::Duration;
 
-use harness::{Host, eventually, register, registry};
-use serde_json::{Value, json};
+use harness::{Host, eventually, plugin_dir, register, registry};
+use registry_host::plugin::{Plugin, find};
+use registry_host::store::{self, Contents};
+use serde_json::{Map, Value, json};
 
 const SQLITE: &str = "[server]\ncleanup_interval = 0.1\n";
 
@@ -203,6 +205,17 @@ fn migrate(directory: &Path, from: &str, to: &str, more: &[&str]) -> (Option<i32
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
+/// What a host finds in a database.
+fn contents(database: &Path) -> Contents {
+    let plugin = Plugin::load(find("sqlite", Some(&plugin_dir())).unwrap()).unwrap();
+    let options = Map::from_iter([("path".to_string(), json!(database))]);
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+        let (backend, contents) = store::open(&plugin, options).await.unwrap();
+        backend.close().await.unwrap();
+        contents
+    })
+}
+
 #[test]
 fn migrate_copies_every_service_and_says_how_many() {
     let directory = fresh();
@@ -223,11 +236,19 @@ fn migrate_copies_every_service_and_says_how_many() {
 
     let (code, out, error) = migrate(directory.path(), "registry.toml", "other.toml", &[]);
     assert_eq!((code, out.as_str()), (Some(0), "2500 services copied\n"), "{error}");
+    let copied = contents(&directory.path().join("other.db"));
     let (code, _, error) = migrate(directory.path(), "registry.toml", "other.toml", &[]);
     assert_eq!(code, Some(1));
     assert!(error.contains("2500 services are in it already; --merge copies over them"), "{error}");
     let (code, ..) = migrate(directory.path(), "registry.toml", "other.toml", &["--merge"]);
     assert_eq!(code, Some(0));
+    let merged = contents(&directory.path().join("other.db"));
+    for (contents, revision) in [(&copied, 2500), (&merged, 5000)] {
+        // The target counts on for itself, and no history claims to have what was copied.
+        assert_eq!((contents.position.revision, contents.records.len()), (revision, 2500));
+        assert_eq!((contents.history.complete_after, contents.history.events.len()), (revision, 0));
+    }
+    assert_ne!(copied.position.epoch, merged.position.epoch, "what was copied is no event that clients could follow");
 
     std::fs::write(directory.path().join("memory.toml"), "[backend]\nplugin = \"memory\"\n").unwrap();
     let (code, out, error) = migrate(directory.path(), "registry.toml", "memory.toml", &[]);

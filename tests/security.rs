@@ -123,6 +123,8 @@ fn one_bad_file_does_not_keep_another_key_from_being_removed() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let admin = ["--key", "admin.key_secret", "--server-key", "registry.key"];
+    let health = done(directory, &[&["health"][..], &connection, &admin].concat());
+    assert_eq!(health, "ok; 1 file with clients' keys cannot be used: the log says which\n");
     done(directory, &[&["list"][..], &connection, &admin].concat());
     assert_eq!(host.log().matches("bad.key").count(), 1, "once: {}", host.log());
     // Nor does it keep the registry from starting again.

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use harness::{Host, eventually, plugin_dir, register};
 use registry_host::plugin::{Plugin, find};
+use registry_host::store::{self, Contents};
+use registry_plugin_api::{Event, Group, Position, Put, Record};
 use serde_json::{Map, Value, json};
 
 /// Makes a module for each plugin, with every promise of the suite as a test in it.
@@ -55,13 +57,8 @@ impl Fixture {
 
     /// The ids of all that is stored.
     fn ids(&self, directory: &Path) -> Vec<String> {
-        let plugin = Plugin::load(find(self.name, Some(&plugin_dir())).unwrap()).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let (backend, contents) = registry_host::store::open(&plugin, self.options(directory)).await.unwrap();
-            backend.close().await.unwrap();
-            contents.records.into_iter().map(|record| record.id).collect()
-        })
+        let contents = contents(self.name, self.options(directory));
+        contents.records.into_iter().map(|record| record.id).collect()
     }
 }
 
@@ -102,4 +99,71 @@ fn the_rules_of_the_registry_hold(fixture: &Fixture) {
 
 fn toml_of(options: &Map<String, Value>) -> String {
     options.iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
+}
+
+/// A log of `examples/jsonl` with this position and one record, which was put at revision 41.
+fn log_at(epoch: &str, revision: u64) -> String {
+    let head = json!({"format": "registry_jsonl 2", "epoch": epoch, "revision": revision});
+    let record = json!({
+        "id": "a", "document": "{}", "types": [], "ttl_ms": 1000, "last_heartbeat_ms": 7, "revision": 41,
+    });
+    format!("{head}\n{}\n", json!({"epoch": epoch, "revision": revision, "changes": [{"put": record}]}))
+}
+
+#[test]
+fn a_new_epoch_begins_if_a_store_has_no_position_or_one_that_cannot_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Map::from_iter([("path".to_string(), json!(directory.path().join("log")))]);
+    let open = || contents("jsonl", options.clone());
+    for (epoch, revision, is_kept) in [("old", 41, true), ("old", 60, true), ("old", 40, false), ("", 0, false)] {
+        std::fs::write(directory.path().join("log"), log_at(epoch, revision)).unwrap();
+        let first = open();
+        assert_eq!(first.position.epoch == epoch, is_kept, "{:?}", first.position);
+        // Revisions go on after what is there.
+        assert_eq!(first.position.revision, revision.max(41));
+        assert_eq!(first.history.complete_after, first.position.revision, "it keeps no history");
+        assert_eq!(open().position, first.position, "the new epoch is stored");
+    }
+}
+
+#[test]
+fn recent_changes_are_taken_over_from_a_store_that_has_kept_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Map::from_iter([("path".to_string(), json!(directory.path().join("store.db")))]);
+    let begun = contents("sqlite", options.clone());
+    assert_eq!((begun.history.complete_after, begun.history.events.len()), (0, 0));
+    let events: Vec<Event> = (1..=5000).map(|revision| Event::new(revision, format!("event {revision}"))).collect();
+    run(async {
+        let (backend, _) = store::open(&plugin("sqlite"), options.clone()).await.unwrap();
+        let puts = events.iter().map(|event| {
+            let mut record = Record::new("a", "{}");
+            record.revision = event.revision;
+            Put::new(record).with_event(&event.text).into()
+        });
+        let mut group = Group::new(Position::new(begun.position.epoch.as_str(), 5000), puts.collect());
+        group.forget_before = 8;
+        backend.commit(group).await.unwrap();
+        backend.close().await.unwrap();
+    });
+    let opened = contents("sqlite", options);
+    assert_eq!(opened.position, Position::new(begun.position.epoch, 5000));
+    assert_eq!(opened.history.complete_after, 7);
+    assert!(opened.history.events.iter().eq(&events[7..]), "{:?}", opened.history.events.front());
+}
+
+fn plugin(name: &str) -> Plugin {
+    Plugin::load(find(name, Some(&plugin_dir())).unwrap()).unwrap()
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
+}
+
+/// What the host finds in a store.
+fn contents(name: &str, options: Map<String, Value>) -> Contents {
+    run(async {
+        let (backend, contents) = store::open(&plugin(name), options).await.unwrap();
+        backend.close().await.unwrap();
+        contents
+    })
 }

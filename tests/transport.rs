@@ -15,6 +15,8 @@
 
 #[path = "transport/crowds.rs"]
 mod crowds;
+#[path = "transport/encrypted.rs"]
+mod encrypted;
 #[path = "transport/floods.rs"]
 mod floods;
 #[path = "transport/handshakes.rs"]
@@ -87,6 +89,7 @@ rules! {
     crowds::limit_of_subscriptions: fails "no such limit, and SUBSCRIBE commands end the connection",
     crowds::long_subscriptions: fails "no limit of their bytes, and SUBSCRIBE commands end the connection",
     crowds::limit_of_requests_per_second: fails "no such limit",
+    crowds::limit_of_unanswered_requests: fails "no such limit",
     crowds::open_files_are_raised: holds,
     crowds::few_open_files: fails "no limit of connections: they take all open files",
     crowds::no_open_files: fails "it says nothing, and asks the kernel again and again",

@@ -123,12 +123,15 @@ fn what_is_too_long_is_refused_and_nothing_is_echoed_at_length() {
         assert_eq!(reply["field"], format!("service_info.{field}"));
     }
     let long = "x".repeat(500_000);
-    for (action, error) in [
-        ("get", "Service not found"),
-        ("renew", "Service not found or could not be renewed"),
-        ("deregister", "Service not found or could not be deregistered"),
+    for (action, field, most) in [
+        ("get", "service_id", 64),
+        ("renew", "service_id", 64),
+        ("deregister", "service_id", 64),
+        ("list", "service_type", 16),
+        ("discover", "service_type", 16),
     ] {
-        assert_eq!(client.call(json!({"action": action, "service_id": long}))["error"], error);
+        let error = format!("Invalid value for {field}: expected at most {most} bytes, got 500000 bytes");
+        assert_eq!(client.call(json!({"action": action, field: long}))["error"], error);
     }
     let error = client.call(json!({"action": long}))["error"].to_string();
     assert_eq!(error, format!("\"Unknown action: {}...\"", "x".repeat(80)));

@@ -6,7 +6,7 @@
  * of plugins, their versions, options, and panics.
  *
  * Versions. The table begins with its own size and version. Later versions only add functions at its end and keep
- * what is there; whoever calls looks at the size before going beyond what version 2 has. Version 1 had stores count.
+ * what is there; a caller looks at the size before it goes beyond what version 2 has. Version 1 had stores count.
  *
  * Threads. Calls never overlap, but may come from different threads. A call may block.
  *
@@ -58,7 +58,7 @@ enum registry_outcome_code {
     REGISTRY_DONE = 1,    /* it is stored, and survives a power cut */
     REGISTRY_MISSING = 2, /* nothing to remove or to renew */
     REGISTRY_TOO_LARGE = 3, /* this change cannot be stored; the others of its group can */
-    REGISTRY_UNKNOWN = 4   /* there is no such kind of change, as far as the store knows */
+    REGISTRY_UNKNOWN = 4   /* the store does not know this kind of change */
 };
 
 struct registry_outcome {

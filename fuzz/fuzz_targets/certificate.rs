@@ -4,8 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use registry_fuzz::edit;
-use registry_host::security::certificate::{Certificate, public_text, secret_text};
-use registry_host::security::key::{KeyPair, PublicKey, SecretKey};
+use registry_zmtp::keys::certificate::{Certificate, public_text, secret_text};
+use registry_zmtp::keys::key::{KeyPair, PublicKey, SecretKey};
 
 fuzz_target!(|input: &[u8]| {
     let Some((choice, rest)) = input.split_first() else { return };

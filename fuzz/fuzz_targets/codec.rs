@@ -7,9 +7,9 @@ use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use peak_alloc::PeakAlloc;
 use registry_fuzz::pieces;
-use registry_host::transport::zmtp::assembly::Assembly;
-use registry_host::transport::zmtp::codec::{Decoder, Frame, FrameError, Kind, frame_bytes, put_frame};
-use registry_host::transport::zmtp::command::{self, Command, IDENTITY_BYTES_MAX};
+use registry_zmtp::assembly::Assembly;
+use registry_zmtp::codec::{Decoder, Frame, FrameError, Kind, frame_bytes, put_frame};
+use registry_zmtp::command::{self, Command, IDENTITY_BYTES_MAX};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;

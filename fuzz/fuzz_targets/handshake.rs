@@ -7,12 +7,11 @@
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use registry_fuzz::{edit, pieces};
-use registry_host::transport::zmtp::codec::{Decoder, Kind, put_frame};
-use registry_host::transport::zmtp::command::{self, Command, IDENTITY_BYTES_MAX};
-use registry_host::transport::zmtp::greeting::{self, GREETING_BYTES, Mechanism};
-use registry_host::transport::zmtp::handshake::{Handshake, HandshakeError, Peer, Role};
-use registry_host::transport::zmtp::security::Security;
-use registry_host::transport::zmtp::wire::Wire;
+use registry_zmtp::codec::{Decoder, Kind, put_frame};
+use registry_zmtp::command::{self, Command, IDENTITY_BYTES_MAX};
+use registry_zmtp::greeting::{self, GREETING_BYTES, Mechanism};
+use registry_zmtp::handshake::{Handshake, HandshakeError, Peer, SocketType};
+use registry_zmtp::wire::Wire;
 
 const ROUTER_PEERS: [&str; 3] = ["REQ", "DEALER", "ROUTER"];
 const PUBLISHER_PEERS: [&str; 2] = ["SUB", "XSUB"];
@@ -23,10 +22,10 @@ const SAID_BYTES_MAX: usize = GREETING_BYTES + 64 + 2 + 262;
 
 fuzz_target!(|input: &[u8]| {
     let Some(([choice, lengths @ ..], rest)) = input.split_first_chunk::<4>() else { return };
-    let role = if choice & 1 == 0 { Role::Router } else { Role::Publisher };
+    let socket_type = if choice & 1 == 0 { SocketType::Router } else { SocketType::Publisher };
     let mut bytes = rest.to_vec();
     let mut is_valid = false;
-    let peers: &[&str] = if role == Role::Router { &ROUTER_PEERS } else { &PUBLISHER_PEERS };
+    let peers: &[&str] = if socket_type == SocketType::Router { &ROUTER_PEERS } else { &PUBLISHER_PEERS };
     let peer = peers[usize::from(choice >> 4) % peers.len()].as_bytes();
     match choice >> 1 & 3 {
         0 => {}
@@ -39,8 +38,8 @@ fuzz_target!(|input: &[u8]| {
         _ => bytes = client(&properties(rest, peer)),
     }
 
-    let (result, wire) = play(role, [BytesMut::from(&bytes[..])]);
-    let (cut_result, cut_wire) = play(role, pieces(&bytes, lengths));
+    let (result, wire) = play(socket_type, [BytesMut::from(&bytes[..])]);
+    let (cut_result, cut_wire) = play(socket_type, pieces(&bytes, lengths));
     assert_eq!(cut_result, result, "in pieces of {lengths:?}");
     assert_eq!(cut_wire.out, wire.out, "in pieces of {lengths:?}");
 
@@ -83,12 +82,12 @@ fn client(properties: &[(&[u8], &[u8])]) -> Vec<u8> {
 }
 
 /// As a connection does it: until the handshake is over.
-fn play(role: Role, pieces: impl IntoIterator<Item = BytesMut>) -> (Result<Option<Peer>, HandshakeError>, Wire) {
+fn play(socket_type: SocketType, pieces: impl IntoIterator<Item = BytesMut>) -> (Result<Option<Peer>, HandshakeError>, Wire) {
     let mut wire = Wire::default();
-    let mut handshake = Handshake::begin(role, &Security::Null, &mut wire.out);
+    let mut handshake = Handshake::begin(socket_type, None, &mut wire.out);
     for piece in pieces {
         wire.input.feed(piece);
-        match handshake.advance(&mut wire) {
+        match handshake.advance(&mut wire, |_| true) {
             Ok(None) => wire.input.settle(),
             over => return (over, wire),
         }

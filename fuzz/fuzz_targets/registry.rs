@@ -13,10 +13,11 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use registry_fuzz::json;
 use registry_host::protocol::request::{Limits, Port, Request, parse};
-use registry_host::registry::{About, Now, Output, Policy, Registry};
-use registry_host::security::access::{Access, Right, Rule};
-use registry_host::security::key::PublicKey;
-use registry_plugin_api::{Change, Error, Outcome, Record};
+use registry_host::registry::{About, Now, Output, Policy, Promises, Registry};
+use registry_host::security::access::{Access, Grant, Right};
+use registry_host::security::principal::Principal;
+use registry_plugin_api::{Change, Error, Outcome, Position, Record};
+use registry_zmtp::keys::key::PublicKey;
 use serde_json::{Value, json};
 
 /// The clients, if they have keys. The first is an admin.
@@ -49,6 +50,7 @@ fuzz_target!(|input: &[u8]| {
 struct World {
     registry: Registry<usize>,
     policy: Policy,
+    promises: Promises,
     now: Now,
     out: Output<usize>,
     /// How many times each caller was answered.
@@ -64,40 +66,33 @@ struct World {
 
 #[derive(Default)]
 struct Store {
-    revision: u64,
     records: BTreeMap<String, Record>,
 }
 
 impl Store {
     fn make(&mut self, change: Change) -> Outcome {
         match change {
-            Change::Put { record, unique } => {
-                let is_other =
-                    |other: &&Record| other.id != record.id && unique.iter().any(|name| other.types.contains(name));
-                if let Some(other) = self.records.values().find(is_other) {
-                    return Outcome::Conflict { id: other.id.clone() };
-                }
-                self.records.insert(record.id.clone(), record);
+            Change::Put(put) => {
+                self.records.insert(put.record.id.clone(), put.record);
             }
-            Change::Remove { id, .. } => {
-                if self.records.remove(&id).is_none() {
+            Change::Remove(remove) => {
+                if self.records.remove(&remove.id).is_none() {
                     return Outcome::Missing;
                 }
             }
-            Change::Renew { id, last_heartbeat_ms } => {
-                let Some(record) = self.records.get_mut(&id) else { return Outcome::Missing };
-                record.last_heartbeat_ms = last_heartbeat_ms;
-                return Outcome::Done { revision: self.revision };
+            Change::Renew(renew) => {
+                let Some(record) = self.records.get_mut(&renew.id) else { return Outcome::Missing };
+                record.last_heartbeat_ms = renew.last_heartbeat_ms;
             }
+            other => panic!("{other:?} is new"),
         }
-        self.revision += 1;
-        Outcome::Done { revision: self.revision }
+        Outcome::Done
     }
 }
 
 impl World {
     fn new(u: &mut Unstructured<'_>) -> Result<Self> {
-        let policy = Policy {
+        let mut policy = Policy {
             enforce_unique_service_types: u.arbitrary()?,
             allow_terminate: u.arbitrary()?,
             reply_timeout_ms: 400,
@@ -106,20 +101,18 @@ impl World {
             pending_changes_max: u.int_in_range(1..=8)?,
             pending_bytes_max: 1 << 20,
             services_bytes_max: 1 << 20,
-            balances: u.arbitrary()?,
-            watches: false,
-            access: if u.arbitrary()? { access() } else { Access::open() },
+            access: Access::open(),
         };
-        let registry = Registry::new(
-            policy.clone(),
-            About::default(),
-            "e".into(),
-            0,
-            StdRng::seed_from_u64(u64::from(u.arbitrary::<u8>()?)),
-        );
+        let promises = Promises { balances: u.arbitrary()?, ..Promises::default() };
+        if u.arbitrary()? {
+            policy.access = access();
+        }
+        let rng = StdRng::seed_from_u64(u64::from(u.arbitrary::<u8>()?));
+        let registry = Registry::new(policy.clone(), promises, About::default(), Position::new("e", 0), rng);
         Ok(World {
             registry,
             policy,
+            promises,
             now: Now { uptime_ms: 0, unix_ms: 1_700_000_000_000 },
             out: Output::default(),
             answers: Vec::new(),
@@ -163,7 +156,7 @@ impl World {
                 if let Some(group) = self.group.take() {
                     let mut outcomes = Vec::new();
                     for change in group {
-                        let is_refused = matches!(change, Change::Put { .. }) && u.ratio(1, 4)?;
+                        let is_refused = matches!(change, Change::Put(_)) && u.ratio(1, 4)?;
                         let refusal = Outcome::Refused(Error::unavailable("too large"));
                         outcomes.push(if is_refused { refusal } else { self.store.make(change) });
                     }
@@ -174,14 +167,19 @@ impl World {
         }
         self.take_output();
         if self.group.is_none() {
-            self.group = self.registry.next_group(self.now);
+            self.take_group();
         }
         Ok(())
     }
 
     /// Whether clients have keys.
     fn has_keys(&self) -> bool {
-        !self.policy.access.is_admin(None)
+        !self.policy.access.is_admin(&Principal::Nobody)
+    }
+
+    fn take_group(&mut self) {
+        self.group = self.registry.next_group(self.now, &mut self.out).map(|group| group.changes);
+        self.take_output();
     }
 
     fn ask(&mut self, text: &str, client: PublicKey) {
@@ -193,11 +191,11 @@ impl World {
                 let owner = self.told.get(&service_id).and_then(|service| service["owner_key"].as_str());
                 let is_owner = owner.is_none_or(|owner| client.is_some_and(|client| client.to_string() == owner));
                 let is_allowed = is_owner || client == Some(CLIENTS[0]);
-                self.registry.request(caller, client, Request::Renew { service_id }, self.now, &mut self.out);
+                self.registry.request(caller, client.into(), Request::Renew { service_id }, self.now, &mut self.out);
                 let (_, reply) = self.out.replies.last().expect("it is answered at once");
-                assert_eq!(reply.clone().finish(None).rest.contains("\"code\":\"forbidden\""), !is_allowed);
+                assert_eq!(reply.clone().finish(None).into_text().contains("\"code\":\"forbidden\""), !is_allowed);
             }
-            Ok(request) => self.registry.request(caller, client, request, self.now, &mut self.out),
+            Ok(request) => self.registry.request(caller, client.into(), request, self.now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }
     }
@@ -220,7 +218,7 @@ impl World {
 
     fn take_output(&mut self) {
         for (caller, reply) in self.out.replies.drain(..) {
-            let reply = reply.finish(None).rest;
+            let reply = reply.finish(None).into_text();
             let reply: Value = serde_json::from_str(&reply).unwrap_or_else(|error| panic!("{error}: {reply}"));
             assert!(reply["success"].is_boolean());
             self.answers[caller] += 1;
@@ -230,7 +228,8 @@ impl World {
         for event in self.out.events.drain(..) {
             let event: Value = serde_json::from_str(&event.json).expect("an event is JSON");
             let revision = event["revision"].as_u64().expect("a revision is a number");
-            assert!(revision >= self.revision_told, "{revision} after {}", self.revision_told);
+            assert!(revision > self.revision_told, "{revision} after {}", self.revision_told);
+            assert_eq!(event["previous"].as_u64(), Some(self.revision_told), "nothing is missing before {revision}");
             self.revision_told = revision;
             let id = event["data"]["service_id"].as_str().expect("an id is text").to_string();
             let owner = event["data"]["service_info"]["owner_key"].as_str();
@@ -253,9 +252,9 @@ impl World {
             return Value::Null;
         };
         let mut out = Output::default();
-        self.registry.request(0, self.has_keys().then_some(CLIENTS[0]), request, self.now, &mut out);
+        self.registry.request(0, self.has_keys().then_some(CLIENTS[0]).into(), request, self.now, &mut out);
         let (_, reply) = out.replies.pop().expect("it is answered at once");
-        serde_json::from_str(&reply.finish(None).rest).expect("a reply is JSON")
+        serde_json::from_str(&reply.finish(None).into_text()).expect("a reply is JSON")
     }
 
     /// What `list`, `get`, `discover` and the events say is the same.
@@ -278,7 +277,7 @@ impl World {
             let listed = self.read(json!({"action": "list", "service_type": name}));
             assert!(listed["services"].as_array().is_some_and(|listed| listed.iter().eq(expected.iter().copied())));
             let passing: Vec<_> = expected.into_iter().filter(|one| one["health"] == "passing").collect();
-            if self.policy.balances && passing.len() > 1 {
+            if self.promises.balances && passing.len() > 1 {
                 continue; // That is the store's to say.
             }
             let found = self.read(json!({"action": "discover", "service_type": name}));
@@ -295,7 +294,7 @@ impl World {
             self.pass(50);
             self.take_output();
             self.registry.hurry();
-            self.group = self.registry.next_group(self.now);
+            self.take_group();
             if self.group.is_none() && self.registry.is_idle() {
                 return;
             }
@@ -315,7 +314,7 @@ impl World {
 
 /// All may read and register, and one may do everything.
 fn access() -> Access {
-    let rule = |clients: Option<PublicKey>, allow: &[Right]| Rule {
+    let rule = |clients: Option<PublicKey>, allow: &[Right]| Grant {
         clients: clients.map(|client| [client].into()),
         allow: allow.iter().copied().collect(),
         types: Vec::new(),

@@ -14,7 +14,7 @@ use registry_host::protocol::frames::{self, Layout};
 use registry_host::protocol::registration::Registration;
 use registry_host::protocol::reply::{Code, Reply};
 use registry_host::protocol::request::{Limits, Port, Request, parse};
-use registry_host::transport::Frames;
+use registry_zmtp::Frames;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -85,7 +85,7 @@ fn check_request(body: &[u8], port: Port, depth_max: usize) {
 }
 
 fn check_refusal(refusal: Reply, request_id: Option<&str>) {
-    let reply = refusal.finish(request_id);
+    let reply = refusal.finish(request_id).into_text();
     let fields: Fields = serde_json::from_str(&reply).unwrap_or_else(|error| panic!("{error}: {reply}"));
     assert_eq!(fields["success"].get(), "false");
     for field in ["error", "code"] {

@@ -10,10 +10,11 @@ use std::net::TcpListener;
 
 use bytes::Bytes;
 use registry_host::config::{Limits, Server};
+use registry_host::fronts::zeromq::ZeroMq;
+use registry_host::fronts::zmtp::Zmtp;
+use registry_host::fronts::{Listeners, Transport};
 use registry_host::protocol::frames;
-use registry_host::transport::zeromq::ZeroMq;
-use registry_host::transport::zmtp::{Zmtp, security::Security};
-use registry_host::transport::{Listeners, Transport};
+use registry_host::security::guard::Guard;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -33,7 +34,7 @@ fn main() -> Result<()> {
             "zmtp" => {
                 // A burst may wait as a whole, as with libzmq's high-water mark at 0.
                 let limits = Limits { event_queue_bytes: 1 << 30, ..Limits::default() }.for_transport(&server);
-                publish(Zmtp::serve(listeners, limits, Security::Null)?, event, batch).await
+                publish(Zmtp::serve(listeners, limits, Guard::Null)?, event, batch).await
             }
             "zeromq" => publish(ZeroMq::serve(listeners, batch).await?, event, batch).await,
             other => Err(format!("no transport {other}").into()),

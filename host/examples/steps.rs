@@ -10,8 +10,10 @@ use registry_host::security::access::Access;
 use registry_host::security::principal::Principal;
 use registry_plugin_api::{Error, Outcome, Position, Record};
 
+type Kind = (&'static str, fn(&mut World, usize), fn(&mut World, usize));
+
 /// Each kind of work: what is there before, and what is counted. `n` is the size.
-const KINDS: [(&str, fn(&mut World, usize), fn(&mut World, usize)); 21] = [
+const KINDS: [Kind; 21] = [
     ("register-ids", nothing, |world, n| {
         each(n, |i| world.ask(&register(i, "web", "")));
         world.store();
@@ -85,10 +87,14 @@ const KINDS: [(&str, fn(&mut World, usize), fn(&mut World, usize)); 21] = [
     ("discover", passing, |world, n| {
         each(n, |_| world.ask("{\"action\":\"discover\",\"service_type\":\"web\"}"));
     }),
-    ("discover-behind", |world, n| world.fill(n, 1), |world, n| {
-        world.now.uptime_ms += 10_000;
-        each(n, |_| world.ask("{\"action\":\"discover\",\"service_type\":\"web\"}"));
-    }),
+    (
+        "discover-behind",
+        |world, n| world.fill(n, 1),
+        |world, n| {
+            world.now.uptime_ms += 10_000;
+            each(n, |_| world.ask("{\"action\":\"discover\",\"service_type\":\"web\"}"));
+        },
+    ),
     ("list", passing, |world, _| {
         world.ask("{\"action\":\"list\"}");
         world.finish_lists();
@@ -167,7 +173,7 @@ impl World {
     }
 
     fn take(&mut self) {
-        self.answered += self.out.replies.drain(..).map(|(_, reply)| reply.finish(None).rest.len()).sum::<usize>();
+        self.answered += self.out.replies.drain(..).map(|(_, reply)| reply.finish(None).rest().len()).sum::<usize>();
         self.answered += self.out.events.drain(..).map(|event| event.json.len()).sum::<usize>();
     }
 

@@ -9,8 +9,14 @@
 //! This library is the program's, and promises nothing to others. What is public is what `main` runs, and what tests,
 //! fuzzing, examples and benches reach in for.
 
+// Nothing blocks the thread that serves: clippy.toml names what would. Exceptions stand here and in mod.rs of these
+// modules, each with its reason.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 // What operators see.
+#[expect(clippy::disallowed_methods, reason = "a command of its own: its thread serves nobody")]
 mod cli;
+#[expect(clippy::disallowed_methods, reason = "read before anybody is served")]
 pub mod config;
 mod log;
 mod text;
@@ -21,13 +27,18 @@ pub use registry_protocol as protocol;
 pub mod security;
 
 // The core, and the loop that runs it.
+#[deny(clippy::disallowed_types)]
 pub mod registry;
 mod server;
 
 // What lasts: the store's lane, plugins, and the rules that they are held to.
+#[expect(clippy::disallowed_methods, reason = "a command of its own: its thread serves nobody")]
 pub mod conformance;
+#[expect(clippy::disallowed_methods, reason = "a command of its own: its thread serves nobody")]
 mod migrate;
+#[expect(clippy::disallowed_methods, reason = "before anybody is served, or on a thread of its own")]
 pub mod plugin;
+#[expect(clippy::disallowed_methods, reason = "the store's lane is a thread of its own")]
 pub mod store;
 
 // What the system allows.
@@ -38,7 +49,11 @@ pub use server::clock;
 
 /// The front that faces clients, and the seam under its former name.
 pub mod transport {
-    pub mod zmtp;
     pub use crate::fronts::*;
+    /// The same for what is in crates of its own now.
+    pub mod zmtp {
+        pub use crate::fronts::zmtp::*;
+        pub use registry_zmtp::*;
+    }
 }
 use server::start as serve;

@@ -5,17 +5,18 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// How many files may be open beside connections: the ports, the log, what the storage and the runtime need.
+/// How many files may be open besides connections: the ports, the log, what the storage and the runtime need.
 const OTHERS: u64 = 32;
 
-/// Raises the limit of open files as far as this process may. How many of the configured connections it has room for:
-/// if that is less, the log says so. Whoever connects beyond that is refused while the storage can still open files.
+/// Raises the limit of open files as far as this process may, and returns how many of the configured connections have
+/// room then. If these are fewer, the log says so: connections beyond them are refused, so that the storage can still
+/// open files.
 pub(crate) fn raise(connections: u32) -> u32 {
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: before.maximum, ..before };
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => tracing::debug!("limit of open files: {}, it was {}", words(raised.current), words(before.current)),
-        Err(error) => tracing::debug!("limit of open files: {}, it stays so: {error}", words(before.current)),
+        Err(error) => tracing::debug!("limit of open files: {}, it cannot be raised: {error}", words(before.current)),
     }
     let Some((limit, room)) = too_few(connections, getrlimit(Resource::Nofile).current) else { return connections };
     tracing::warn!(
@@ -32,7 +33,7 @@ fn words(limit: Option<u64>) -> String {
 /// The limit of open files, and how many connections it has room for, if these are fewer.
 fn too_few(connections: u32, limit: Option<u64>) -> Option<(u64, u32)> {
     let limit = limit?;
-    // A connection on each port has to be possible, whatever becomes of it.
+    // At least one connection to each port, whatever the limit.
     let room = u32::try_from(limit.saturating_sub(OTHERS)).unwrap_or(u32::MAX).max(3);
     (room < connections).then_some((limit, room))
 }

@@ -142,7 +142,8 @@ impl Capabilities {
     ///
     /// - [`Backend::history`] gives them back.
     /// - A group is stored whole or not at all: the history must fit the records after every crash.
-    /// - Events before [`Group::forget_before`] are forgotten by and by, and those in [`Group::undone`] at once.
+    /// - Events before [`Group::forget_before`] no longer count, and are forgotten by and by, so that a group is not held up
+    ///   by many of them. Those in [`Group::undone`] are forgotten at once.
     /// - A history is that of one epoch: when a group has another epoch than the one before, all earlier events are
     ///   forgotten, and the history is complete after the position of that group.
     pub const fn history(self) -> Self {

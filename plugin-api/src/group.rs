@@ -13,8 +13,10 @@ pub struct Group {
     /// The changes. An id may come more than once: the second change of an id goes by what the first has left. There may
     /// be none, and then only the position is to be stored.
     pub changes: Vec<Change>,
-    /// The host no longer needs events with a lower revision. Only for backends that keep their
-    /// [`history`](crate::Capabilities::history); the others ignore it.
+    /// The host no longer needs events with a lower revision, and may not have given all of them. The history is
+    /// [complete](crate::History::complete_after) after `forget_before - 1` then, if not later, and older events are
+    /// forgotten by and by. Only for backends that keep their [`history`](crate::Capabilities::history); the others ignore
+    /// it.
     pub forget_before: u64,
     /// Revisions of changes that the host gave up without knowing what became of them, and that this group undoes: their
     /// events, if they are in the store, never happened and have to go. Only for backends that keep their

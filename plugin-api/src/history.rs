@@ -24,7 +24,8 @@ impl Event {
 #[non_exhaustive]
 pub struct History {
     /// From where on nothing is missing: every change with a greater revision is among the events, of this page or
-    /// another. The same in all pages.
+    /// another. The same in all pages. It is the revision of the epoch's first group, or one less than the greatest
+    /// [`forget_before`](crate::Group::forget_before) since then. The host passes over events that are not after it.
     pub complete_after: u64,
     /// Events in the order of their revisions.
     pub events: Vec<Event>,

@@ -8,9 +8,9 @@
 //! # Two commands
 //! `registry plugin new NAME --api PATH` writes a crate that works as it is, with tests: a durable store, to go on from.
 //! `registry plugin check FILE` tries whether a plugin keeps the contract below, and shows the shortest history in which
-//! it does not. What is rare needs more than its defaults: `--kills 300`, `--histories 1000`. **A power cut is not
-//! tried**: a process that is killed leaves the system's caches whole, so a `commit` that never syncs passes. That one
-//! returns only after `fsync`, and that a new file's directory is synced as well, is the author's to see to.
+//! it does not. Rare faults need more than its defaults: `--kills 300`, `--histories 1000`. **It cannot try a power cut**:
+//! a killed process leaves the system's caches whole, so a `commit` that never syncs passes. You have to make sure that
+//! `commit` returns only after `fsync`, and that a new file's directory is synced as well.
 //!
 //! # The smallest plugin
 //! `Cargo.toml`:
@@ -55,7 +55,8 @@
 //!     async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
 //!         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
 //!         let (position, records) = &mut *contents;
-//!         let outcomes = group.changes.into_iter().map(|change| match change {
+//!         *position = Some(group.position);
+//!         Ok(group.changes.into_iter().map(|change| match change {
 //!             Change::Put(put) => {
 //!                 records.insert(put.record.id.clone(), put.record);
 //!                 Outcome::Done
@@ -66,10 +67,7 @@
 //!                 Outcome::done_if(found.map(|record| record.last_heartbeat_ms = renew.last_heartbeat_ms).is_some())
 //!             }
 //!             _ => Outcome::unknown(),
-//!         });
-//!         let outcomes = outcomes.collect();
-//!         *position = Some(group.position);
-//!         Ok(outcomes)
+//!         }).collect())
 //!     }
 //! }
 //!
@@ -82,12 +80,12 @@
 //! assert_eq!(store.load(Cursor::start()).await?.records[0].id, "a");
 //! # Ok::<(), Error>(()) }).unwrap();
 //! ```
-//! Built with `cargo build --release`, it is `target/release/libregistry_mine.so`. The host takes it by its path,
-//! whatever it is called. Only to be found by a short name, `plugin = "mine"`, it has to be called
-//! `libregistry_mine.so` and to lie beside the host's program or in `backend.plugin_dir`.
+//! `cargo build --release` makes `target/release/libregistry_mine.so`. The host loads it by its path, whatever its name.
+//! To be found by a short name, `plugin = "mine"`, it has to be called `libregistry_mine.so` and lie beside the host's
+//! program or in `backend.plugin_dir`.
 //!
-//! A test of the options calls [`Options::check`] with a map of `serde_json`: `serde_json = "1"` has to be among the
-//! crate's dependencies or dev-dependencies for that.
+//! A test of the options calls [`Options::check`] with a map of `serde_json`, which has to be a dependency of the crate
+//! then.
 //!
 //! # The contract
 //! - **What the host calls.** [`open`](Backend::open) once; then [`load`](Backend::load) until there is no next page;
@@ -97,19 +95,19 @@
 //! - **What a backend stores** is a [`Record`] for each id, a JSON document with a few keys beside it, and one
 //!   [`Position`]. It keeps both as they are.
 //! - **One host, one store.** While a durable store is open, opening it again is refused, in this process and in every
-//!   other, by a line that says so. A lock does it. It has to be gone once the backend is closed and dropped, and when the
-//!   process has died.
+//!   other, by a line that says so. A lock does it, which has to be gone once the backend is closed and dropped, and when
+//!   the process has died.
 //! - **A group is made in order**, and an id may come more than once in it.
-//! - **One write decides.** The changes of a group, the revisions in its records and its [position](Group::position) reach
-//!   the disk together, or a first part of the changes with a position that fits them, or nothing. After a crash all that
-//!   was acknowledged is there, and the position is not ahead of what is there. One transaction for the group, or one line
-//!   with a checksum, does it; a position beside the data does not.
+//! - **One write decides.** The changes of a group and its [position](Group::position) reach the disk together, or a first
+//!   part of the changes with a position that fits them, or nothing. After a crash all that was acknowledged is there. One
+//!   transaction for the group, or one line with a checksum, does it; a position in another file does not.
 //! - **What it does not do**: count, read a clock, expire services, check ids, decide what is unique. The host does, with
 //!   the same rules for every backend.
 //! - **Waiting.** Calls come from one thread that does nothing else, so a backend may block. It may also use tokio in
 //!   the ordinary way: with the feature `tokio`, which is on by default, the plugin has a runtime of its own.
 //!   Without the feature it waits by [`Host::sleep`].
-//! - **Every `await` may be the last**: the host may give up a call. Each change can be repeated, and is.
+//! - **Every `await` may be the last**: the host may give up a call. It then restores the records that were concerned, so
+//!   each change must be one that can be repeated. What was given up must not land later.
 //! - **Errors** have a [kind](ErrorKind), by which the host decides whether to try again, and a line for the operator.
 //! - **A panic** is caught and becomes an error of the call, with file and line. The backend is called again
 //!   afterwards. This needs `panic = "unwind"`, cargo's default: a plugin without it is not loaded.
@@ -119,34 +117,37 @@
 //!   [`secret`](OptionSpec::secret).
 //!
 //! # A store that was replaced or restored
-//! A position without its store, or a store without its position, misleads clients that follow changes: they would take
-//! revision 7 of a restored backup for the revision 7 that they know. So the position lies in the store, and a new store
-//! has none. [`Page::position`] is `None` then, and the host begins a new epoch, in which all clients list everything
-//! again. A backend that can tell that its store is not the one that it wrote last (a database server that was restored
-//! to a point in time names a new timeline, say) gives `None` as well; it keeps the records. Which backup was copied over
-//! a file no backend can know: an operator who restores one has to say so to the backend, in whatever way that offers.
+//! Clients follow changes by their revisions. If a backup were restored under the same epoch, they would take its revision
+//! 7 for the revision 7 that they know. So:
+//! - The position lies in the store, in the same file or database as the records. A new store has none:
+//!   [`Page::position`] is `None`, the host begins a new epoch, and all clients list everything again.
+//! - A backend that notices that its store is not the one that it wrote last gives `None` as well, with the records that
+//!   are there. A database server that was restored to a point in time names another timeline, for example.
+//! - A backend whose store is a file cannot notice that somebody copied a backup over it. Give operators a way to say so:
+//!   SQLite's is to delete the row of its table `position`.
 //!
 //! # Database servers
 //! A backend may keep its store in a server. What differs from a file:
-//! - **One statement, or one transaction, for a group.** A round trip for each change is too slow for 3072 of them; pass
-//!   arrays, or a function in the server one JSON text.
-//! - **What was given up must not land later.** When a call is given up its statement may be on its way, or hang in a
-//!   server that is frozen and goes on later, after the host has told the client that nothing has changed. So fence each
-//!   session: it takes a lock or a number in the server that its successor takes away (`pg_terminate_backend` of the
-//!   session before, or a row that every transaction compares), before the successor writes. The fence has to be part
-//!   of the transaction that it guards.
-//! - **Reconnect inside the plugin**, at the next call. In the meantime calls fail with
-//!   [`Unavailable`](ErrorKind::Unavailable), at once rather than after `call_timeout`; the host tries again, and reads and
-//!   heartbeats go on without the store.
-//! - **Two hosts on one store** are refused, by a lock that the server frees when the session dies: an advisory lock, or a
-//!   row with the session in it. When the session is lost, so is the lock: take it again before anything is written.
-//! - **Limits.** An id or type may be longer than the server's keys and may hold U+0000, which PostgreSQL's `text` cannot:
-//!   store bytes, or [refuse](Outcome::Refused) the record. A document is text without U+0000, but JSON may hold the
-//!   escape `\u0000`, which `jsonb` cannot: `text` or `json` is the right type.
-//! - **Passwords** are [secret](OptionSpec::secret) options, and do not belong in error messages. A client never sees a
-//!   message of the whole group, but operators do, and so do log files.
-//! - **Several hosts on one store**, notifications from the server, leases: not yet. This contract is for stores that one
-//!   host has to itself.
+//! - **One statement or one transaction for a group.** A round trip for each of up to 3072 changes is too slow: pass arrays,
+//!   or one JSON text to a function in the server.
+//! - **What was given up must not land later.** When the host gives up a call, its statement may be on its way, or hang in
+//!   a server that is frozen and goes on a minute later, when the client has long been told that nothing has changed. So
+//!   fence each session: before a new session writes, it ends the one before (`pg_terminate_backend`), or takes the next
+//!   number in a row that every transaction compares. The comparison has to be part of the transaction that it guards. After
+//!   a call that was given up, begin a new session.
+//! - **Reconnect inside the plugin**, at the next call. Until then calls fail with [`Unavailable`](ErrorKind::Unavailable),
+//!   at once rather than after `call_timeout`. The host tries again; reads and heartbeats go on without the store.
+//! - **A second host is refused** by a lock that the server frees when the session dies, such as an advisory lock. A session
+//!   that is lost has lost its lock: take it again before anything is written.
+//! - **Limits.** An id or type may be longer than the server's keys, and may hold U+0000, which PostgreSQL's `text` cannot:
+//!   store bytes, or [refuse](Outcome::Refused) the record. A document holds no raw U+0000, but perhaps the escape
+//!   `\u0000`, which `jsonb` cannot: use `text` or `json`.
+//! - **Passwords** are [secret](OptionSpec::secret) options. Keep them out of messages: operators read those, and so do
+//!   clients that may ask for the host's health.
+//! - **`call_timeout`** bounds `commit` and `discover` only. `open`, `load` and `history` may take their time.
+//!
+//! *Several hosts on one store, and notification from the server, wait for the contract for shared stores. This contract is
+//! for stores that one host has to itself.*
 //!
 //! # Versions
 //! The version of this crate is that of the contract, and not that of the host. A plugin that was built against any
@@ -161,11 +162,11 @@
 //!   plugin, and the other changes of its group are made;
 //! - nothing that is there is taken away, renamed, or given another meaning.
 //!
-//! **What will still change, and why this is not 1.0**: stores that several hosts share need a contract of their own,
-//! with conditions on changes and a watch that tells them all. Swapping the store of a running host, and restoring one,
-//! may ask a backend for more. Each comes in a new series if it does not fit into this one: then a plugin has to be built
-//! again, and the changelog says what to change. 1.0 follows when all of them have been built on it.
-//!
+//! **What will still change, and why this is not 1.0**: stores that several hosts share need a contract of their own, with
+//! conditions on changes and a watch that tells them all. Swapping the store of a running host and restoring one may ask
+//! more of a backend. What does not fit into this series comes in a new one: then plugins have to be built again, and the
+//! changelog says what to change. 1.0 follows when all of that has been built.
+
 #[doc(hidden)]
 pub mod abi;
 mod backend;

@@ -41,17 +41,6 @@ impl FromStr for EventKind {
     }
 }
 
-/// Where a change stands in the store's history.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// The history's name.
-    pub epoch: &'a str,
-    /// The change's revision.
-    pub revision: u64,
-    /// The revision of the event before. Who has seen no event since an older one has missed something.
-    pub previous: u64,
-}
-
 /// One event, ready to be published.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -64,25 +53,33 @@ pub struct Event {
 }
 
 impl Event {
-    /// The event of a change to `service`.
-    pub fn new(kind: EventKind, service: &impl Shown, unix_seconds: u64, place: Place<'_>) -> Self {
+    /// The event of a change to a service, which was the store's `revision` in the history `epoch`. The event before it
+    /// had the revision `previous`: a subscriber that has not seen that one has missed something.
+    pub fn new(
+        kind: EventKind,
+        service_id: &Arc<str>,
+        service: &impl Shown,
+        unix_seconds: u64,
+        epoch: &str,
+        (revision, previous): (u64, u64),
+    ) -> Self {
         let mut json = String::with_capacity(256);
         json.push_str("{\"type\":\"");
         json.push_str(kind.as_str());
         json.push_str("\",\"timestamp\":");
         push_number(&mut json, unix_seconds);
         json.push_str(",\"data\":{\"service_id\":");
-        push_text(&mut json, service.id());
+        push_text(&mut json, service_id);
         json.push_str(",\"service_info\":");
         service.show(&mut json);
         json.push_str("},\"revision\":");
-        push_number(&mut json, place.revision);
+        push_number(&mut json, revision);
         json.push_str(",\"previous\":");
-        push_number(&mut json, place.previous);
+        push_number(&mut json, previous);
         json.push_str(",\"epoch\":");
-        push_text(&mut json, place.epoch);
+        push_text(&mut json, epoch);
         json.push('}');
-        Event { kind, service_id: service.id().clone(), json }
+        Event { kind, service_id: service_id.clone(), json }
     }
 }
 
@@ -97,5 +94,21 @@ mod tests {
         }
         let error = "unknown event \"removed\", expected one of register, deregister, expire";
         assert_eq!("removed".parse::<EventKind>(), Err(error.to_string()));
+    }
+
+    #[test]
+    fn an_event_tells_of_whom_what_and_when() {
+        struct Camera;
+        impl Shown for Camera {
+            fn show(&self, json: &mut String) {
+                json.push_str("{\"id\":\"a\\\"b\"}");
+            }
+        }
+        let event = Event::new(EventKind::Expire, &"a\"b".into(), &Camera, 1_764_115_200, "e", (7, 5));
+        let expected = concat!(
+            r#"{"type":"expire","timestamp":1764115200,"data":{"service_id":"a\"b","service_info":{"id":"a\"b"}},"#,
+            r#""revision":7,"previous":5,"epoch":"e"}"#
+        );
+        assert_eq!((event.json.as_str(), &*event.service_id, event.kind), (expected, "a\"b", EventKind::Expire));
     }
 }

@@ -178,6 +178,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_is_said_in_few_words() {
+        for (request, problem) in [
+            (&["FOO", "{}"][..], "unknown message type \"FOO\", expected \"REQ\""),
+            (
+                &["a", "", "0123456789012345678901234", "{}"],
+                "unknown message type \"01234567890123456789\", expected \"REQ\"",
+            ),
+            (&["REQ"], "expected a JSON frame after \"REQ\""),
+            (&["", "a", "b", "c"], "expected one JSON frame, or a message type and a JSON frame, got 3"),
+            (&[], "expected one JSON frame, or a message type and a JSON frame, got 0"),
+        ] {
+            assert_eq!(open(&frames(request)).unwrap_err().1, problem);
+        }
+    }
+
+    #[test]
     fn an_envelope_goes_back_as_it_came() {
         let body = Some(Bytes::from_static(b"{}"));
         for envelope in [&["\0\0\0\u{7}"][..], &["\0abcd"], &["\0abcd", "name"], &["REQ"], &["a", "b", "c", "d", "e"]] {

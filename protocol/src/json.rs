@@ -1,21 +1,17 @@
 //! JSON text, taken apart and written without building a tree: both take time linear in the text's length.
 //!
-//! Whatever reads here expects valid JSON without space around it, as a [`RawValue`](serde_json::value::RawValue) is.
-//! Of other text it makes something, but never panics.
+//! The functions that read expect valid JSON without space around it, as a [`RawValue`](serde_json::value::RawValue)
+//! is. From other text they make something, but they never panic.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-/// A service that clients can be shown. So nothing here knows what a service is to the registry.
+/// What clients are shown as a service's record. A trait, so that nothing here depends on the core's services.
 pub trait Shown {
-    /// Its id.
-    fn id(&self) -> &Arc<str>;
-
-    /// Appends its record: a JSON object.
+    /// Appends the record: a JSON object.
     fn show(&self, json: &mut String);
 }
 
@@ -45,9 +41,6 @@ pub(crate) struct Member<'a> {
 /// Leaves one of the members with equal keys: the value is the last one's and the place the first one's, as readers of
 /// JSON have it.
 pub(crate) fn without_repetition(members: &mut Vec<Member<'_>>) {
-    if members.len() < 2 {
-        return;
-    }
     let mut places: HashMap<&str, usize, RandomState> = HashMap::default();
     places.reserve(members.len());
     let mut repeated = Vec::new();
@@ -78,7 +71,7 @@ pub(crate) fn strings(json: &str) -> impl Iterator<Item = (&str, bool)> {
     })
 }
 
-/// What a JSON string says; `None` if it is no string, or none that has a meaning, as a lone surrogate.
+/// What a JSON string says. `None` for other values, and for strings with a lone surrogate, which say nothing.
 pub(crate) fn text(json: &str) -> Option<Cow<'_, str>> {
     let plain = json.strip_prefix('"')?.strip_suffix('"')?;
     if plain.bytes().all(|byte| byte != b'\\') {
@@ -87,7 +80,7 @@ pub(crate) fn text(json: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str(json).ok().map(Cow::Owned)
 }
 
-/// Whether what a JSON string says begins with this text, which has to be such that it needs no escapes.
+/// Whether a JSON string, once its escapes are read, begins with this text of letters, digits and `$:_`.
 pub(crate) fn begins_with(string: &str, text: &str) -> bool {
     let mut rest = string.strip_prefix('"').unwrap_or(string);
     text.bytes().all(|expected| {

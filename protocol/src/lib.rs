@@ -1,9 +1,14 @@
-//! What is said on the wire, apart from sockets: frames, requests, replies and events.
+//! What is said on the wire, apart from sockets: [`frames`] finds the request in a message, [`request`] and
+//! [`registration`] read it, [`reply`] and [`event`] write what goes back. Nothing here does I/O, and nothing here knows
+//! the core or the host: both know this crate.
 //!
-//! Two kinds of client share a port. *Plain* clients send one JSON frame from a REQ socket; *cgse* clients, those of
-//! the Python registry that this one replaces, send `[type, json]` from a DEALER socket. [`frames`] tells them apart,
-//! [`request`] and [`registration`] read the JSON, [`reply`] and [`event`] write it. Error texts that those clients
-//! know are kept to the letter; each comes with a `code`, a stable word for programs.
+//! A new action is a variant of [`request::Action`] and [`request::Request`], the right that it needs
+//! ([`request::Right`]), and a chapter below; the compiler and `tests/protocol_doc.rs` ask for all of these.
+#![doc = ""]
+#![doc = include_str!("../../docs/protocol.md")]
+
+// No clock, no socket, no file: see clippy.toml.
+#![cfg_attr(not(test), deny(clippy::disallowed_types, clippy::disallowed_methods))]
 
 pub mod event;
 pub mod frames;

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use foldhash::fast::RandomState;
 use serde_json::Number;
 use serde_json::value::RawValue;
 
@@ -229,13 +230,13 @@ fn members(object: &str) -> impl Iterator<Item = Member<'_>> {
 struct Tags<'a> {
     json: Option<&'a str>,
     types: Vec<String>,
-    known: HashSet<Cow<'a, str>>,
+    known: HashSet<Cow<'a, str>, RandomState>,
 }
 
 impl<'a> Tags<'a> {
     fn read(json: Option<&'a str>, limits: &Limits) -> Result<Self, Reply> {
         let json = json.filter(|json| *json != "null");
-        let mut tags = Tags { json, types: Vec::new(), known: HashSet::new() };
+        let mut tags = Tags { json, types: Vec::new(), known: HashSet::default() };
         let Some(json) = json else { return Ok(tags) };
         if !json.starts_with('[') || json::items(json).any(|item| !item.starts_with('"')) {
             return Err(refuse("tags", "a list of strings", Some(json)));
@@ -317,7 +318,7 @@ fn read_ttl(json: Option<&str>) -> Result<(Cow<'_, str>, u64), Reply> {
     }
 }
 
-/// Refuses keys that are reserved, and strings that say nothing: everybody who lists services has to read them.
+/// Refuses reserved keys and lone surrogates: every client that lists services must be able to read the record.
 fn check_strings(json: &str) -> Result<(), Reply> {
     if !json.contains("\\u") && !json.contains(RESERVED) {
         return Ok(());
@@ -335,7 +336,7 @@ fn check_strings(json: &str) -> Result<(), Reply> {
     Ok(())
 }
 
-fn check_length(field: &str, text: &str, bytes_max: usize) -> Result<(), Reply> {
+pub(crate) fn check_length(field: &str, text: &str, bytes_max: usize) -> Result<(), Reply> {
     if text.len() > bytes_max {
         let (expected, got) = (format!("at most {bytes_max} bytes"), format!("{} bytes", text.len()));
         return Err(invalid_value(field, &expected, &got));
@@ -347,7 +348,7 @@ fn too_many(field: &str, limits: &Limits, got: usize) -> Reply {
     invalid_value(field, &format!("at most {} types of one service", limits.types), &got.to_string())
 }
 
-/// The id that a service brings has to keep to the limit, and so has the one that it gets: it may come back with that.
+/// Checks the length of the id, or of the id that the service will get: it must be able to register again with that.
 fn check_id(id: Option<&str>, name: &str, limits: &Limits) -> Result<(), Reply> {
     match id {
         Some(id) => check_length("service_info.id", id, limits.id_bytes),
@@ -397,133 +398,4 @@ pub(crate) fn invalid_value(field: &str, expected: &str, got: &str) -> Reply {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(service_info: &str, ttl: Option<&str>, limits: &Limits) -> Result<Registration, String> {
-        let raw = |json| serde_json::from_str::<&RawValue>(json).expect("a test's JSON is valid");
-        Registration::read(raw(service_info), ttl.map(raw), limits).map_err(|reply| reply.finish(None).rest)
-    }
-
-    fn refusal(service_info: &str, ttl: Option<&str>) -> Option<String> {
-        read(service_info, ttl, &Limits::default()).err()
-    }
-
-    fn info(more: &str) -> String {
-        format!("{{\"name\":\"n\",\"host\":\"h\",\"port\":1,{more}}}")
-    }
-
-    /// The document and the types of a service that has this besides what it needs.
-    fn document(more: &str) -> (String, Vec<String>) {
-        let registration = read(&info(more), None, &Limits::default()).expect("it is accepted");
-        let types = registration.types.clone();
-        (registration.into_document("i", None), types)
-    }
-
-    /// `serde_json` has names of its own for numbers and for JSON in a string, and looks for them in what clients send.
-    #[test]
-    fn nothing_in_a_string_is_taken_for_json() {
-        for key in ["$serde_json::private::RawValue", "\\u0024serde_json::pri\\u0076ate::RawValue"] {
-            for extra in [format!("{{\"{key}\":\"[[[[]]]]\"}}"), format!("[\"\\\"\",{{\"x\":1, \"{key}\" : \"\"}}]")] {
-                let refusal = refusal(&info(&format!("\"metadata\":{{\"m\":{extra}}}")), None);
-                assert!(refusal.is_some_and(|refusal| refusal.contains("no key that begins with")), "{extra}");
-            }
-        }
-        let whole =
-            "{\"$serde_json::private::RawValue\":\"{\\\"name\\\":\\\"n\\\",\\\"host\\\":\\\"h\\\",\\\"port\\\":1}\"}";
-        assert!(refusal(whole, None).is_some_and(|refusal| refusal.contains("no key that begins with")));
-        assert!(refusal(&info("\"x\":{\"$serde_json::private::Number\":\"1\"}"), None).is_some());
-        let ttl = refusal(&info("\"x\":1"), Some("{\"$serde_json::private::Number\":\"5\"}"));
-        assert!(ttl.is_some_and(|refusal| refusal.contains("Invalid value for ttl")));
-        // The same as a value is text like any other, and other escapes are no harm.
-        for extra in ["\"x\":\"$serde_json::private::Number\"", "\"\\u00e9\":{\"\\u0024serde_json\":\"\\\\u\"}"] {
-            assert_eq!(refusal(&info(extra), Some("5")), None, "{extra}");
-        }
-    }
-
-    #[test]
-    fn a_string_that_says_nothing_is_refused_wherever_it_stands() {
-        for extra in ["\"x\":\"\\ud800\"", "\"\\uDc00\":1", "\"metadata\":{\"m\":[{\"a\":\"\\ud83d \\ude00\"}]}"] {
-            assert!(
-                refusal(&info(extra), None).is_some_and(|refusal| refusal.contains("no lone surrogate")),
-                "{extra}"
-            );
-        }
-        for extra in ["\"x\":\"\\ud83d\\ude00\"", "\"x\":\"\\\\ud800\""] {
-            assert_eq!(refusal(&info(extra), None), None, "{extra}");
-        }
-    }
-
-    #[test]
-    fn the_document_says_what_the_client_said_in_its_order() {
-        let (found, types) = document(
-            r#""b" : [ 1, {"z": 1.50, "z": "a b"} ], "a":1E400, "type":"t", "metadata":{"m":1, "type":"old", "\u006d":2, "n":{}},
-            "tags":["x","x"], "health":"mine", "owner_\u006bey":"mine", "b":2, "\u0062":3, "ttl":5, "id":"mine""#,
-        );
-        let expected = concat!(
-            r#"{"id":"i","name":"n","host":"h","port":1,"type":"t","tags":["x","x","t"],"#,
-            r#""metadata":{"m":2,"type":"t","n":{}},"ttl":30,"b":3,"a":1E400}"#
-        );
-        assert_eq!(found, expected);
-        assert_eq!(types, ["x", "t"]);
-        let (found, types) =
-            document(r#""metadata":{"type":"m\u0041"},"tags":["m"],"singleton":true,"nested":[ 1, {"z": "a b"} ]"#);
-        let rest = r#""tags":["m"],"metadata":{"type":"m\u0041"},"ttl":30,"singleton":true,"nested":[1,{"z":"a b"}]}"#;
-        assert!(
-            found.starts_with(r#"{"id":"i","name":"n","host":"h","port":1,"type":"mA","#) && found.ends_with(rest),
-            "{found}"
-        );
-        assert_eq!(types, ["m", "mA"]);
-        assert_eq!(document(r#""type":null,"metadata":{"type":""},"tags":[""]"#).1, [""]);
-        assert_eq!(document(r#""type":"t","tags":["t"],"metadata":null"#).1, ["t"]);
-    }
-
-    #[test]
-    fn lengths_and_numbers_have_limits_that_refusals_name() {
-        let limits = Limits { id_bytes: 60, name_bytes: 30, type_bytes: 4, types: 3, ..Limits::default() };
-        let long = |length: usize| "é".repeat(length / 2);
-        let info = |name: &str, more: &str| format!("{{\"name\":\"{name}\",\"host\":\"h\",\"port\":1{more}}}");
-        for (refused, accepted, expected) in [
-            (
-                info("n", &format!(",\"id\":\"{}\"", long(62))),
-                info("n", &format!(",\"id\":\"{}\"", long(60))),
-                "service_info.id: expected at most 60 bytes, got 62 bytes",
-            ),
-            (
-                info(&long(32), ",\"id\":\"i\""),
-                info(&long(30), ",\"id\":\"i\""),
-                "service_info.name: expected at most 30 bytes, got 32 bytes",
-            ),
-            (info(&long(24), ""), info(&long(22), ""), "service_info.name: expected at most 23 bytes, got 24 bytes"),
-            (
-                info("n", ",\"type\":\"abcde\""),
-                info("n", ",\"type\":\"abcd\""),
-                "service_info.type: expected at most 4 bytes, got 5 bytes",
-            ),
-            (
-                info("n", ",\"tags\":[\"a\",\"abcde\"]"),
-                info("n", ",\"tags\":[\"a\",\"abcd\"]"),
-                "service_info.tags: expected at most 4 bytes, got 5 bytes",
-            ),
-            (
-                info("n", ",\"metadata\":{\"type\":\"abcde\"}"),
-                info("n", ",\"metadata\":{\"type\":\"abcd\"}"),
-                "service_info.metadata.type: expected at most 4 bytes, got 5 bytes",
-            ),
-            (
-                info("n", ",\"tags\":[\"a\",\"b\",\"c\",\"a\"]"),
-                info("n", ",\"tags\":[\"a\",\"b\",\"c\"]"),
-                "service_info.tags: expected at most 3 types of one service, got 4",
-            ),
-            (
-                info("n", ",\"tags\":[\"a\",\"b\",\"c\"],\"type\":\"d\""),
-                info("n", ",\"tags\":[\"a\",\"b\",\"d\"],\"type\":\"d\""),
-                "service_info.type: expected at most 3 types of one service, got 4",
-            ),
-        ] {
-            let refusal = read(&refused, None, &limits).expect_err(&refused);
-            assert!(refusal.contains(expected) && refusal.contains("invalid_request"), "{refusal}");
-            read(&accepted, None, &limits).expect(&accepted);
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,5 @@
 //! Replies: one JSON object each, written straight into text.
 
-use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ pub enum Code {
     NotFound,
     /// No service of that type is healthy.
     NoneHealthy,
-    /// The service type has to be unique and is taken.
+    /// The service type must be unique and is taken.
     DuplicateServiceType,
     /// `singleton` and `allow_duplicate_service_type` contradict each other.
     InvalidServiceTypePolicy,
@@ -77,29 +76,37 @@ const REPLY_BYTES: usize = 512;
 #[derive(Clone, Debug)]
 pub struct Reply {
     code: Option<Code>,
-    shared: Arc<[Bytes]>,
+    /// What stands before the rest, and in other replies too: nothing in most.
+    shared: Option<Arc<[Bytes]>>,
     json: String,
 }
 
-/// A whole reply: pieces that other replies have too, and what is this one's own.
+/// The JSON text of a reply, in pieces.
 #[derive(Clone, Debug)]
 pub struct Body {
-    /// What it begins with; nothing, unless it was made [with shared pieces](Reply::with_shared).
-    pub shared: Arc<[Bytes]>,
-    /// What follows.
-    pub rest: String,
+    shared: Option<Arc<[Bytes]>>,
+    rest: String,
 }
 
 impl Body {
-    /// All of it in one piece.
-    pub fn to_text(&self) -> Cow<'_, str> {
-        if self.shared.is_empty() {
-            return Cow::Borrowed(&self.rest);
+    /// What comes first: the same `Bytes` in each reply that shares them. A piece may end within a character.
+    pub fn shared(&self) -> &[Bytes] {
+        self.shared.as_deref().unwrap_or_default()
+    }
+
+    /// What follows.
+    pub fn rest(&self) -> &str {
+        &self.rest
+    }
+
+    /// All of it, in one text.
+    pub fn into_text(self) -> String {
+        if self.shared.is_none() {
+            return self.rest;
         }
-        // The pieces are cut at any byte, so that only the whole is sure to be text.
-        let mut whole = self.shared.concat();
-        whole.extend_from_slice(self.rest.as_bytes());
-        String::from_utf8_lossy(&whole).into_owned().into()
+        let mut bytes = self.shared().concat();
+        bytes.extend_from_slice(self.rest.as_bytes());
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
@@ -109,7 +116,7 @@ impl Reply {
         Reply::begin("{\"success\":true")
     }
 
-    /// `success: false`, with a text for people and old clients, and a word for programs.
+    /// `success: false`, with a text for humans and old clients, and a word for programs.
     pub fn failure(code: Code, error: &str) -> Self {
         let reply = Reply::begin("{\"success\":false").text("error", error).text("code", code.as_str());
         Reply { code: Some(code), ..reply }
@@ -117,7 +124,7 @@ impl Reply {
 
     /// A reply that begins with these pieces: a successful one that lacks its closing brace, and that many clients get.
     pub fn with_shared(pieces: Arc<[Bytes]>) -> Self {
-        Reply { shared: pieces, ..Reply::begin("") }
+        Reply { code: None, shared: Some(pieces), json: String::new() }
     }
 
     /// The text so far, with a list under this key begun: the first of the pieces that
@@ -134,7 +141,7 @@ impl Reply {
     }
 
     fn begin(json: &str) -> Self {
-        let mut reply = Reply { code: None, shared: Arc::default(), json: String::with_capacity(REPLY_BYTES) };
+        let mut reply = Reply { code: None, shared: None, json: String::with_capacity(REPLY_BYTES) };
         reply.json.push_str(json);
         reply
     }
@@ -213,24 +220,51 @@ mod tests {
     #[test]
     fn replies_of_any_length_are_json() {
         let long = "x".repeat(2 * REPLY_BYTES);
-        let json = Reply::success().text("long", &long).number("most", u64::MAX).finish(Some("7")).rest;
+        let json = Reply::success().text("long", &long).number("most", u64::MAX).finish(Some("7")).into_text();
         let expected = serde_json::json!({"success": true, "long": long, "most": u64::MAX, "request_id": 7});
         assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), expected);
     }
 
     #[test]
+    fn replies_are_written_field_by_field() {
+        struct Camera(u8);
+        impl Shown for Camera {
+            fn show(&self, json: &mut String) {
+                let _ = write!(json, "{{\"id\":{}}}", self.0);
+            }
+        }
+        let reply = Reply::success()
+            .text("text", "a\"b")
+            .number("number", 7)
+            .boolean("yes", true)
+            .boolean("no", false)
+            .json("json", &serde_json::json!({"a": [1, null]}))
+            .service("service", &Camera(1))
+            .services("none", [].into_iter().map(Camera))
+            .services("services", [1, 2, 3].into_iter().map(Camera));
+        let expected = concat!(
+            r#"{"success":true,"text":"a\"b","number":7,"yes":true,"no":false,"json":{"a":[1,null]},"#,
+            r#""service":{"id":1},"none":[],"services":[{"id":1},{"id":2},{"id":3}],"request_id":-1.50}"#
+        );
+        let body = reply.finish(Some("-1.50"));
+        assert_eq!((body.rest(), body.shared().len()), (expected, 0));
+        assert_eq!(body.into_text(), expected);
+    }
+
+    #[test]
     fn replies_that_share_pieces_each_end_for_themselves() {
         // Cut within a character.
-        let (first, second) = "{\"success\":true,\"services\":[\"é\"]".as_bytes().split_at(30);
-        let pieces: Arc<[Bytes]> = [first, second].map(Bytes::copy_from_slice).into();
+        let begin = Reply::success().begin_list("services");
+        let (first, second) = "\"é\"]".as_bytes().split_at(2);
+        let pieces: Arc<[Bytes]> = [begin.as_bytes(), first, second].map(Bytes::copy_from_slice).into();
         for request_id in [None, Some("\"a\"")] {
             let body = Reply::with_shared(pieces.clone()).number("revision", 7).finish(request_id);
-            assert!(Arc::ptr_eq(&body.shared, &pieces));
-            let reply: Value = serde_json::from_str(&body.to_text()).unwrap();
+            assert!(body.shared().iter().zip(&*pieces).all(|(one, other)| one.as_ptr() == other.as_ptr()));
+            let reply: Value = serde_json::from_str(&body.into_text()).unwrap();
             assert_eq!((&reply["services"][0], &reply["revision"]), (&Value::from("é"), &Value::from(7)));
             assert_eq!(reply.get("request_id"), request_id.map(|_| Value::from("a")).as_ref());
         }
-        assert!(Reply::success().finish(None).shared.is_empty());
+        assert!(Reply::success().finish(None).shared().is_empty());
     }
 
     #[test]
@@ -239,7 +273,10 @@ mod tests {
             let reply = Reply::failure(code, "no");
             assert_eq!(reply.code(), Some(code));
             let word = code.as_str();
-            assert_eq!(reply.finish(None).rest, format!("{{\"success\":false,\"error\":\"no\",\"code\":\"{word}\"}}"));
+            assert_eq!(
+                reply.finish(None).into_text(),
+                format!("{{\"success\":false,\"error\":\"no\",\"code\":\"{word}\"}}")
+            );
         }
         assert_eq!(Reply::success().code(), None);
     }

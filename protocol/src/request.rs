@@ -8,11 +8,13 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::json;
-use crate::registration::{Registration, cut, invalid_value};
+use crate::registration::{Registration, check_length, cut, invalid_value};
 use crate::reply::{Code, Reply};
 
 /// How much of an action that does not exist is shown, in characters.
 const ACTION_SHOWN_MAX: usize = 80;
+/// The longest `request_id` as it is written, in bytes: it is kept until the reply leaves.
+const REQUEST_ID_BYTES_MAX: usize = 1024;
 
 /// The words by which clients say what they want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +107,7 @@ pub enum Request {
     Terminate,
 }
 
-/// What a client has to be allowed for a request to be answered.
+/// The right that a client needs for a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Right<'a> {
     /// Nothing: everybody may ask.
@@ -133,7 +135,7 @@ impl Request {
     }
 }
 
-/// A request with what has to come back with its reply.
+/// A request, and what must come back with its reply.
 #[derive(Debug)]
 pub struct Parsed {
     /// The request, or the reply that refuses it.
@@ -156,7 +158,7 @@ pub enum Port {
 pub struct Limits {
     /// How deep objects and arrays may be nested that are kept.
     pub json_depth: usize,
-    /// The longest id that a service can be registered with, in bytes.
+    /// The longest id of a service, in bytes.
     pub id_bytes: usize,
     /// The longest name of a service, in bytes.
     pub name_bytes: usize,
@@ -206,8 +208,7 @@ struct Fields<'a> {
 }
 
 fn read_fields(body: &[u8]) -> serde_json::Result<Fields<'_>> {
-    // The reader looks at what it passes over as little as it can. All of it has to be text, which is seen once, and not
-    // for each string of it.
+    // The reader does not check what it skips. One check of the whole is cheaper than one for each string.
     let text = str::from_utf8(body).map_err(serde::de::Error::custom)?;
     let mut json = serde_json::Deserializer::from_str(text);
     let fields = json.deserialize_map(FieldsVisitor)?;
@@ -264,13 +265,12 @@ impl Fields<'_> {
         };
         Ok(match action {
             Action::Register => Request::Register(Box::new(self.registration(limits)?)),
-            Action::Deregister => Request::Deregister { service_id: self.service_id()? },
-            Action::Renew => Request::Renew { service_id: self.service_id()? },
-            Action::Get => Request::Get { service_id: self.service_id()? },
-            Action::List => Request::List { service_type: optional("service_type", self.service_type)? },
+            Action::Deregister => Request::Deregister { service_id: self.service_id(limits)? },
+            Action::Renew => Request::Renew { service_id: self.service_id(limits)? },
+            Action::Get => Request::Get { service_id: self.service_id(limits)? },
+            Action::List => Request::List { service_type: self.service_type(limits)? },
             Action::Discover => {
-                let service_type = optional("service_type", self.service_type)?;
-                Request::Discover { service_type: service_type.ok_or_else(|| missing("service_type"))? }
+                Request::Discover { service_type: self.service_type(limits)?.ok_or_else(|| missing("service_type"))? }
             }
             Action::Health => Request::Health,
             Action::Info => Request::Info,
@@ -292,7 +292,7 @@ impl Fields<'_> {
 
     /// What is asked at the heartbeat port, whatever its `action` says.
     fn beat(&self, limits: &Limits) -> Result<Request, Reply> {
-        match optional("service_id", self.service_id)? {
+        match optional("service_id", self.service_id, limits.id_bytes)? {
             Some(service_id) => Ok(Request::Renew { service_id }),
             None => {
                 let requests_port = limits.requests_port.map_or("the request port".into(), |port| port.to_string());
@@ -302,8 +302,12 @@ impl Fields<'_> {
         }
     }
 
-    fn service_id(&self) -> Result<String, Reply> {
-        optional("service_id", self.service_id)?.ok_or_else(|| missing("service_id"))
+    fn service_id(&self, limits: &Limits) -> Result<String, Reply> {
+        optional("service_id", self.service_id, limits.id_bytes)?.ok_or_else(|| missing("service_id"))
+    }
+
+    fn service_type(&self, limits: &Limits) -> Result<Option<String>, Reply> {
+        optional("service_type", self.service_type, limits.type_bytes)
     }
 }
 
@@ -311,6 +315,10 @@ impl Fields<'_> {
 fn request_id(fields: &Fields<'_>) -> Result<Option<Box<str>>, Reply> {
     match fields.request_id.map(RawValue::get) {
         None | Some("null") => Ok(None),
+        Some(json) if json.len() > REQUEST_ID_BYTES_MAX => {
+            let expected = format!("at most {REQUEST_ID_BYTES_MAX} bytes");
+            Err(invalid_value("request_id", &expected, &format!("{} bytes", json.len())))
+        }
         Some(json) if json.starts_with(['"', '-']) || json.starts_with(|c: char| c.is_ascii_digit()) => {
             Ok(Some(json.into()))
         }
@@ -318,14 +326,12 @@ fn request_id(fields: &Fields<'_>) -> Result<Option<Box<str>>, Reply> {
     }
 }
 
-fn optional(field: &'static str, value: Option<&RawValue>) -> Result<Option<String>, Reply> {
-    match value.filter(|value| !is_empty(value)) {
-        None => Ok(None),
-        Some(value) => match json::text(value.get()) {
-            Some(text) => Ok(Some(text.into_owned())),
-            None => Err(invalid_value(field, "a string", value.get())),
-        },
-    }
+/// A text of limited length, since it may have to wait.
+fn optional(field: &'static str, value: Option<&RawValue>, bytes_max: usize) -> Result<Option<String>, Reply> {
+    let Some(value) = value.filter(|value| !is_empty(value)) else { return Ok(None) };
+    let text = json::text(value.get()).ok_or_else(|| invalid_value(field, "a string", value.get()))?;
+    check_length(field, &text, bytes_max)?;
+    Ok(Some(text.into_owned()))
 }
 
 fn missing(field: &str) -> Reply {
@@ -338,140 +344,4 @@ fn is_empty(value: &RawValue) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn limits() -> Limits {
-        Limits { json_depth: 10, ..Limits::default() }
-    }
-
-    /// What a registration of this `service_info` is refused with, if it is.
-    fn refusal(service_info: &str) -> Option<String> {
-        let request = format!("{{\"action\":\"register\",\"service_info\":{service_info}}}");
-        parse(request.as_bytes(), Port::Requests, &limits()).request.err().map(|reply| reply.finish(None).rest)
-    }
-
-    #[test]
-    fn texts_are_what_their_json_says_with_and_without_escapes() {
-        for text in ["a", "é漢", "\"", "\\", "a\\\"b\"", "\n\t\u{1}", "ends with \\", "'"] {
-            let request = serde_json::json!({"action": "discover", "service_type": text}).to_string();
-            match parse(request.as_bytes(), Port::Requests, &limits()).request {
-                Ok(Request::Discover { service_type }) => assert_eq!(service_type, text),
-                other => panic!("{request} became {other:?}"),
-            }
-        }
-        let escaped = br#"{"\u0061ction":"\u0067et","service_id":"\u0078"}"#;
-        let request = parse(escaped, Port::Requests, &limits()).request;
-        assert!(matches!(request, Ok(Request::Get { service_id }) if service_id == "x"));
-    }
-
-    #[test]
-    fn what_is_not_utf_8_is_refused_wherever_it_stands() {
-        for body in
-            [&b"{\"action\":\"list\",\"x\":\"\xff\"}"[..], b"{\"action\":\"list\xff\"}", b"{\"\xff\":1}", b"\xff"]
-        {
-            let refusal =
-                parse(body, Port::Requests, &limits()).request.map(|_| ()).map_err(|reply| reply.finish(None).rest);
-            assert!(refusal.is_err_and(|refusal| refusal.contains("invalid_json")), "{body:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_kept_may_not_be_nested_too_deep() {
-        let register = |levels: usize| {
-            let metadata = format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
-            let info = format!("{{\"name\":\"n\",\"host\":\"h\",\"port\":1,\"metadata\":{{\"m\":{metadata}}}}}");
-            let request = format!("{{\"action\":\"register\",\"service_info\":{info}}}");
-            parse(request.as_bytes(), Port::Requests, &limits())
-                .request
-                .map(|_| ())
-                .map_err(|reply| reply.finish(None).rest)
-        };
-        register(7).expect("ten levels are fine");
-        let refusal = register(8).unwrap_err();
-        assert!(refusal.contains("service_info: nested 11 deep, expected at most 10"), "{refusal}");
-    }
-
-    /// One message keeps nobody else waiting, whatever is in it. To be run by hand:
-    /// `cargo test --release -p registry-protocol long -- --ignored --nocapture`.
-    #[test]
-    #[ignore = "measures, in a release build"]
-    fn long_messages_are_read_quickly() {
-        const BYTES: usize = 1 << 20;
-        let fill = |piece: &dyn Fn(usize) -> String| {
-            let mut text = String::new();
-            (0..)
-                .map(piece)
-                .take_while(|piece| {
-                    text.len() + piece.len() < BYTES - 200 && {
-                        text += piece;
-                        true
-                    }
-                })
-                .count();
-            text.trim_end_matches(',').to_string()
-        };
-        let register = |more: String| {
-            format!("{{\"action\":\"register\",\"service_info\":{{\"name\":\"n\",\"host\":\"h\",\"port\":1,{more}}}}}")
-        };
-        let nested = BYTES / 2 - 100;
-        for (what, request) in [
-            ("tags", register(format!("\"tags\":[{}]", fill(&|n| format!("\"{n}\","))))),
-            ("equal tags", register(format!("\"tags\":[{}]", fill(&|n| format!("\"{}\",", n % 7))))),
-            ("metadata", register(format!("\"metadata\":{{{}}}", fill(&|n| format!("\"{n}\":1,"))))),
-            ("fields", register(fill(&|n| format!("\"{n}\":1,")))),
-            ("fields with escapes", register(fill(&|n| format!("\"\\u0041{n}\":1,")))),
-            ("equal fields", register(fill(&|_| "\"a\":1,".into()))),
-            ("fields of the request", format!("{{\"action\":\"list\",{}}}", fill(&|n| format!("\"{n}\":1,")))),
-            ("a string", register(format!("\"x\":\"{}\"", "x".repeat(BYTES - 200)))),
-            ("escapes", register(format!("\"x\":\"{}\"", "\\ud83d\\ude00".repeat(BYTES / 12 - 20)))),
-            ("strings with escapes", register(format!("\"x\":[{}]", fill(&|_| "\"\\ud83d\\ude00\",".into())))),
-            ("a name", register(format!("\"name\":\"{}\"", "x".repeat(BYTES - 200)))),
-            ("an action", format!("{{\"action\":\"{}\"}}", "x".repeat(BYTES - 200))),
-            ("a service_id", format!("{{\"action\":\"get\",\"service_id\":\"{}\"}}", "x".repeat(BYTES - 200))),
-            ("numbers", register(format!("\"x\":[{}]", fill(&|_| "1,".into())))),
-            ("space", register(format!("\"x\":[{}1]", " ".repeat(BYTES - 200)))),
-            ("arrays", register(format!("\"x\":{}1{}", "[".repeat(nested), "]".repeat(nested)))),
-            ("objects", register(format!("\"x\":[{}]", fill(&|_| "{\"a\":{}},".into())))),
-        ] {
-            let took = (0..5).map(|_| {
-                let start = std::time::Instant::now();
-                let request = parse(request.as_bytes(), Port::Requests, &Limits::default()).request;
-                if let Ok(Request::Register(registration)) = request {
-                    registration.into_document("i", None);
-                }
-                start.elapsed()
-            });
-            let took = took.min().unwrap_or_default();
-            println!("{what}: {:.1} ms", took.as_secs_f64() * 1000.0);
-            assert!(took.as_millis() < 50, "{what} took {took:?}");
-        }
-    }
-
-    #[test]
-    fn whoever_asks_at_the_heartbeat_port_is_told_so() {
-        for (requests_port, expected) in
-            [(Some(5556), "requests go to 5556\""), (None, "requests go to the request port\"")]
-        {
-            let limits = Limits { requests_port, ..limits() };
-            for body in ["{\"action\":\"list\"}", "{\"action\":\"renew\",\"service_id\":\"\"}"] {
-                let refusal = parse(body.as_bytes(), Port::Heartbeats, &limits).request.unwrap_err().finish(None).rest;
-                assert!(
-                    refusal.contains("\"Missing required field: service_id\",\"code\":\"invalid_request\""),
-                    "{refusal}"
-                );
-                assert!(refusal.contains("\"message\":\"this is the heartbeat port; ") && refusal.contains(expected));
-            }
-        }
-    }
-
-    #[test]
-    fn what_others_have_to_read_is_valid() {
-        for value in
-            ["\"a\u{1}\"", "\"\\x\"", "\"\\u12\"", "01", "1.", "[1,]", "{\"a\":1,}", "{\"a\"}", "nul", "\"\\ud800\""]
-        {
-            let info = format!("{{\"name\":\"n\",\"host\":\"h\",\"port\":1,\"x\":{value}}}");
-            assert!(refusal(&info).is_some(), "{value}");
-        }
-    }
-}
+mod tests;

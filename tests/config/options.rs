@@ -102,3 +102,29 @@ fn a_wrong_option_is_blamed_on_its_own_place_however_often_one_looks() {
         assert!(told.contains(&format!("{start} ({name}): option \"bomb\"").replace("registry: ", "")), "{told}");
     }
 }
+
+#[test]
+fn the_password_of_a_url_is_not_shown() {
+    for (url, shown) in [
+        ("postgres://mona:s3/cr@t@db:5432/registry", "postgres://mona:(secret)@db:5432/registry"),
+        ("postgres://mona@db/registry", "postgres://mona@db/registry"),
+        ("http://db:2379", "http://db:2379"),
+    ] {
+        let place = Place::with(&format!("[backend.options]\nurl = {url:?}\n"));
+        assert_eq!(place.show(&[], &[])["config"]["backend"]["options"]["url"], shown);
+        let text = text(&place.run(&["config", "show"], &[]).stdout);
+        assert!(text.contains(&format!("url = {shown:?}")), "{text}");
+    }
+}
+
+#[test]
+fn a_secret_option_is_not_shown() {
+    let place = Place::with("[backend]\nplugin = \"chaos\"\noptions.password = \"open sesame\"\n");
+    for arguments in [&["config", "show"][..], &["config", "show", "--json"], &["plugin", "inspect", "chaos", "--json"]]
+    {
+        let output = place.run(&[arguments, &["--set", &plugin_dir()]].concat(), &[]);
+        let shown = text(&output.stdout);
+        assert!(output.status.success() && shown.contains("password"), "{arguments:?}: {shown}");
+        assert!(!shown.contains("sesame") && !shown.contains("hunter2"), "{arguments:?}: {shown}");
+    }
+}

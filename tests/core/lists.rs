@@ -100,9 +100,9 @@ fn those_who_get_the_same_list_share_its_memory_and_keep_their_request_ids() {
     let bodies: Vec<_> =
         world.out.replies.drain(..).map(|(caller, reply)| reply.finish(Some(&format!("{caller:?}")))).collect();
     let [one, other] = &bodies[..] else { panic!("{} replies", bodies.len()) };
-    assert!(one.shared.len() > 1);
-    assert!(one.shared.iter().zip(other.shared.iter()).all(|(one, other)| one.as_ptr() == other.as_ptr()));
-    let reply: Value = serde_json::from_str(&other.to_text()).unwrap();
+    assert!(one.shared().len() > 1);
+    assert!(one.shared().iter().zip(other.shared().iter()).all(|(one, other)| one.as_ptr() == other.as_ptr()));
+    let reply: Value = serde_json::from_str(&other.clone().into_text()).unwrap();
     assert_eq!(reply["request_id"], "b");
 }
 

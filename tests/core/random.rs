@@ -85,7 +85,9 @@ impl History {
             3 => deregister(&id),
             _ => renew(&id),
         };
-        let request = parse(request.to_string().as_bytes(), Port::Requests, &Limits::default()).request.expect("it is well-formed");
+        let request = parse(request.to_string().as_bytes(), Port::Requests, &Limits::default())
+            .request
+            .expect("it is well-formed");
         let caller = self.asked.len();
         self.asked.push((self.now.uptime_ms, false));
         self.registry.request(caller, Default::default(), request, self.now, &mut self.out);
@@ -185,10 +187,11 @@ impl History {
     }
 
     fn list(&mut self) -> Vec<Value> {
-        let request = parse(br#"{"action": "list"}"#, Port::Requests, &Limits::default()).request.expect("it is well-formed");
+        let request =
+            parse(br#"{"action": "list"}"#, Port::Requests, &Limits::default()).request.expect("it is well-formed");
         let mut out = Output::default();
         self.registry.request(0, Default::default(), request, self.now, &mut out);
-        let reply = out.replies.pop().expect("a list comes at once").1.finish(None).to_text().into_owned();
+        let reply = out.replies.pop().expect("a list comes at once").1.finish(None).into_text();
         let reply: Value = serde_json::from_str(&reply).expect("a reply is JSON");
         reply["services"].as_array().expect("a list has services").clone()
     }

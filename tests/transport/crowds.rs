@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::harness::PATIENCE;
 use crate::raw::{self, Raw};
-use crate::stage::{Stage, amount, discover, discovery};
+use crate::stage::{Stage, amount, discover, discovery, register, registration};
 
 /// Tens of thousands connect and leave in every way there is: before they are ready and after, with their replies and
 /// without, in good order and by a reset.
@@ -170,6 +170,35 @@ pub fn limit_of_requests_per_second(transport: &str) {
         // The last ones that came together are not paid for yet.
         assert!(start.elapsed() > Duration::from_millis(1200), "2000 requests in {:?}", start.elapsed());
     });
+    stage.expect_as_before();
+}
+
+/// A client may send as much as it likes ahead: the host takes so many requests and no more before it has answered, so
+/// that there is room for those of others.
+pub fn limit_of_unanswered_requests(transport: &str) {
+    let stage = Stage::new(transport, "requests_waiting = 50\npending_bytes = 200000\n");
+    let registrations = amount(20_000, 3000);
+    let mut other = stage.host.client();
+    let mut run = Some(|| {
+        let mut raw = Raw::dealer(stage.host.requests);
+        let batch = raw::request(&registration("the same", 1000)).repeat(1000);
+        std::thread::scope(|scope| {
+            let mut writer = raw.second();
+            scope.spawn(move || (0..registrations / 1000).for_each(|_| assert!(writer.send(&batch))));
+            for number in 0..registrations {
+                let reply = raw.reply();
+                assert_eq!(reply["success"], true, "{reply}");
+                if number % 100 == 0 {
+                    register(&mut other, "another", 100);
+                }
+            }
+        });
+    });
+    stage.during(|| match run.take() {
+        Some(mut run) => run(),
+        None => std::thread::sleep(Duration::from_millis(10)),
+    });
+    drop(other);
     stage.expect_as_before();
 }
 

@@ -110,6 +110,11 @@ impl Raw {
         raw
     }
 
+    /// Another handle to the same connection, for sending while this one reads.
+    pub fn second(&self) -> Raw {
+        Raw { stream: self.stream.try_clone().expect("there is a file for it"), bytes: Vec::new() }
+    }
+
     /// Connects as a DEALER that is ready.
     pub fn dealer(port: u16) -> Raw {
         Raw::said(port, &hello("DEALER", b""))

@@ -32,6 +32,12 @@ pub fn is_full() -> bool {
 /// One at a time: each measures times.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Waits until no other test measures.
+pub fn alone() -> MutexGuard<'static, ()> {
+    // A test that failed says so itself.
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A host with a service of the type `web`.
 pub struct Stage {
     /// The host.
@@ -55,8 +61,7 @@ impl Stage {
     }
 
     fn with(transport: &str, limits: &str, start: impl FnOnce(&std::path::Path, &str) -> Host) -> Stage {
-        // A test that failed says so itself.
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         raise_own_limit();
         let directory = tempfile::tempdir().expect("there is room for a directory");
         let config =
@@ -88,9 +93,7 @@ impl Stage {
 
     /// Forgets what memory was needed so far: from now on it is the state before.
     pub fn begin_measuring(&mut self) {
-        // 5 sets the peak back to what is needed now.
-        std::fs::write(format!("/proc/{}/clear_refs", self.host.pid()), "5").expect("it is our child");
-        self.base_kb = status(self.host.pid(), "VmRSS:");
+        self.base_kb = reset_peak(self.host.pid());
         self.before.memory_kb = self.base_kb;
     }
 
@@ -144,7 +147,14 @@ fn settled(pid: u32, is_expected: impl Fn(&Usage) -> bool) -> Usage {
     }
 }
 
-fn status(pid: u32, field: &str) -> u64 {
+/// Has the kernel forget the most memory that a process has needed: what it needs now, in KiB.
+pub fn reset_peak(pid: u32) -> u64 {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("it is our child");
+    status(pid, "VmRSS:")
+}
+
+/// A number of KiB that the kernel tells of a process.
+pub fn status(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the host runs");
     let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the kernel says it");
     line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")

@@ -65,7 +65,7 @@ struct RawStore {
     _private: [u8; 0],
 }
 
-/// The table of functions, as far as version 2 has it.
+/// The table of functions, as version 2 has it.
 #[repr(C)]
 struct Table {
     size: usize,

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use registry_host::plugin::{OpenBackend, Plugin, find};
-use registry_plugin_api::{Backend, Change, Cursor, Group, Host, Options, Outcome, Page, Position, Put, Record, Result};
+use registry_plugin_api::{
+    Backend, Change, Cursor, Group, Host, Options, Outcome, Page, Position, Put, Record, Result,
+};
 use serde_json::{Map, Value, json};
 
 /// How many records are in the store, and loaded.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -10,6 +11,7 @@ use super::EXIT_CODES;
 use super::endpoint::Endpoint;
 use super::keygen::NewKeys;
 use super::plugin::PluginCommand;
+use crate::protocol::event::EventKind;
 
 const ABOUT: &str = "A service registry for ZeroMQ microservices. Without a command it serves.";
 const EXAMPLES: &str = "\
@@ -70,7 +72,7 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
-    /// Takes in what was said before the command: what was said behind it counts more.
+    /// Takes in the flags that stood before the command. Those behind it win.
     pub(super) fn begin_with(&mut self, earlier: Configuration) {
         self.config = self.config.take().or(earlier.config);
         self.set.splice(0..0, earlier.set);
@@ -117,7 +119,8 @@ pub(super) enum Command {
     Keygen(NewKeys),
     /// Copy all services from one store to another, while no registry runs on either
     #[command(after_help = format!("\
-Both are configuration files: their [backend] says which store is meant.
+Both are configuration files: their [backend] says which store is meant. A target that keeps nothing, such as memory, is
+refused.
 
 Example:
   registry migrate --from old.toml --to registry.toml
@@ -130,7 +133,7 @@ Example:
         /// The configuration of the store to copy to
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
-        /// Copy also if there are services in the target, over those with the same id
+        /// Copy even if the target has services, over those with the same id
         #[arg(long)]
         merge: bool,
     },
@@ -249,7 +252,8 @@ pub(super) fn wrong_usage(error: &str) -> ! {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Check whether a registry would start: the file, the environment, the flags, keys, ports, the plugin and its store
+    /// Check whether a registry would start: the file, the environment, the flags, keys, ports, the plugin and its
+    /// store
     ///
     /// Nothing is changed by it. Ports are bound for a moment; a store in a file is copied, and the copy is opened.
     #[command(after_help = EXIT_CODES)]
@@ -281,10 +285,10 @@ pub(super) struct Service {
     /// The port that it listens on
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
-    /// The type that others discover it by
+    /// The type by which others discover it
     #[arg(long = "type", value_name = "TYPE")]
     pub service_type: Option<String>,
-    /// The id; a service that has it is updated [default: made from the name]
+    /// The id; if a service has it already, that one is updated [default: made from the name]
     #[arg(long)]
     pub id: Option<String>,
     /// A further type that it answers to; may be repeated
@@ -293,7 +297,7 @@ pub(super) struct Service {
     /// Something to say about it; may be repeated
     #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub metadata: Vec<(String, String)>,
-    /// How long it lives after a heartbeat [default: the registry's, 30]
+    /// How long it lives after a heartbeat [default: the registry's, 30 seconds]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub ttl: Option<Duration>,
     /// Refuse if another service of the type is registered
@@ -304,25 +308,31 @@ pub(super) struct Service {
     pub keep: bool,
 }
 
-/// A type of event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum EventType {
-    /// A service was registered or changed
-    Register,
-    /// A service was removed by request
-    Deregister,
-    /// A service was removed because no heartbeat came
-    Expire,
-}
+/// A kind of event, as it is named on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EventType(EventKind);
 
 impl EventType {
+    const ALL: [EventType; 3] =
+        [EventType(EventKind::ALL[0]), EventType(EventKind::ALL[1]), EventType(EventKind::ALL[2])];
+
     /// As it stands in an event.
     pub(super) fn as_str(self) -> &'static str {
-        match self {
-            EventType::Register => "register",
-            EventType::Deregister => "deregister",
-            EventType::Expire => "expire",
-        }
+        self.0.as_str()
+    }
+}
+
+impl ValueEnum for EventType {
+    fn value_variants<'a>() -> &'a [Self] {
+        &EventType::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()).help(match self.0 {
+            EventKind::Register => "A service was registered or changed",
+            EventKind::Deregister => "A service was removed by request",
+            EventKind::Expire => "A service was removed because no heartbeat came",
+        }))
     }
 }
 

@@ -11,7 +11,7 @@ use super::endpoint::{self, Endpoint};
 use super::keys;
 use super::output::Failure;
 use super::socket::{Asking, Trouble};
-use crate::transport::zmtp::client::Keys;
+use registry_zmtp::client::Keys;
 
 /// What the heartbeat port says of every request that is no heartbeat.
 const WANTS_A_HEARTBEAT: &str = "Missing required field: service_id";
@@ -34,7 +34,7 @@ pub(super) enum ClientError {
     Refused {
         /// The word for programs: `not_found` and the like. Empty from a registry that sends none.
         code: String,
-        /// What the registry said, in words for people.
+        /// What the registry said, as a line of text.
         text: String,
         /// The whole reply.
         reply: Value,
@@ -42,7 +42,10 @@ pub(super) enum ClientError {
     /// Nothing came in time.
     #[error("no answer from {endpoint} within {} s", timeout.as_secs_f64())]
     NoAnswer { endpoint: Endpoint, timeout: Duration },
-    /// The connection cannot be made, or broke.
+    /// There is no such port or socket.
+    #[error("connection refused by {0}: nothing listens")]
+    NobodyListens(Endpoint),
+    /// The connection cannot be made for another reason, or broke.
     #[error("{0}")]
     Unreachable(String),
     /// Something else than a registry answers there, or another port of it.
@@ -54,7 +57,7 @@ impl ClientError {
     /// Whether the same request may well be answered a little later.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            ClientError::NoAnswer { .. } | ClientError::Unreachable(_) => true,
+            ClientError::NoAnswer { .. } | ClientError::NobodyListens(_) | ClientError::Unreachable(_) => true,
             ClientError::Refused { code, .. } => code == "backend_unavailable" || code == "overloaded",
             ClientError::NotARegistry(_) => false,
         }
@@ -107,11 +110,8 @@ impl Client {
     /// What is in the way, and what can be done about it.
     fn unreachable(&self, trouble: Trouble) -> ClientError {
         let endpoint = &self.endpoint;
-        let where_to_look = "--connect or REGISTRY_CONNECT says where the registry is";
         match trouble {
-            Trouble::Refused => {
-                ClientError::Unreachable(format!("connection refused by {endpoint}: nothing listens; {where_to_look}"))
-            }
+            Trouble::Refused => ClientError::NobodyListens(endpoint.clone()),
             Trouble::OtherSocket(kind) => {
                 let what = if kind.ends_with("PUB") { "it sends events".to_string() } else { format!("a {kind}") };
                 ClientError::NotARegistry(format!(
@@ -175,7 +175,7 @@ impl Client {
     }
 }
 
-/// What a registry refuses, in words for people: by name where the registry's own are the same for all.
+/// A refusal as a line of text. It names what was asked for where the registry's own words do not.
 fn refusal(request: &Value, code: &str, reply: &Value, endpoint: &Endpoint) -> String {
     let asked = |field: &str| request.get(field).and_then(Value::as_str);
     match (code, asked("service_id"), asked("service_type")) {

@@ -1,9 +1,9 @@
 //! `config check`, `config show`: the configuration, without a registry.
 
 use crate::config::{self, Loaded};
+use crate::fronts::Listeners;
 use crate::plugin::{self, Plugin};
-use crate::transport::Listeners;
-use crate::transport::zmtp::security::Security;
+use crate::security::guard::Guard;
 
 use super::arguments::Configuration;
 use super::output::{self, Failure};
@@ -17,14 +17,15 @@ pub(super) fn check(from: &Configuration, running: bool) -> Result<(), Failure> 
         Err(error) => return refused(error.problems().to_vec()),
     };
     let mut problems = Vec::new();
-    match Security::load(&loaded.config.security) {
+    match Guard::load(&loaded.config.security) {
         Ok(security) => security.warnings().iter().for_each(|warning| output::note(warning)),
         Err(error) => problems.push(error.to_string()),
     }
     loaded.unused_options().iter().for_each(|(_, line)| output::note(line));
     let obstacles = if running { Vec::new() } else { Listeners::obstacles(&loaded.config.server) };
     problems.extend(obstacles.iter().map(ToString::to_string));
-    match plugin_of(&loaded) {
+    let plugin = plugin_of(&loaded).and_then(|plugin| loaded.check_options(&plugin).map(|()| plugin));
+    match plugin {
         Ok(plugin) => {
             output::line(&format!("plugin {:?} is {}", loaded.config.backend.plugin, plugin.path().display()))?;
             // Who has the ports may have the store, too: half of what is being written looks like a damaged one.
@@ -59,16 +60,20 @@ fn refused(mut problems: Vec<String>) -> Result<(), Failure> {
 fn plugin_of(loaded: &Loaded) -> Result<Plugin, String> {
     let backend = &loaded.config.backend;
     let path = plugin::find(&backend.plugin, backend.plugin_dir.as_deref()).map_err(|error| error.to_string())?;
-    let plugin = Plugin::load(&path).map_err(|error| super::failure_line(&error))?;
-    loaded.check_options(&plugin)?;
-    Ok(plugin)
+    Plugin::load(&path).map_err(|error| super::failure_line(&error))
 }
 
-/// Prints what is in force.
+/// Prints what is in force. Only the plugin knows which of its options are secret.
 pub(super) fn show(from: &Configuration, json: bool) -> Result<(), Failure> {
     let loaded = config::load(from.config.as_deref(), &from.set)?;
+    let plugin = match loaded.config.backend.options.is_empty() {
+        true => None,
+        false => plugin_of(&loaded).ok(),
+    };
+    let options = plugin.as_ref().map_or(&[][..], |plugin| &plugin.info().options);
+    let secret: Vec<&str> = options.iter().filter(|option| option.is_secret()).map(|option| option.name()).collect();
     match json {
-        true => output::json(&loaded.to_json()),
-        false => output::line(loaded.to_toml().trim_end()),
+        true => output::json(&loaded.to_json(&secret)),
+        false => output::line(loaded.to_toml(&secret).trim_end()),
     }
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::arguments::Connection;
 use super::output::Failure;
 use crate::config;
-use crate::transport::zmtp::client::Address;
+use registry_zmtp::client::Address;
 
 /// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,8 @@ impl Endpoint {
     }
 }
 
-/// Where a client command looks: where it is told to, or where a registry would serve that is started here.
+/// Where a client command looks for a registry: where it is told to, else where a registry that starts here would
+/// serve.
 ///
 /// # Errors
 /// The configuration cannot be read, or says no port.

@@ -14,16 +14,17 @@ use super::output::{self, Failure};
 use crate::security::certificate::{public_text, secret_text};
 use crate::security::key::KeyPair;
 
-/// What is wanted.
+/// What `keygen` is asked for.
 #[derive(Args, Clone, Debug)]
 pub(super) struct NewKeys {
-    /// The file for the public key; the secret key goes to FILE_secret. Files that are there are never overwritten
+    /// The file for the public key; the secret key goes to FILE_secret. No file is ever overwritten
     #[arg(long, value_name = "FILE", default_value = "registry.key")]
     out: PathBuf,
     /// Whose key it is: the registry's log calls a client by this name [default: the file's name]
     #[arg(long, value_parser = name)]
     name: Option<String>,
-    /// Who is going to use them, so that it can be said how to go on [default: registry for registry.key, else client]
+    /// Whose keys they will be, for the instructions that follow [default: registry if FILE is registry.key, else
+    /// client]
     #[arg(long = "for", value_name = "WHO", value_enum)]
     owner: Option<Owner>,
 }
@@ -35,11 +36,11 @@ enum Owner {
     Client,
 }
 
-/// What stands under `--help`.
+/// What `--help` says after the options.
 pub(super) fn help() -> String {
     format!(
         "\
-The files are such as CZMQ and pyzmq (zmq.auth) read and write.
+CZMQ and pyzmq (zmq.auth) read and write the same kind of files.
 
 Examples:
   registry keygen                    for the registry
@@ -92,7 +93,7 @@ pub(super) fn keygen(wanted: &NewKeys) -> Result<(), Failure> {
         ),
     };
     output::line(&format!(
-        "{public}: the public key, for everybody who is to know it\n\
+        "{public}: the public key, to be given to others\n\
          {secret}: the secret key; only you can read it, and nobody else should\n\
          \n\
          public key: {key}\n\
@@ -110,7 +111,7 @@ fn name(text: &str) -> Result<String, String> {
     Ok(text.to_string())
 }
 
-/// Writes a file that was not there before. It has its mode from the start: no moment in which others could read it.
+/// Writes a new file. It has its mode from the start, so that there is no moment in which others could read it.
 fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|error| {
         let path = path.display();

@@ -7,9 +7,9 @@ use super::output::Failure;
 use crate::security::certificate::Certificate;
 use crate::security::key::PublicKey;
 use crate::security::key_file;
-use crate::transport::zmtp::client::Keys;
+use registry_zmtp::client::Keys;
 
-/// The keys that were named, if any were.
+/// The keys that the command line names, if any.
 ///
 /// # Errors
 /// Why they cannot be used.

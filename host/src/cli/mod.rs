@@ -1,7 +1,8 @@
-//! The command line: `registry` alone runs the host; the other commands look after its configuration, or talk to a
-//! running registry as any client does.
+//! The command line. `registry` alone runs the host; the other commands work on its configuration, or talk to a running
+//! registry as any client does.
 //!
-//! A failure is printed once, as one line on standard error. Exit codes are the same for all commands, and are part of every `--help`.
+//! A failure is printed once, as one line on standard error. All commands have the same exit codes, which every
+//! `--help` lists.
 
 mod arguments;
 mod client;
@@ -84,14 +85,14 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-/// Runs a client command. One thread does: these commands wait for one thing at a time.
+/// Runs a client command. One thread is enough: these commands wait for one thing at a time.
 fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     let result = runtime.block_on(command);
-    // A name look-up may still be waiting on a thread of its own; nobody is interested any more.
+    // A name look-up may still wait on a thread of its own, and its result is of no use any more.
     runtime.shutdown_background();
     result
 }
@@ -124,7 +125,10 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Refused { text, reply, .. } => Failure::Refused { text, reply },
-            _ => Failure::NoAnswer(error.to_string()),
+            ClientError::NoAnswer { .. } | ClientError::NobodyListens(_) => {
+                Failure::NoAnswer(format!("{error}; --connect or REGISTRY_CONNECT says where the registry is"))
+            }
+            ClientError::Unreachable(text) | ClientError::NotARegistry(text) => Failure::NoAnswer(text),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Printing: whole lines, nothing that a terminal would obey, and no panic when nobody reads on.
+//! Printing: whole lines, nothing that a terminal would obey, and no panic when the reader has gone.
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -12,14 +12,14 @@ pub(super) enum Failure {
     Failed(String),
     /// The registry has said no.
     Refused {
-        /// What it said, in words for people.
+        /// What it said, as a line of text.
         text: String,
         /// All that it said.
         reply: Value,
     },
     /// The registry could not be reached or did not answer.
     NoAnswer(String),
-    /// Standard output is gone, as with `| head`: no failure of ours.
+    /// Standard output is gone, as with `| head`. That is no failure.
     NobodyReads,
 }
 
@@ -68,17 +68,18 @@ pub(super) fn json_line(value: &Value) -> Result<(), Failure> {
     line(&escape_in_json(&value.to_string()))
 }
 
-/// Prints a line about the command itself on standard error. If that is closed, nobody wants to know.
+/// Prints a line about the command itself on standard error, if that is open.
 pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "registry: {}", printable(text));
 }
 
-/// Text from others as it may be shown: what a terminal would obey, or what would turn the line around, is escaped.
+/// Text from others, safe to show: escapes what a terminal would obey, and what would reverse the line.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if is_obeyed(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
 }
 
-/// JSON has escaped the first 32 characters; the others that terminals obey can only be inside text.
+/// Escapes the rest of what terminals obey. JSON itself escapes the first 32 characters; the others can only stand
+/// inside text.
 fn escape_in_json(text: &str) -> String {
     let escape = |c: char| match c {
         '\n' => c.to_string(),

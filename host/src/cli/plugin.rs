@@ -1,4 +1,4 @@
-//! `plugin`: what is there for those who write storage plugins, and for those who choose one.
+//! `plugin`: for authors of storage plugins, and for operators who choose one.
 
 use std::env::consts::DLL_SUFFIX;
 use std::path::Path;
@@ -78,7 +78,7 @@ pub(super) fn run(command: &PluginCommand) -> Result<(), Failure> {
 
 /// Loads the plugin that is meant by a file, or by a name as `backend.plugin` has it.
 pub(super) fn load(name_or_path: &str, from: &Configuration) -> Result<Plugin, Failure> {
-    // A path needs no configuration, and is not to fail of one. No name ends as a library does.
+    // A path needs no configuration, and must not fail because of one. No name ends as a library's file does.
     let is_path = name_or_path.contains(std::path::is_separator)
         || name_or_path.ends_with(DLL_SUFFIX)
         || Path::new(name_or_path).is_file();

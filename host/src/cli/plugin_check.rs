@@ -79,9 +79,10 @@ thousand. --records, --histories and --kills say how much is tried; --kills 300 
 then. What a power cut does cannot be tried: a process that is killed leaves the system's caches whole. A commit that \
 does not sync passes here.
 
-Each store is a new one. Where it is to be is said by an option with {{dir}} in it, which is replaced by a new \
-directory. Without one, a durable plugin that has a text option \"path\" gets path={{dir}}/store. For a store that is \
-no file, {{dir}} is a text that is different each time: prefix={{dir}}. All directories are removed in the end.
+Each store is a new one. An option with {{dir}} in it says where: {{dir}} becomes a directory that is another for each \
+store, with a short path such as /tmp/registry-check-Yc3bXk/17, and is removed at the end. A durable plugin that has a \
+text option \"path\" gets path={{dir}}/store unless another is given. For a store that is no file, {{dir}} is a text that \
+is different each time: prefix={{dir}}. Such stores are left behind, and named at the end.
 
 Examples:
   registry plugin check ./target/debug/libregistry_mine.so
@@ -158,37 +159,45 @@ fn status(text: &str) {
     let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
 }
 
-/// A directory that is gone when this program ends, also if it is interrupted.
+/// A directory for the stores. It is gone when this program ends, even if a signal ends it.
 fn directory_of_stores() -> Result<TempDir, Failure> {
-    let cannot = |what: &str, error: std::io::Error| Failure::Failed(format!("cannot {what}: {error}"));
     let directory = tempfile::Builder::new().prefix("registry-check-").tempdir();
-    let directory = directory.map_err(|error| cannot("make a directory for the stores", error))?;
+    let directory =
+        directory.map_err(|error| Failure::Failed(format!("cannot make a directory for the stores: {error}")))?;
+    let wait_for_signal =
+        catch_signals().map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
     let path = directory.path().to_path_buf();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    let runtime = runtime.map_err(|error| cannot("listen for signals", error))?;
-    let signals = {
-        let _context = runtime.enter();
-        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal)
-    };
-    let [mut interrupt, mut terminate, mut hangup] = signals;
-    let wait = async move {
-        let signals = [&mut interrupt, &mut terminate, &mut hangup].map(|signal| {
-            Box::pin(async move {
-                match signal {
-                    Ok(signal) => drop(signal.recv().await),
-                    Err(_) => std::future::pending().await,
-                }
-            })
-        });
-        futures_util::future::select_all(signals).await;
-    };
-    // The check goes on meanwhile, and may make a file once more.
     std::thread::spawn(move || {
-        runtime.block_on(wait);
-        let _ = (0..3).map(|_| std::fs::remove_dir_all(&path)).find(Result::is_ok);
+        wait_for_signal();
+        // The check goes on meanwhile, and may make a file once more.
+        for _ in 0..3 {
+            if std::fs::remove_dir_all(&path).is_ok() {
+                break;
+            }
+        }
         std::process::exit(1);
     });
     Ok(directory)
+}
+
+/// Catches the signals that would end this program, from now on, and gives what waits for the first of them.
+fn catch_signals() -> std::io::Result<impl FnOnce() + Send + 'static> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let caught = {
+        let _context = runtime.enter();
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal)
+    };
+    let [interrupt, terminate, hangup] = caught;
+    let (mut interrupt, mut terminate, mut hangup) = (interrupt?, terminate?, hangup?);
+    Ok(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+        });
+    })
 }
 
 /// Does what the process does that is going to be killed.

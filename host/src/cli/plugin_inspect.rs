@@ -1,13 +1,13 @@
 //! `plugin inspect`, `plugin list`: what plugins say of themselves, without opening a store.
 //!
-//! Both load the libraries, which runs what these do when they are loaded: as with `backend.plugin`, whoever names a
-//! file or a directory trusts it.
+//! Both load the libraries, which runs their initialisers. As with `backend.plugin`, naming a file or a directory means
+//! trusting it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use registry_plugin_api::OptionSpec;
 use registry_plugin_api::abi::load::API_VERSION;
+use registry_plugin_api::{OptionSpec, SECRET};
 use serde_json::{Value, json};
 use unicode_width::UnicodeWidthStr;
 
@@ -92,7 +92,8 @@ fn describe(plugin: &Plugin) -> Value {
             "name": option.name(),
             "type": option.kind(),
             "required": option.default_value().is_none(),
-            "default": option.default_value(),
+            "default": shown_default(option),
+            "secret": option.is_secret(),
             "help": option.help(),
         })
     });
@@ -134,8 +135,23 @@ fn text(plugin: &Plugin) -> String {
 }
 
 fn option_row(option: &OptionSpec) -> Vec<String> {
-    let value = option.default_value().map_or("must be given".to_string(), |value| format!("default {value}"));
-    vec![format!("  {}", option.name()), option.kind().to_string(), value, option.help().to_string()]
+    let value = match shown_default(option) {
+        None => "must be given".to_string(),
+        Some(Value::String(_)) if option.is_secret() => format!("default {SECRET}"),
+        Some(value) => format!("default {value}"),
+    };
+    vec![format!("  {}", option.name()), kind(option), value, option.help().to_string()]
+}
+
+/// The word for its type, and whether its value is shown.
+fn kind(option: &OptionSpec) -> String {
+    let secret = if option.is_secret() { ", secret" } else { "" };
+    format!("{}{secret}", option.kind())
+}
+
+fn shown_default(option: &OptionSpec) -> Option<Value> {
+    let default = option.default_value()?;
+    Some(if option.is_secret() { SECRET.into() } else { default })
 }
 
 fn words(capabilities: &[&str]) -> String {
@@ -163,10 +179,14 @@ mod tests {
         let rows = [
             OptionSpec::text("path", Some("a.db"), "the file"),
             OptionSpec::integer("page_size", None, "records to a page"),
+            OptionSpec::text("password", Some("hunter2"), "for the database").secret(),
         ];
         let text = aligned(&rows.each_ref().map(option_row));
-        let expected =
-            "  path       text     default \"a.db\"  the file\n  page_size  integer  must be given   records to a page";
+        let expected = concat!(
+            "  path       text          default \"a.db\"    the file\n",
+            "  page_size  integer       must be given     records to a page\n",
+            "  password   text, secret  default (secret)  for the database",
+        );
         assert_eq!(text, expected);
     }
 

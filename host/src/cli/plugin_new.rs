@@ -1,8 +1,8 @@
-//! `plugin new`: the crate of a storage plugin that works as it is, for an author to go on from.
+//! `plugin new`: the crate of a storage plugin that works as it is, from which an author goes on.
 //!
-//! What is written are the files in `plugin_template`, with a few `@WORDS@` replaced, and the backend of
-//! `examples/jsonl`. That one is a member of the workspace and goes through the same tests as every plugin, so that what
-//! a new plugin begins with is known to work; it asks cargo for its own name, and so fits any plugin.
+//! It consists of the files in `plugin_template`, with a few `@WORDS@` replaced, and of the backend of
+//! `examples/jsonl`. That example is a member of the workspace and passes the same tests as every plugin, so a new
+//! plugin begins with code that works. The example asks cargo for its own name, and so fits any plugin.
 
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::fs;
@@ -115,7 +115,7 @@ fn dependency(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// Nothing that is there already is written over.
+/// Refuses a directory that has something in it.
 fn check_vacant(directory: &Path) -> Result<(), Failure> {
     match fs::read_dir(directory).map(Iterator::count) {
         Ok(0) => Ok(()),

@@ -13,7 +13,7 @@ use super::output::{self, Failure};
 const DEFAULT_TTL: Duration = Duration::from_secs(30);
 /// Three heartbeats to a ttl: two may be lost.
 const HEARTBEATS_PER_TTL: u32 = 3;
-/// After a heartbeat that failed, the next one is not put off for longer than this.
+/// The longest pause after a heartbeat that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long the last deregistration is tried for. Supervisors kill a program that takes ten seconds to end.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ const LEAVE_RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// Registers a service and prints its id. With `--keep` it stays until a signal comes.
 pub(super) async fn register(service: &Service, connection: &Connection) -> Result<(), Failure> {
-    // Before the service is there, so that no signal can end this without taking the service along.
+    // Caught before the service is there, so that no signal can end this command and leave the service behind.
     let signals = if service.keep { Some(Signals::new()?) } else { None };
     let mut client = Client::new(connection)?;
     let reply = client.request("register", request(service, service.id.as_deref())).await?;
@@ -83,8 +83,8 @@ fn request(service: &Service, id: Option<&str>) -> Value {
     request
 }
 
-/// Renews until a signal comes, then deregisters. A registry that is away is waited for; one that has forgotten the
-/// service is told again.
+/// Renews until a signal comes, then deregisters. Waits for a registry that is away, and registers again with one that
+/// has forgotten the service.
 async fn keep(client: &mut Client, service: &Service, id: &str, mut signals: Signals) -> Result<(), Failure> {
     let interval = service.ttl.unwrap_or(DEFAULT_TTL) / HEARTBEATS_PER_TTL;
     let seconds = (interval.as_secs_f64() * 1000.0).round() / 1000.0;
@@ -116,8 +116,8 @@ async fn keep(client: &mut Client, service: &Service, id: &str, mut signals: Sig
     }
 }
 
-/// Deregisters for good. A registry that is just being restarted is waited for: what stays would be found by others
-/// until its ttl has passed.
+/// Deregisters at the end, and waits for a registry that is just being restarted: otherwise others would find a service
+/// that is gone, until its ttl has passed.
 async fn leave(client: &mut Client, id: &str) -> Result<(), Failure> {
     let give_up_at = Instant::now() + LEAVE_WITHIN;
     loop {

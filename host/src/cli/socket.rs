@@ -4,13 +4,13 @@
 use std::io::ErrorKind;
 
 use super::endpoint::Endpoint;
-use crate::transport::zmtp::client::{Client, ClientError, Keys};
-use crate::transport::zmtp::greeting::GreetingError;
+use registry_zmtp::client::{Client, ClientError, Keys};
+use registry_zmtp::greeting::GreetingError;
 
-/// Why there is no connection, or no longer, as far as it makes a difference to what can be done about it.
+/// Why there is no connection, or no longer: the cases in which the user can do different things about it.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// Nothing listens there.
+    /// Nothing listens there: no such port, or no such Unix socket.
     Refused,
     /// A socket of another kind answers there: a `PUB`, say.
     OtherSocket(String),
@@ -20,14 +20,19 @@ pub(super) enum Trouble {
     KeysNotWanted,
     /// The server does not let this client's key in.
     KeyRefused,
-    /// Anything else, in words for people.
+    /// Anything else, as a line of text.
     Other(String),
 }
 
 impl From<ClientError> for Trouble {
     fn from(error: ClientError) -> Self {
         match error {
-            ClientError::Network(error) if error.kind() == ErrorKind::ConnectionRefused => Trouble::Refused,
+            // The latter is a Unix socket that is not there; a host name that is not known has a kind of its own.
+            ClientError::Network(error)
+                if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) =>
+            {
+                Trouble::Refused
+            }
             ClientError::WrongPort { theirs, .. } => Trouble::OtherSocket(theirs),
             ClientError::NotAuthorized { .. } => Trouble::KeyRefused,
             ClientError::Greeting(GreetingError::Mechanism { ours: "NULL", theirs }) if theirs == "CURVE" => {

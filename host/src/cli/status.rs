@@ -19,11 +19,17 @@ pub(super) async fn health(connection: &Connection) -> Result<(), Failure> {
     if let Some(trouble) = trouble(&reply["backend"], now_seconds()) {
         return Err(Failure::Failed(trouble));
     }
-    match reply["status"].as_str() {
-        _ if connection.json => Ok(()),
-        Some(status) => output::line(&output::printable(status)),
-        None => output::line("ok"),
+    if connection.json {
+        return Ok(());
     }
+    // Whose file it is cannot connect; nobody else notices. So it is no failure.
+    let keys = match reply["keys"]["bad_files"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(1) => "; 1 file with clients' keys cannot be used: the log says which".to_string(),
+        Some(bad) => format!("; {bad} files with clients' keys cannot be used: the log says which"),
+    };
+    let status = reply["status"].as_str().unwrap_or("ok");
+    output::line(&format!("{}{keys}", output::printable(status)))
 }
 
 /// What is wrong with the storage, if anything is. An older registry says nothing about it.

@@ -25,7 +25,8 @@ const BYTES_MAX: u64 = 1 << 30;
 /// Why it could not be opened.
 pub(super) fn open(plugin: &Plugin, options: &Map<String, Value>) -> Result<String, String> {
     let Some(name) = path_option(plugin, options) else {
-        return match plugin.info().capabilities.has(Capabilities::NONE.durable()) {
+        let capabilities = plugin.capabilities(options).map_err(|error| error.to_string())?;
+        return match capabilities.has(Capabilities::NONE.durable()) {
             true => Ok("was not opened: only one in a file can be tried without changing it".to_string()),
             // Nothing of it outlives the trial.
             false => open_with(plugin, options.clone()).map(|_| "is empty at each start".to_string()),

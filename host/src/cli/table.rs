@@ -1,4 +1,4 @@
-//! Services as a table for people: aligned, and as narrow as the terminal if that can be done.
+//! Services as a table: aligned, and as narrow as the terminal, as far as possible.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -71,8 +71,8 @@ pub(super) fn cell(value: Option<&Value>) -> String {
     }
 }
 
-/// How long ago something was, in the largest unit that says enough. A clock that is behind sees the future: that is
-/// now.
+/// How long ago something was, in the largest unit that says enough. To a clock that is behind it lies in the future,
+/// which counts as now.
 pub(super) fn age(seconds: f64) -> String {
     match seconds.max(0.0) as u64 {
         seconds @ 0..=119 => format!("{seconds} s ago"),

@@ -1,9 +1,9 @@
 //! `watch`: events, as they come.
 //!
 //! Events are sent once, to the subscribers of that moment. What is missed is not sent again, but it can be noticed:
-//! each event carries a `revision`, which grows with every change, the `previous` event's revision, and the `epoch` that
-//! they count in. So `watch` subscribes to all events, whichever it shows, and asks the registry for its revision when
-//! it was away, and now and then in between, because a connection that has died in silence looks like a quiet day.
+//! each event carries a `revision`, which grows with every change, the `previous` event's revision, and the `epoch`
+//! that they count in. So `watch` subscribes to all events, whichever it shows, and asks the registry for its revision
+//! when it was away, and now and then in between, because a connection that has died in silence looks like a quiet day.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use super::output::{self, Failure};
 use super::socket::{Hearing, Trouble};
 use super::table::{cell, utc};
 
-/// From one try to reach a registry that is away to the next.
+/// The pause between two tries to reach a registry that is away.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// From one question for the revision to the next.
+/// How often the registry is asked for its revision.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// A type that no service has. A list of those says the revision and nothing else, where `info` shows every service.
 const NO_TYPE: &str = "registry watch: no service";
 
-/// Prints events until nobody reads them any more, or for ever. With `shown` empty, all of them.
+/// Prints the events that are `shown`, or all if it is empty, until the reader of standard output has gone.
 pub(super) async fn watch(
     shown: &[EventType],
     events: Option<Endpoint>,
@@ -55,7 +55,7 @@ pub(super) async fn watch(
     }
 }
 
-/// Asks until a registry answers. That it has to be waited for is said once.
+/// Asks until a registry answers. Says once that it waits.
 ///
 /// # Errors
 /// The registry refuses, or it is none: waiting would not change that.
@@ -168,8 +168,8 @@ impl Progress {
         changed.or_else(|| before.filter(|before| *before < revision).map(|before| missed(before, revision)))
     }
 
-    /// Takes in a question's answer while events come. What it counts may still be under way, so it is held against
-    /// what has come when it is asked for the next time.
+    /// Takes in the answer to a question that was asked while events come. Events that it counts may still be under
+    /// way: so the next answer decides whether they have come.
     fn asked_again(&mut self, info: &Value) -> Option<String> {
         let (changed, revision) = (self.epoch_changed(info), revision(info)?);
         let expected = self.expected.replace(revision);

@@ -1,4 +1,4 @@
-//! What no key can be asked alone.
+//! Checks that take more than one key.
 
 use std::net::IpAddr;
 
@@ -35,7 +35,7 @@ fn ports<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
     problems
 }
 
-/// A peer that is given up before it was asked.
+/// A peer that would be given up before it was asked.
 fn heartbeats<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
     let [interval, timeout] = ["limits.heartbeat_interval", "limits.heartbeat_timeout"].map(in_force);
     let seconds = |entry: &Entry| entry.value.as_float().or(entry.value.as_integer().map(|whole| whole as f64));
@@ -48,7 +48,7 @@ fn heartbeats<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
     }
 }
 
-/// A registry that is open to a network without anybody's having said so.
+/// A registry that would be open to a network, though nobody has said that it may be.
 fn openness<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
     let Some(bind) = in_force("server.bind") else { return Vec::new() };
     let address = bind.value.as_str().and_then(|address| address.parse::<IpAddr>().ok());
@@ -76,7 +76,7 @@ fn openness<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
     )]
 }
 
-/// Keys that are missing, or that would be taken for protecting something while they do not.
+/// Keys that are missing, or that seem to protect something and do not.
 fn keys<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
     let is = |key: &str, value: &str| in_force(key).filter(|entry| entry.value.as_str() == Some(value));
     let is_set = |key: &&str| in_force(key).filter(|entry| entry.value != Value::Array(Vec::new()));

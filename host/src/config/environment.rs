@@ -1,9 +1,9 @@
 //! The layer of the environment: `REGISTRY_SERVER__REQ_PORT` is `server.req_port`.
 //!
-//! Two underscores stand for the dot, because one stands in names already. A variable that has two is meant for us and
-//! must be known; one that has a single one but is a key else is a slip, and is refused rather than passed over in
-//! silence. All others are somebody else's: Kubernetes gives every container `REGISTRY_PORT`, `REGISTRY_SERVICE_HOST`,
-//! `REGISTRY_PORT_5556_TCP_ADDR` and more if there is a service called `registry`.
+//! Two underscores stand for the dot, because names have single ones already. A variable with two underscores is meant
+//! for the registry and must be a known key. One that would be a key with two instead of one is a slip, and is refused
+//! rather than ignored. All others belong to somebody else: if there is a service called `registry`, Kubernetes gives
+//! every container `REGISTRY_PORT`, `REGISTRY_SERVICE_HOST`, `REGISTRY_PORT_5556_TCP_ADDR` and more.
 
 use std::ffi::OsString;
 

@@ -54,7 +54,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// What is in force if nobody says anything.
+    /// The defaults.
     pub(super) fn defaults() -> Self {
         let defaults = Value::try_from(Config::default()).unwrap_or_else(|_| Value::Table(toml::Table::new()));
         let mut layer = Layer::default();
@@ -123,8 +123,8 @@ pub(super) fn from_sets(sets: &[String], lower: &[&Layer], problems: &mut Vec<St
     layer
 }
 
-/// The value that a text stands for at a key. An option keeps the type that it has in a lower layer, so that a path
-/// that looks like a number stays text.
+/// The value that a text stands for at a key. An option keeps its type in a lower layer, so that a path that looks like
+/// a number stays text.
 pub(super) fn value_of(path: &[String], text: &str, lower: &[&Layer]) -> Value {
     if let Some(kind) = schema::kind_of(&path.join(".")) {
         return kind.parse(text);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Server;
+use crate::fronts::zmtp;
 use crate::protocol::request;
-use crate::transport::zmtp;
 
 /// `[limits]`: what clients may cost.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

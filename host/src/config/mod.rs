@@ -1,9 +1,9 @@
 //! The configuration: what the operator says in `registry.toml`, in the environment and on the command line.
 //!
-//! Four layers, each over the one before: the defaults, `registry.toml`, `REGISTRY_*` variables, `--set` flags. What a
-//! layer says is checked as it is read (`layer`, `file`, `environment`) against the list of known keys
-//! (`schema`), because only then it is known where a value stands, and an error that cannot say where is half an
-//! error. The `config` crate lays the layers over each other. The file in the root of the repository explains every key.
+//! Four layers, each over the one before: the defaults, `registry.toml`, `REGISTRY_*` variables, `--set` flags. Each is
+//! checked as it is read (`layer`, `file`, `environment`) against the list of known keys (`schema`): only then is it
+//! known where a value stands, and an error that cannot say where is half an error. The `config` crate lays the layers
+//! over each other. The file in the root of the repository explains every key.
 
 mod check;
 mod environment;
@@ -56,7 +56,7 @@ pub struct Config {
 pub struct Server {
     /// The address to listen on: an IP address, or `*` for all.
     pub bind: String,
-    /// Whether everybody who can reach `bind` may do everything.
+    /// Whether all who can reach `bind` may do everything.
     pub trusted_network: bool,
     /// What speaks ZeroMQ.
     pub transport: Transport,
@@ -74,9 +74,9 @@ pub struct Server {
     pub enforce_unique_service_types: bool,
     /// Whether a client may stop the registry.
     pub allow_terminate: bool,
-    /// The most requests that are taken off a socket before the earlier ones have been answered.
+    /// The most requests that the server takes off a socket before it has answered the earlier ones.
     pub receive_high_water_mark: u32,
-    /// The most changes that wait for the storage; beyond that clients are told `overloaded`.
+    /// The most changes that may wait for the storage; beyond that clients are told `overloaded`.
     pub pending_changes_max: u32,
 }
 
@@ -102,7 +102,7 @@ impl Default for Server {
 impl Server {
     /// The address to listen on. `*` is every IPv4 address of the machine; `::` says the same for IPv6 as well.
     pub fn listen_ip(&self) -> IpAddr {
-        // `load` has refused everything else, so that only a hand-made configuration falls back to loopback.
+        // `load` refuses everything else: only a hand-made configuration falls back to loopback.
         match self.bind.as_str() {
             "*" => Ipv4Addr::UNSPECIFIED.into(),
             address => address.parse().unwrap_or(Ipv4Addr::LOCALHOST.into()),
@@ -145,7 +145,7 @@ impl Default for Log {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Lines to be read.
     Text,
     /// One JSON object per line, for collectors.
     Json,
@@ -159,11 +159,11 @@ pub struct Backend {
     pub plugin: String,
     /// Where to look for plugins first.
     pub plugin_dir: Option<PathBuf>,
-    /// Seconds that a client waits for the storage at most.
+    /// The most seconds that a client waits for the storage.
     pub reply_timeout: f64,
-    /// Seconds that a call of the plugin may take at most.
+    /// The most seconds that a call of the plugin may take.
     pub call_timeout: f64,
-    /// What the plugin is told. The plugin says which options there are.
+    /// The plugin's options. The plugin says which there are.
     #[serde(default)]
     pub options: Map<String, Value>,
 }
@@ -181,12 +181,12 @@ impl Default for Backend {
 }
 
 impl Backend {
-    /// How long a client waits for the storage at most.
+    /// The longest that a client waits for the storage.
     pub fn reply_timeout(&self) -> Duration {
         Duration::from_secs_f64(self.reply_timeout)
     }
 
-    /// How long a call of the plugin may take at most.
+    /// The longest that a call of the plugin may take.
     pub fn call_timeout(&self) -> Duration {
         Duration::from_secs_f64(self.call_timeout)
     }
@@ -202,7 +202,7 @@ pub struct Loaded {
     pub origins: BTreeMap<String, String>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
-    /// Options that are set for other plugins than the configured one (`backend.options.memory.…`): not in force.
+    /// Options for other plugins than the configured one (`backend.options.memory.…`), which are not in force.
     pub unused: Vec<String>,
     /// Where each value stands, in force or not: as `origins`, with the line of the file.
     places: BTreeMap<String, String>,
@@ -228,7 +228,7 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Loaded, ConfigError>
     let (layers, unused) = options::for_plugin(layers);
     check::across_keys(&layers).map_err(ConfigError::new)?;
     let mut config = layer::merge(&layers).map_err(|error| ConfigError::new(vec![error.to_string()]))?;
-    // Layers are laid over each other without order; what is said about options is to be the same each time.
+    // The merged table has no order, and what is said about options must be the same each time.
     config.backend.options.sort_keys();
     let origins = layers.iter().flat_map(Layer::origins).collect();
     let entries = unused.iter().chain(layers.iter().flat_map(|layer| &layer.entries));

@@ -1,17 +1,17 @@
 //! `[backend.options]`: which of them are the configured plugin's.
 //!
-//! What stands there directly is for the configured plugin, whichever that is. What stands one table deeper,
-//! `[backend.options.sqlite]`, is for the plugin of that name only, and wins over what stands there directly. So
-//! each backend keeps its options in the file while `plugin = "…"` is the one line that changes. A plugin's options are
-//! text, numbers and truth values, never tables, so the two cannot be mixed up.
+//! Options that stand there directly are for the configured plugin, whichever that is. Those one table deeper,
+//! `[backend.options.sqlite]`, are for the plugin of that name only, and win. So each plugin keeps its options in the
+//! file while `plugin = "…"` is the one line that changes. A plugin's options are text, numbers and truth values, never
+//! tables, so the two cannot be confused.
 
 use std::path::Path;
 
 use super::layer::{Entry, Layer};
 use super::schema;
 
-/// Leaves the options of the configured plugin in the layers, all of them directly in `backend.options`, and gives
-/// those of other plugins besides.
+/// Leaves the configured plugin's options in the layers, all of them directly in `backend.options`, and returns those
+/// of other plugins.
 pub(super) fn for_plugin<const N: usize>(layers: [Layer; N]) -> ([Layer; N], Vec<Entry>) {
     let plugin = layers.iter().flat_map(|layer| &layer.entries).rfind(|entry| entry.key() == "backend.plugin");
     let plugin = plugin.and_then(|entry| entry.value.as_str()).map(short_name).unwrap_or_default();

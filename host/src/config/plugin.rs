@@ -1,4 +1,4 @@
-//! What a configuration says for the plugin, held against the plugin itself.
+//! `[backend.options]`, checked against what the plugin declares.
 
 use registry_plugin_api::Options;
 
@@ -29,8 +29,8 @@ impl Loaded {
         plugin.check_options(options).map_err(|error| refusal(None, error))
     }
 
-    /// A line for each option that has no effect, because it stands in the table of another plugin. With it whether that
-    /// is so because of a slip: there is no plugin of the table's name.
+    /// A line for each option that has no effect because it stands in another plugin's table, and whether that looks
+    /// like a slip: there is no plugin of the table's name.
     pub fn unused_options(&self) -> Vec<(bool, String)> {
         let plugin_dir = self.config.backend.plugin_dir.as_deref();
         let configured = options::short_name(&self.config.backend.plugin);

@@ -194,8 +194,8 @@ impl Kind {
     }
 }
 
-/// The value that a text stands for at an option, whose type only the plugin knows: what TOML would take it for if
-/// that is a number, a truth value or quoted text, and text else.
+/// The value that a text stands for at an option, whose type only the plugin knows: a number, a truth value or quoted
+/// text if TOML takes it for one of these, else the text itself.
 pub(super) fn parse_option(text: &str) -> Value {
     match text.parse::<Value>() {
         Ok(value @ (Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::String(_))) => value,
@@ -208,7 +208,7 @@ pub(super) fn unquoted(text: &str) -> Option<Value> {
     text.parse::<Value>().ok().filter(Value::is_str)
 }
 
-/// A bare word is a target to `tracing`, and a target alone silences all others: `inof` would switch the log off. So a
+/// To `tracing` a bare word is a target, and a target alone silences all others: `inof` would switch the log off. So a
 /// bare word must be a level here.
 fn is_filter(text: &str) -> bool {
     let is_level =

@@ -66,7 +66,7 @@ impl Rule {
     fn to_used(&self) -> Grant {
         let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text.as_str())).collect();
         Grant {
-            // `load` has refused what is no key; a hand-made configuration allows nobody by it.
+            // `load` refuses what is no key; in a hand-made configuration such a client is nobody.
             clients: (!self.clients.iter().any(|client| client == super::rules::EVERYBODY))
                 .then(|| self.clients.iter().filter_map(|client| client.parse().ok()).collect()),
             allow: self.allow.iter().copied().collect(),

@@ -1,16 +1,18 @@
-//! A configuration as text: TOML for people, with each value's origin beside it, and JSON for programs.
+//! A configuration as text: TOML with each value's origin beside it, and JSON for programs.
 
 use std::fmt::Write;
 
-use serde_json::json;
+use registry_plugin_api::SECRET;
+use serde_json::{Map, json};
 use toml::Value;
 
 use super::layer::one_line;
 use super::{Backend, Config, Loaded, schema};
 
 impl Loaded {
-    /// What is in force, as TOML that can be loaded again. A comment behind each value names its origin.
-    pub fn to_toml(&self) -> String {
+    /// What is in force, as TOML that can be loaded again, but for the options that are `secret`. A comment behind each
+    /// value names its origin.
+    pub fn to_toml(&self, secret: &[&str]) -> String {
         let mut lines: Vec<(String, String)> = Vec::new();
         // Options are JSON, whose numbers only `serde_json` itself can write: they come separately.
         let backend = Backend { options: serde_json::Map::new(), ..self.config.backend.clone() };
@@ -30,7 +32,7 @@ impl Loaded {
         }
         let options = schema::OPTIONS.join(".");
         lines.push((header(&lines, &options), String::new()));
-        for (name, value) in &self.config.backend.options {
+        for (name, value) in &self.shown_options(secret) {
             // Quoted unless it is a bare key; JSON's escapes are TOML's.
             let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
             let shown = if bare { name.clone() } else { one_line(&Value::String(name.clone())) };
@@ -40,14 +42,37 @@ impl Loaded {
         aligned(&lines)
     }
 
-    /// What is in force, as JSON: `config`, `origins` by dotted key, and the `file` that was read or null.
-    pub fn to_json(&self) -> serde_json::Value {
-        json!({ "config": self.config, "origins": self.origins, "file": self.file, "unused": self.unused })
+    /// What is in force, as JSON, but for the options that are `secret`: `config`, `origins` by dotted key, and the
+    /// `file` that was read or null.
+    pub fn to_json(&self, secret: &[&str]) -> serde_json::Value {
+        let backend = Backend { options: self.shown_options(secret), ..self.config.backend.clone() };
+        let config = Config { backend, ..self.config.clone() };
+        json!({ "config": config, "origins": self.origins, "file": self.file, "unused": self.unused })
+    }
+
+    fn shown_options(&self, secret: &[&str]) -> Map<String, serde_json::Value> {
+        let shown = |(name, value): (&String, &serde_json::Value)| match secret.contains(&name.as_str()) {
+            true => (name.clone(), SECRET.into()),
+            false => (name.clone(), without_password(value)),
+        };
+        self.config.backend.options.iter().map(shown).collect()
     }
 
     fn origin(&self, key: &str) -> String {
         self.origins.get(key).cloned().unwrap_or_else(|| "default".to_string())
     }
+}
+
+/// An option's value without the password of a URL: `scheme://user:password@host`.
+fn without_password(value: &serde_json::Value) -> serde_json::Value {
+    let shown = value.as_str().and_then(|text| {
+        let (scheme, rest) = text.split_once("://")?;
+        // The last @, because passwords are not always escaped as they should be.
+        let (login, host) = rest.rsplit_once('@')?;
+        let (user, _) = login.split_once(':')?;
+        Some(format!("{scheme}://{user}:{SECRET}@{host}").into())
+    });
+    shown.unwrap_or_else(|| value.clone())
 }
 
 /// An option's value as TOML. It came from TOML or is a plain value, so it has a counterpart.

@@ -98,7 +98,7 @@ pub(super) fn runtime(site: &Site, _: &Settings) -> Result<String, Finding> {
 /// Rule [`Text`](Rule::Text).
 pub(super) fn text(site: &Site, _: &Settings) -> Result<String, Finding> {
     let rule = Rule::Text;
-    let as_text = |mismatch: Mismatch| Mismatch { rule, ..mismatch };
+    let as_text = |mismatch: Mismatch| mismatch.seen_by(rule);
     let records = odd_records();
     let count = records.len();
     let (place, mut store, mut model) = begin(site, rule)?;
@@ -239,9 +239,10 @@ pub(super) fn close(site: &Site, _: &Settings) -> Result<String, Finding> {
         store = site.open(&place).map_err(|trouble| trouble.breaks_reopening(rule))?;
         if round % 2 == 0 {
             let loaded = store.load().map_err(|trouble| trouble.breaks(rule))?;
+            let durable = site.claimed().has(Capabilities::NONE.durable());
             let mut model = match loaded.position() {
-                Some(_) => Model::of(&loaded)?,
-                None => begin_new(&store, rule)?,
+                None if !durable => begin_new(&store, rule)?,
+                _ => Model::of(&loaded).map_err(|mismatch| mismatch.seen_by(Rule::Reopen))?,
             };
             commit(&store, &mut model, &[put_of("a")], rule)?;
         }
@@ -265,7 +266,7 @@ pub(super) fn unknown(site: &Site, _: &Settings) -> Result<String, Finding> {
         }
         outcomes.remove(place);
         group.changes.remove(place);
-        let as_unknown = |mismatch: Mismatch| Mismatch { rule, ..mismatch };
+        let as_unknown = |mismatch: Mismatch| mismatch.seen_by(rule);
         model.apply(&group, &outcomes).map_err(as_unknown)?;
         compare(&store, &model, rule).map_err(as_unknown)?;
     }
@@ -298,7 +299,8 @@ pub(super) fn secrets(site: &Site, _: &Settings) -> Result<String, Finding> {
     let declared = &site.plugin().info().options;
     let secret: Vec<_> = declared.iter().filter(|option| option.is_secret()).collect();
     for option in secret.iter().filter(|option| option.kind() == "text") {
-        let mut options = site.place().options.clone();
+        let place = site.place();
+        let mut options = place.options.clone();
         options.insert(option.name().to_string(), WRONG_SECRET.into());
         if let Ok(store) = site.open_with(&options) {
             let _ = store.close();
@@ -306,6 +308,7 @@ pub(super) fn secrets(site: &Site, _: &Settings) -> Result<String, Finding> {
     }
     match site.secrets().told() {
         Some(message) => Err(Mismatch::new(rule, "no secret in any message", message).into()),
+        None if secret.is_empty() => Ok("no option is secret".to_string()),
         None => Ok(format!("{}, right and wrong", counted(secret.len(), "option", "options"))),
     }
 }

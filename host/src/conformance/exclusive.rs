@@ -34,7 +34,7 @@ pub(super) fn exclusive(site: &Site, settings: &Settings) -> Result<String, Find
     compare(&first, &model, rule)?;
     first.close().map_err(|trouble| trouble.breaks(Rule::Close))?;
     let second = site.open(&place).map_err(|trouble| trouble.breaks_reopening(Rule::Close))?;
-    compare(&second, &model, rule).map_err(|mismatch| Mismatch { rule: Rule::Reopen, ..mismatch })?;
+    compare(&second, &model, rule).map_err(|mismatch| mismatch.seen_by(Rule::Reopen))?;
     second.close().map_err(|trouble| trouble.breaks(Rule::Close))?;
     Ok("a second opener in the same process and one in another".to_string())
 }

@@ -205,7 +205,7 @@ pub(super) fn begin_new(store: &Store, rule: Rule) -> Result<Model, Mismatch> {
     expected.compare(&loaded).map(|()| expected)
 }
 
-/// Closes the store and opens it again, and checks that it is what it was, as far as that has been promised.
+/// Closes the store and opens it again, and checks that it has kept what it promises to keep.
 pub(super) fn reopen(
     site: &Site,
     place: &super::site::Place,

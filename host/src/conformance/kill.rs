@@ -27,7 +27,7 @@ const GROUPS: u64 = 24;
 const GROUP_END: u64 = 7;
 /// The streams of random numbers below these are the histories'.
 const STREAM: u64 = 1 << 40;
-/// Longer than a child lives: whoever started it waits for its answers, and kills it.
+/// Longer than a child lives: its parent waits for its answers, and kills it.
 const CHILD_LIMIT: Duration = Duration::from_secs(86_400);
 /// How long a short history that needs no luck is looked for.
 const SHRINK_LIMIT: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ pub struct ChildTask {
 }
 
 /// Does what a child does: opens the store, commits groups, and prints a line of JSON for each that is acknowledged.
-/// Returns when its standard input ends, which is when whoever started it is gone or has no more use for it.
+/// Returns when its standard input ends: its parent is gone, or has no more use for it.
 pub fn work_as_child(plugin: &Plugin, task: &ChildTask) {
     let caller = Caller {
         limit: CHILD_LIMIT,
@@ -360,7 +360,7 @@ fn first_part(model: &Model, group: Option<&Group>, loaded: &Loaded, is_whole: b
     let (there, absent): (Vec<_>, Vec<_>) = group.changes.iter().partition(|change| is_stored(change, &found));
     let list = |changes: Vec<&Change>| match changes.len() {
         0 => "nothing".to_string(),
-        _ => changes.into_iter().map(|change| shown(change)).collect::<Vec<_>>().join(", "),
+        _ => changes.into_iter().map(shown).collect::<Vec<_>>().join(", "),
     };
     let (revision, before) = (found.position.revision, model.position.revision);
     let got = format!(

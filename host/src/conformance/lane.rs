@@ -26,6 +26,11 @@ impl Mismatch {
     pub(super) fn new(rule: Rule, expected: impl Into<String>, got: impl Into<String>) -> Self {
         Mismatch { rule, expected: expected.into(), got: got.into() }
     }
+
+    /// The same as a break of the rule that was tried. What the history shows is the history's fault.
+    pub(super) fn seen_by(self, rule: Rule) -> Self {
+        if self.rule == Rule::History { self } else { Mismatch { rule, ..self } }
+    }
 }
 
 /// A call that did not end in an answer.
@@ -57,7 +62,7 @@ impl Trouble {
 
 pub(super) type Called<T> = std::result::Result<T, Trouble>;
 
-/// The call that is under way, for whoever has to tell a call that blocks its thread.
+/// The call that is under way, so that another thread can name the one that blocks.
 #[derive(Clone, Default)]
 pub(super) struct UnderWay(Arc<Mutex<Option<(&'static str, Instant)>>>);
 

@@ -74,14 +74,14 @@ pub struct Settings {
     pub timeout: Duration,
     /// The program `registry`, which is run as the process that is killed.
     pub program: PathBuf,
-    /// An empty directory for the stores. Whoever made it removes it.
+    /// An empty directory for the stores. The caller removes it.
     pub directory: PathBuf,
 }
 
-/// How a check gets on, for whoever waits for it.
+/// How a check gets on.
 #[derive(Debug)]
 pub enum Progress<'a> {
-    /// It begins: what is checked, in lines for people.
+    /// It begins: what is checked, in some lines of text.
     Begun(&'a str),
     /// The check of that rule begins.
     Trying(Rule),
@@ -172,7 +172,7 @@ pub fn run(plugin: Plugin, settings: &Settings, mut progress: impl FnMut(Progres
     let mut held_up_by = Vec::new();
     for (number, (rule, during, check)) in CHECKS.iter().enumerate() {
         let decides = decided_by(rule);
-        // After two checks that were held up by a call that does not return, the others would be, too.
+        // After two checks that were held up by a call that does not return, the others would be as well.
         if let [_, .., last] = held_up_by[..] {
             tally.spoil(decides, last);
         } else if tally.is_worthwhile(*rule, decides) {
@@ -190,7 +190,8 @@ pub fn run(plugin: Plugin, settings: &Settings, mut progress: impl FnMut(Progres
     }
     let lines = Rule::ALL.map(|rule| tally.line(rule));
     let (claimed, settings) = (site.claimed(), settings.clone());
-    Ok(Report { info, claimed, path, settings, lines: lines.into(), took: began.elapsed() })
+    let left = site.outside();
+    Ok(Report { info, claimed, path, settings, lines: lines.into(), left, took: began.elapsed() })
 }
 
 /// Why a new store cannot be opened, if it cannot. One whose `open` never returns is left to the first check.

@@ -14,7 +14,7 @@ pub(super) struct Model {
     pub records: BTreeMap<String, Record>,
     /// The events that a store with a history has kept.
     pub events: BTreeMap<u64, String>,
-    /// The history may be complete after this revision only.
+    /// The history has to be complete after this revision.
     pub forgotten: u64,
 }
 
@@ -45,10 +45,10 @@ impl Model {
             *last += 1 + *last % 3;
             *revision = *last;
             // Some changes have no event.
-            *event = if *last % 5 == 0 { String::new() } else { format!("{{\"of\":{last}}}") };
+            *event = if last.is_multiple_of(5) { String::new() } else { format!("{{\"of\":{last}}}") };
         }
-        // As if the last change had been refused.
-        *last += *last % 2;
+        // As if changes behind the last one had been refused.
+        *last += *last % 2 + if changes.is_empty() { 2 } else { 0 };
         group
     }
 
@@ -119,8 +119,8 @@ impl Model {
         if loaded.history.iter().any(|page| page.complete_after != complete_after) {
             return broken("the same `complete_after` in all pages".to_string(), "another".to_string());
         }
-        if complete_after > self.forgotten {
-            let expected = format!("a history that is complete after {} at the latest", self.forgotten);
+        if complete_after != self.forgotten {
+            let expected = format!("a history that is complete after {}", self.forgotten);
             return broken(expected, format!("`complete_after` is {complete_after}"));
         }
         let mut last = 0;
@@ -132,7 +132,7 @@ impl Model {
                 );
             }
             last = *revision;
-            if self.events.get(revision) != Some(text) {
+            if *revision > complete_after && self.events.get(revision) != Some(text) {
                 let expected = match self.events.get(revision) {
                     Some(event) => format!("the event {event} at revision {revision}"),
                     None => format!("no event at revision {revision}"),

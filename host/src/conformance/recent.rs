@@ -15,7 +15,7 @@ use super::tally::Finding;
 const GROUPS: usize = 8;
 const CHANGES: usize = 250;
 
-/// Rule [`History`](Rule::History), as far as the random histories do not try it.
+/// Rule [`History`](Rule::History): what the random histories do not try.
 pub(super) fn history(site: &Site, _: &Settings) -> Result<String, Finding> {
     let rule = Rule::History;
     let (place, mut store, mut model) = begin(site, rule)?;

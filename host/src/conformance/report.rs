@@ -1,4 +1,4 @@
-//! What a check has come to: a table for people, or JSON for programs.
+//! The result of a check, as a table or as JSON.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use registry_plugin_api::{Capabilities, SECRET};
 use serde_json::{Value, json};
 
 use super::{Rule, Settings};
+use crate::log::counted;
 use crate::plugin::PluginInfo;
 
 /// The result of a check.
@@ -24,6 +25,8 @@ pub struct Report {
     pub settings: Settings,
     /// One line for each rule.
     pub lines: Vec<Line>,
+    /// What `{dir}` stood for in the options of stores that were not made in that directory: they are left behind.
+    pub left: Vec<PathBuf>,
     /// How long it took.
     pub took: Duration,
 }
@@ -96,6 +99,7 @@ impl Report {
             "steps": self.settings.steps,
             "seconds": self.took.as_millis() as f64 / 1000.0,
             "ok": self.is_conformant(),
+            "left": self.left,
             "rules": rules,
         })
     }
@@ -211,6 +215,11 @@ impl fmt::Display for Report {
         let others = ["FAILED", "undecided", "not tried", "not claimed"].map(|word| (count(word), word));
         summary.extend(others.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")));
         write!(f, "\n{}; {:.1} s", summary.join(", "), self.took.as_secs_f64())?;
+        if let (Some(first), Some(last)) = (self.left.first(), self.left.last()) {
+            let count = counted(self.left.len(), "store is", "stores are");
+            let (first, last) = (first.display(), last.display());
+            write!(f, "\n{count} left behind: made with {first} to {last} in place of {{dir}}, and not in there")?;
+        }
         if failed > 0 {
             write!(f, "\nTo repeat: {}", self.repeat())?;
         }

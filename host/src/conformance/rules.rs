@@ -102,8 +102,8 @@ impl Rule {
             }
             Rule::History => {
                 "A store that keeps its history gives back the event of each `Put` and `Remove` that it has not refused, in \
-                 order and whole from `complete_after` on, also when it is opened again. It forgets only what `forget_before` \
-                 and `undone` say, and begins anew with a new epoch."
+                 order and whole from `complete_after` on, also when it is opened again. It forgets what `forget_before` and \
+                 `undone` say and nothing else, and begins anew with a new epoch."
             }
             Rule::Close => {
                 "`close` returns, and once the backend is dropped the store can be opened again: a lock does not outlive it."

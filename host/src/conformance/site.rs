@@ -3,7 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use registry_plugin_api::{Capabilities, Error, OptionSpec};
@@ -28,6 +29,7 @@ pub(super) struct Site {
     caller: Caller,
     root: PathBuf,
     places: AtomicUsize,
+    outside: Arc<Mutex<Vec<PathBuf>>>,
 }
 
 impl Site {
@@ -62,7 +64,15 @@ impl Site {
             secrets: Secrets::new(secrets),
             keeps_history: claimed.has(Capabilities::NONE.history()),
         };
-        Ok(Site { plugin, options, claimed, caller, root: settings.directory.clone(), places: AtomicUsize::new(0) })
+        Ok(Site {
+            plugin,
+            options,
+            claimed,
+            caller,
+            root: settings.directory.clone(),
+            places: AtomicUsize::new(0),
+            outside: Arc::default(),
+        })
     }
 
     pub(super) fn plugin(&self) -> &Plugin {
@@ -96,11 +106,19 @@ impl Site {
             None => value.clone(),
         };
         let options = self.options.iter().map(|(name, value)| (name.clone(), with_directory(value))).collect();
-        Place { directory, options, _made: made }
+        let outside = self.claimed.has(Capabilities::NONE.durable()).then(|| Arc::clone(&self.outside));
+        Place { directory, options, outside, is_used: AtomicBool::new(false), _made: made }
+    }
+
+    /// What `{dir}` stood for where a durable store was made that is not in that directory, so that nobody removes it.
+    pub(super) fn outside(&self) -> Vec<PathBuf> {
+        self.outside.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn open(&self, place: &Place) -> Called<Store> {
-        self.open_with(&place.options)
+        let store = self.open_with(&place.options)?;
+        place.is_used.store(true, Ordering::Relaxed);
+        Ok(store)
     }
 
     pub(super) fn open_with(&self, options: &Map<String, Value>) -> Called<Store> {
@@ -112,11 +130,18 @@ impl Site {
 pub(super) struct Place {
     directory: PathBuf,
     pub options: Map<String, Value>,
+    outside: Option<Arc<Mutex<Vec<PathBuf>>>>,
+    /// Whether a store was opened there.
+    is_used: AtomicBool,
     _made: io::Result<()>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let is_empty = fs::read_dir(&self.directory).is_ok_and(|mut files| files.next().is_none());
+        if let Some(outside) = self.outside.as_ref().filter(|_| is_empty && self.is_used.load(Ordering::Relaxed)) {
+            outside.lock().unwrap_or_else(PoisonError::into_inner).push(self.directory.clone());
+        }
         // What cannot be removed now is removed with the directory of the whole check.
         let _ = fs::remove_dir_all(&self.directory);
     }

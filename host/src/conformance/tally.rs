@@ -57,7 +57,10 @@ impl Tally {
         let founded_on: &[Rule] = match rule {
             // The histories, which tell these rules apart.
             Rule::Contents | Rule::Close | Rule::Exclusive | Rule::Discover | Rule::Secrets => &[],
-            Rule::Text | Rule::Kill => &[Rule::Outcomes, Rule::Position, Rule::Contents, Rule::Reopen],
+            Rule::Text => &[Rule::Outcomes, Rule::Position, Rule::Contents, Rule::Reopen],
+            Rule::History => &[Rule::Outcomes, Rule::Position, Rule::Contents, Rule::Reopen, Rule::Pages],
+            Rule::Kill => &[Rule::Outcomes, Rule::Position, Rule::Contents, Rule::Reopen, Rule::History],
+            Rule::Cancellation => &[Rule::Outcomes, Rule::Position, Rule::Contents, Rule::History],
             _ => &[Rule::Outcomes, Rule::Position, Rule::Contents],
         };
         let founded_on = [Rule::Options, Rule::Runtime].iter().chain(founded_on);

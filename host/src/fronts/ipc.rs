@@ -1,7 +1,6 @@
 //! Unix sockets for clients on the same machine: `ipc://` in ZeroMQ's words.
 //!
-//! They are files in a directory: who may connect is up to the permissions of the directory, and to the umask that the
-//! registry is started with.
+//! They are files in a directory. Its permissions, and the umask of the registry, decide who may connect.
 
 use std::fs;
 use std::io::{Error, ErrorKind};
@@ -9,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// The three sockets. Their files are removed when this goes.
+/// The three sockets. Dropping this removes their files.
 #[derive(Debug)]
 pub struct IpcListeners {
     /// For requests.
@@ -22,7 +21,7 @@ pub struct IpcListeners {
     pub files: SocketFiles,
 }
 
-/// The files of sockets, which are removed with this.
+/// The sockets' files. Dropping this removes them.
 #[derive(Debug, Default)]
 pub struct SocketFiles(Vec<SocketFile>);
 
@@ -77,8 +76,7 @@ fn is_left(path: &Path) -> Result<bool, Error> {
 }
 
 impl IpcListeners {
-    /// Makes `requests`, `events` and `heartbeats` in a directory. Sockets that nobody listens on, as a registry leaves
-    /// them that was killed, are replaced.
+    /// Makes `requests`, `events` and `heartbeats` in a directory, in place of those that a killed registry has left.
     ///
     /// # Errors
     /// The first that cannot be made, and why.
@@ -110,7 +108,7 @@ impl Drop for SocketFiles {
         for file in &self.0 {
             let is_ours = |present: fs::Metadata| (present.dev(), present.ino()) == (file.device, file.inode);
             if fs::symlink_metadata(&file.path).is_ok_and(is_ours) {
-                // What cannot be removed is replaced by the next registry.
+                // If this fails, the next registry replaces the file.
                 let _ = fs::remove_file(&file.path);
             }
         }

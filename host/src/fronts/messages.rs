@@ -6,7 +6,6 @@ use std::fmt::Debug;
 use std::future::Future;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use crate::protocol::event::Event;
 use crate::protocol::frames::{self, Layout};
@@ -16,8 +15,8 @@ use crate::security::key::PublicKey;
 
 use super::{Asked, Front};
 
-/// The frames of a message, without the routing identity. What clients send has three at most.
-pub type Frames = SmallVec<[Bytes; 3]>;
+/// The frames of a message, without the routing identity.
+pub use registry_zmtp::Frames;
 
 /// A message as it came in.
 #[derive(Clone, Debug)]
@@ -119,7 +118,7 @@ impl<T: Transport> Front for Messages<T> {
             return;
         }
         let body = reply.finish(request_id.as_deref());
-        self.transport.reply(peer, &layout.head(), &body.shared, body.rest.as_bytes());
+        self.transport.reply(peer, &layout.head(), body.shared(), body.rest().as_bytes());
     }
 
     fn publish(&mut self, event: Event) {

@@ -7,11 +7,14 @@
 //! |---|---|
 //! | [`messages`] | the front that speaks ZeroMQ messages, over a [`Transport`] that carries them |
 //! | [`ipc`] | Unix sockets for clients on this machine |
+//! | [`zmtp`] | the transport that faces clients, within limits |
 //! | [`zeromq`] | a transport on the crate of that name, to compare with |
 
+#[expect(clippy::disallowed_methods, reason = "sockets are made before anybody is served, and removed at the end")]
 pub mod ipc;
 pub mod messages;
 pub mod zeromq;
+pub mod zmtp;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -70,8 +73,8 @@ pub trait Front {
     fn close(self) -> impl Future<Output = ()>;
 }
 
-/// The ports, bound but not served yet: whoever connects waits in the kernel's queue. So a port in use is known
-/// before a store is opened, and nobody is answered before everything is loaded.
+/// The ports, bound but not served yet: connections wait in the kernel's queue. So a port that is in use is found before
+/// a store is opened, and nobody is answered before everything is loaded.
 #[derive(Debug)]
 pub struct Listeners {
     /// For requests.
@@ -80,7 +83,7 @@ pub struct Listeners {
     pub heartbeats: TcpListener,
     /// For events.
     pub events: TcpListener,
-    /// The same for clients on this machine, if they are wanted.
+    /// Unix sockets for the same, if they are configured.
     pub ipc: Option<IpcListeners>,
 }
 
@@ -90,9 +93,9 @@ pub enum BindError {
     /// One of TCP.
     #[error("cannot listen on tcp://{address} (server.{key}): {error}{}", hint(error))]
     Tcp {
-        /// Where it should have been.
+        /// The address.
         address: SocketAddr,
-        /// What says so.
+        /// The key of `[server]` that asks for it.
         key: &'static str,
         /// What the system says.
         error: std::io::Error,
@@ -138,6 +141,7 @@ fn ports(server: &Server) -> [(u16, &'static str); 3] {
     [(server.req_port, "req_port"), (server.pub_port, "pub_port"), (server.heartbeat_port, "heartbeat_port")]
 }
 
+#[expect(clippy::disallowed_methods, reason = "before anybody is served, and of an address, not a name")]
 fn bind(server: &Server, (port, key): (u16, &'static str)) -> Result<TcpListener, BindError> {
     let address = SocketAddr::new(server.listen_ip(), port);
     TcpListener::bind(address).map_err(|error| BindError::Tcp { address, key, error })

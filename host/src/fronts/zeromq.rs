@@ -1,6 +1,6 @@
 //! The transport on the `zeromq` crate.
 //!
-//! What has been learnt about that crate (0.7) shapes this file: it runs on a single-threaded runtime, since its
+//! What we learnt about that crate (0.7) shapes this file: it runs on a single-threaded runtime, since its
 //! ROUTER can lock up on several threads; each send is polled once and never awaited, since one peer that does not
 //! read would stop everybody; and messages are taken in batches, since one at a time halves the rate. The crate has
 //! no limits that one could set (a peer's queue holds 100,000 messages), and its parser trusts announced sizes, so
@@ -15,8 +15,7 @@ use zeromq::{PubSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, So
 use crate::fronts::{Inbound, Listeners, Transport};
 use crate::protocol::request::Port;
 
-/// How long the crate's writers get for what has been sent when the server stops: it does not tell when they are
-/// done.
+/// When the server stops, the crate's writers get this long: the crate does not tell when they are done.
 const LINGER: Duration = Duration::from_millis(250);
 
 /// ROUTER for requests, ROUTER for heartbeats, PUB for events.
@@ -43,10 +42,10 @@ struct Router {
 }
 
 impl ZeroMq {
-    /// Serves the listeners. Has to be called on a single-threaded runtime.
+    /// Serves the listeners. Call it on a single-threaded runtime.
     ///
     /// # Errors
-    /// What the crate has against a listener.
+    /// The crate cannot use a listener.
     pub async fn serve(listeners: Listeners, batch_max: usize) -> Result<Self, zeromq::ZmqError> {
         let mut events = PubSocket::new();
         events.bind_listener(listeners.events).await?;
@@ -95,7 +94,7 @@ impl Transport for ZeroMq {
 
     async fn receive(&mut self, batch: &mut Vec<Inbound<Route>>) {
         loop {
-            // Heartbeats first: whoever sent one is alive, whatever is asked next.
+            // Heartbeats first: their senders are alive, whatever the requests ask.
             self.heartbeats.take_ready(batch, self.batch_max);
             self.requests.take_ready(batch, self.batch_max);
             if !batch.is_empty() {
@@ -141,7 +140,7 @@ impl Transport for ZeroMq {
     fn publish(&mut self, topic: &'static str, body: Bytes) {
         let mut message = ZmqMessage::from(Bytes::from_static(topic.as_bytes()));
         message.push_back(body);
-        // PUB never waits: whoever cannot keep up misses events, and sees that by the revision.
+        // PUB never waits: a subscriber that cannot keep up misses events, and sees that by the revision.
         if let Some(Err(error)) = self.events.send(message).now_or_never() {
             tracing::warn!(%error, "an event could not be published");
         }

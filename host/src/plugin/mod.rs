@@ -132,7 +132,7 @@ fn refused(path: &Path, refusal: Refusal) -> LoadError {
     match refusal {
         Refusal::Version { built_against } => LoadError::OtherVersion { path, built_against },
         Refusal::Layout { built_against, report } => {
-            // Hundreds of lines, for whoever changed plugin-api.
+            // Hundreds of lines, of use to somebody who changed plugin-api.
             tracing::debug!(path = %path.display(), built_against, host = API_VERSION, "layouts differ:\n{report}");
             LoadError::OtherLayout { path, built_against }
         }

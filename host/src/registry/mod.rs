@@ -33,7 +33,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use registry_plugin_api::{Position, Record};
 
-use crate::protocol::event::{Event, EventKind, Place};
+use crate::protocol::event::{Event, EventKind};
 use crate::protocol::registration::cut;
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::{Request, Right};
@@ -71,17 +71,13 @@ pub struct Registry<C> {
     is_behind: bool,
     /// Why the last group of changes could not be stored, if it could not.
     storage_failure: Option<StorageFailure>,
+    /// How many files with clients' keys cannot be used.
+    bad_key_files: usize,
 }
 
 impl<C> Registry<C> {
     /// A core without services, at this position in a store's history.
-    pub fn new(
-        policy: Policy,
-        promises: Promises,
-        about: About,
-        position: Position,
-        rng: StdRng,
-    ) -> Self {
+    pub fn new(policy: Policy, promises: Promises, about: About, position: Position, rng: StdRng) -> Self {
         Registry {
             cleanup_at_ms: policy.cleanup_interval_ms,
             policy,
@@ -95,6 +91,7 @@ impl<C> Registry<C> {
             rng,
             is_behind: false,
             storage_failure: None,
+            bad_key_files: 0,
         }
     }
 
@@ -132,6 +129,11 @@ impl<C> Registry<C> {
     /// Sets what `info` says of the server.
     pub fn set_about(&mut self, about: About) {
         self.about = about;
+    }
+
+    /// Sets how many files with clients' keys cannot be used, which `health` tells.
+    pub fn set_bad_key_files(&mut self, count: usize) {
+        self.bad_key_files = count;
     }
 
     /// Answers a request, now or when the store has spoken.
@@ -179,7 +181,9 @@ impl<C> Registry<C> {
             Right::Register(service) if service.types.is_empty() => {
                 format!("to register the service {:?}, which has no type", service.name)
             }
-            Right::Register(service) => format!("to register the service {:?} of type {:?}", service.name, service.types),
+            Right::Register(service) => {
+                format!("to register the service {:?} of type {:?}", service.name, service.types)
+            }
         };
         Err(self.forbid(principal, &what, out))
     }
@@ -243,7 +247,7 @@ impl<C> Registry<C> {
     /// Announces a change that takes effect now.
     fn announce(&mut self, kind: EventKind, service: &Service, revision: u64, now: Now, out: &mut Output<C>) {
         let previous = std::mem::replace(&mut self.revision, revision);
-        let place = Place { epoch: &self.epoch, revision, previous };
-        out.events.push(Event::new(kind, &service.at(now.uptime_ms), now.unix_seconds(), place));
+        let (shown, place) = (service.at(now.uptime_ms), (revision, previous));
+        out.events.push(Event::new(kind, service.id(), &shown, now.unix_seconds(), &self.epoch, place));
     }
 }

@@ -66,10 +66,15 @@ impl<C> Registry<C> {
     }
 
     pub(super) fn health(&self, to_admin: bool, now: Now) -> Reply {
-        Reply::success()
+        let reply = Reply::success()
             .text("status", "ok")
             .number("timestamp", now.unix_seconds())
-            .json("backend", &self.backend(to_admin, now))
+            .json("backend", &self.backend(to_admin, now));
+        match self.bad_key_files {
+            0 => reply,
+            // Which ones, and why, is for those who read the log.
+            bad => reply.json("keys", &json!({"state": "failing", "bad_files": bad})),
+        }
     }
 
     /// The state of the storage, and since when it is no good one. Old clients look at `status` alone, which is the

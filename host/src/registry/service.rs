@@ -7,8 +7,8 @@ use registry_plugin_api::Record;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::protocol::registration::{OWNER_KEY, Registration};
 use crate::protocol::json::{Shown, push_number};
+use crate::protocol::registration::{OWNER_KEY, Registration};
 use crate::registry::moment::Now;
 use crate::security::key::PublicKey;
 use crate::security::principal::Principal;
@@ -167,10 +167,6 @@ pub(super) struct Seen<'a> {
 }
 
 impl Shown for Seen<'_> {
-    fn id(&self) -> &Arc<str> {
-        &self.service.id
-    }
-
     fn show(&self, json: &mut String) {
         let Seen { service, uptime_ms } = self;
         json.push_str(&service.document[..service.document.len() - 1]);

@@ -1,7 +1,7 @@
 //! Who may do what, once it is known who somebody is.
 //!
-//! Pure: a key and what it wants go in, yes or no comes out. Rules only ever allow; what no rule allows is refused.
-//! Without keys nobody can be told from anybody else, and everybody may do everything: see [`Access::open`].
+//! Pure: a principal and what it wants go in, yes or no comes out. Rules only allow; what no rule allows is refused.
+//! Without keys clients cannot be told apart, and everybody may do everything: see [`Access::open`].
 
 use std::collections::HashSet;
 
@@ -44,8 +44,8 @@ impl Grant {
     }
 
     fn covers(&self, name: &str, types: &[String]) -> bool {
-        // Whoever may register cameras only must not slip in a stage as the second tag of a camera, for it would be
-        // discovered as one; a service without types is not a camera either.
+        // A client that may register only cameras must not tag its camera as a stage too: it would be discovered as
+        // one. A service without types is no camera either.
         let are_types_covered = match (self.types.is_empty(), types.is_empty()) {
             (true, _) => true,
             (false, true) => false,
@@ -55,7 +55,7 @@ impl Grant {
     }
 }
 
-/// Text in which `*` stands for any text, also for none. All else stands for itself, and case matters.
+/// Text in which `*` stands for any text, the empty one included. All else stands for itself, and case matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(String);
 
@@ -71,7 +71,7 @@ impl Pattern {
         let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
         let Some(last) = parts.next_back() else { return rest.is_empty() };
         for part in parts {
-            // The first place is as good as any later one: what follows has the more room.
+            // The first match leaves the most text for what follows.
             let Some((_, behind)) = rest.split_once(part) else { return false };
             rest = behind;
         }
@@ -117,8 +117,8 @@ impl Access {
         self.is_allowed(principal, |_| false)
     }
 
-    /// Whether a client may renew, replace or remove a service of this owner. What nobody owns was registered when
-    /// nobody was asked who they are, and is anybody's until it is registered again.
+    /// Whether a client may renew, replace or remove a service of this owner. A service without an owner was registered
+    /// when nobody was asked for a key: it is anybody's until somebody registers it again.
     pub fn may_change(&self, principal: &Principal, owner: Option<&PublicKey>) -> bool {
         owner.is_none() || owner == principal.key() || self.is_admin(principal)
     }

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use super::key::PublicKey;
 
-/// How often at most a key is told of, in milliseconds: a client that tries on and on must not fill the log.
+/// There is at most one line for each key in this time, in milliseconds: a client that keeps trying must not fill the
+/// log.
 const INTERVAL_MS: u64 = 1000;
 
-/// Lines for the log. There is an entry for each key that was refused, which only authorized keys can be.
+/// Lines for the log. Each key that was refused something has an entry; only authorized keys get that far.
 #[derive(Debug, Default)]
 pub struct Audit {
     keys: HashMap<PublicKey, Told>,
@@ -16,13 +17,13 @@ pub struct Audit {
 #[derive(Debug, Default)]
 struct Told {
     at_ms: Option<u64>,
-    /// How many refusals were passed over since then.
+    /// How many refusals have had no line since then.
     since: u64,
 }
 
 impl Audit {
-    /// The line to log, if it is time for one: `shown` is the client for people. `uptime_ms` is on a clock that never
-    /// goes back.
+    /// The line to log, if it is time for one. `shown` names the client, and `uptime_ms` is on a clock that never goes
+    /// back.
     pub fn line(
         &mut self,
         client: PublicKey,

@@ -31,6 +31,7 @@ pub struct Authorized {
     warnings: Vec<String>,
     /// Why the files could not be looked at the last time, if they could not.
     away: Option<String>,
+    problem_count: usize,
 }
 
 /// What operators are to be told of a new set, each in one line.
@@ -148,7 +149,8 @@ impl Authorized {
         if names.is_empty() {
             warnings.push(format!("{} holds no certificates (*.key): no client can connect", path.display()));
         }
-        Authorized { path, files, names, warnings, away: None }
+        let problem_count = files.iter().filter(|file| file.problem.is_some()).count();
+        Authorized { path, files, names, warnings, away: None, problem_count }
     }
 
     /// The name of the client with that key, if it is allowed.
@@ -175,6 +177,11 @@ impl Authorized {
     pub fn problems(&self) -> impl Iterator<Item = &str> {
         let of_files = self.files.iter().filter_map(|file| file.problem.as_ref()).map(|problem| problem.text.as_str());
         self.away.as_deref().into_iter().chain(of_files)
+    }
+
+    /// How many problems there are.
+    pub fn problem_count(&self) -> usize {
+        self.problem_count
     }
 
     /// The problems and the warnings that were not there before: a bad file is told of again when it has changed.
@@ -208,6 +215,7 @@ impl Authorized {
                     names: self.names.clone(),
                     warnings: self.warnings.clone(),
                     away,
+                    problem_count: self.problem_count + usize::from(self.away.is_none()),
                 })
             }
         }

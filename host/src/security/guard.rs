@@ -1,4 +1,4 @@
-//! Who may come in.
+//! Who may come in: everybody, or those whose keys are authorized.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use registry_zmtp::handshake::SocketType;
 use tokio::task::JoinHandle;
 
 use crate::config;
@@ -15,13 +16,11 @@ use crate::security::key::{KeyPair, PublicKey};
 use crate::security::principal::Principal;
 use crate::security::{Authorized, AuthorizedError, KeyFileError, key_file};
 use crate::text::counted;
-use crate::transport::zmtp::greeting::Mechanism;
-use crate::transport::zmtp::handshake::Role;
 
-/// How often at most it is looked whether the keys have changed, and a refused key is told of.
+/// At most so often it looks whether keys have changed, and tells of a refused one.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How peers make sure of each other.
+/// How clients prove who they are.
 #[derive(Clone, Debug)]
 pub enum Guard {
     /// Not at all: everybody may come in.
@@ -67,12 +66,12 @@ impl Keyring {
         shown(client, self.authorized.borrow().name(client))
     }
 
-    fn admits(&self, client: &PublicKey, role: Role) -> bool {
-        let refused = match role {
-            // The whole key: whoever looks for it has nothing else to go by.
+    fn admits(&self, client: &PublicKey, socket_type: SocketType) -> bool {
+        let refused = match socket_type {
+            // The whole key: an operator who looks for it has nothing else to go by.
             _ if !self.is_authorized(client) => format!("its key {client} is not among the authorized ones"),
             // Events show services, as reading does.
-            Role::Publisher if !self.access.may_read(&Principal::Key(*client)) => {
+            SocketType::Publisher if !self.access.may_read(&Principal::Key(*client)) => {
                 format!("{} is not allowed to read, and so to subscribe", self.shown(client))
             }
             _ => return true,
@@ -197,6 +196,14 @@ impl Guard {
         problems.into_iter().chain(warnings).collect()
     }
 
+    /// How many files with clients' keys cannot be used.
+    pub fn problem_count(&self) -> usize {
+        match self {
+            Guard::Null => 0,
+            Guard::Curve(keyring) => keyring.authorized.borrow().problem_count(),
+        }
+    }
+
     /// A client as operators know it.
     pub fn shown(&self, client: &PublicKey) -> String {
         match self {
@@ -217,19 +224,19 @@ impl Guard {
         }
     }
 
-    /// What greetings have to say.
-    pub fn mechanism(&self) -> Mechanism {
+    /// The registry's own keys, if clients have to prove theirs.
+    pub fn keys(&self) -> Option<Arc<KeyPair>> {
         match self {
-            Guard::Null => Mechanism::Null,
-            Guard::Curve(_) => Mechanism::Curve,
+            Guard::Null => None,
+            Guard::Curve(keyring) => Some(keyring.keys.clone()),
         }
     }
 
-    /// Whether who holds this key may come in, to a socket of this role.
-    pub fn admits(&self, client: &PublicKey, role: Role) -> bool {
+    /// Whether who holds this key may come in, to a socket of this type.
+    pub fn admits(&self, client: &PublicKey, socket_type: SocketType) -> bool {
         match self {
             Guard::Null => true,
-            Guard::Curve(keyring) => keyring.admits(client, role),
+            Guard::Curve(keyring) => keyring.admits(client, socket_type),
         }
     }
 

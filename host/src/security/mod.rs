@@ -1,18 +1,16 @@
 //! Keys: who the registry is, and who may talk to it.
 //!
 //! A [`key`] pair lives in [`certificate`] files, as CZMQ and pyzmq write them. The registry has one that only it may
-//! read ([`key_file`]), and public ones of the clients that it serves ([`authorized`]). What those may do is said by
-//! rules ([`access`]).
+//! read ([`key_file`]), and public ones of the clients that it serves ([`authorized`]). The [`guard`] lets those in,
+//! and knows each as a [`principal`]; rules say what they may do ([`access`]), and the log what they tried beyond that
+//! ([`audit`]).
 
 pub mod access;
 pub mod audit;
+#[expect(clippy::disallowed_methods, reason = "at the start, and then on a thread of its own")]
 pub mod authorized;
-pub mod certificate;
 pub mod guard;
-pub mod key;
-mod key_file;
 pub mod principal;
-mod z85;
 
 pub use authorized::{Authorized, AuthorizedError};
-pub use key_file::{KeyFileError, key_file};
+pub use registry_zmtp::keys::{KeyFileError, certificate, key, key_file};

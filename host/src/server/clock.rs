@@ -1,4 +1,4 @@
-//! The host's only clock, which knows when the host itself was away.
+//! The host's only clock, which notices when the host itself was held up.
 //!
 //! Deadlines go by the time that the host was awake. When the process is stopped, swapped out or starved, heartbeats
 //! wait unread; that time must not count against the services that sent them. The clock is read several times a
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::registry::Now;
 
-/// The clock has to be read at least this often while the host is awake.
+/// Read the clock at least this often while the host is awake.
 pub const READ_INTERVAL: Duration = Duration::from_millis(100);
-/// A gap between two readings that is longer than this means that the host was held up.
+/// A longer gap between two readings means that the host was held up.
 const HELD_UP: Duration = Duration::from_secs(1);
 
 /// Tells the time: see [`Now`].

@@ -4,9 +4,10 @@
 //! bounded: a batch of messages, or one answer. Nothing here waits for anything but the next thing to happen.
 
 pub mod clock;
-mod journal;
+mod digest;
 mod quiet;
 mod signals;
+#[expect(clippy::disallowed_methods, reason = "starts the runtime that serves")]
 pub(crate) mod start;
 
 use std::future::poll_fn;
@@ -15,20 +16,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::fronts::{Asked, Front};
-use crate::registry::{Forbidden, Now, Output, Registry, Unreadable};
+use crate::registry::{Forbidden, Now, Output, Registry};
 use crate::security::audit::Audit;
 use crate::security::guard::Guard;
 use crate::store::{Answer, Store};
-use crate::text::{counted, one_line, quoted};
+use crate::text::{counted, one_line};
 use clock::{Clock, READ_INTERVAL};
-use journal::Journal;
+use digest::Digest;
 use quiet::Quiet;
 
 /// How long the store gets for what was taken when the server stops, and then for closing.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 const CLOSE_MAX: Duration = Duration::from_secs(5);
-/// How many records that cannot be read are told one by one.
-const UNREADABLE_SHOWN_MAX: usize = 5;
 
 /// The server at work.
 struct Server<F: Front> {
@@ -41,7 +40,9 @@ struct Server<F: Front> {
     /// Who clients are.
     guard: Guard,
     audit: Audit,
-    journal: Journal,
+    digest: Digest,
+    /// The next piece of a long list can be written at once.
+    is_writing: bool,
 }
 
 /// What the loop was woken by.
@@ -53,7 +54,7 @@ enum Woken {
 }
 
 impl<F: Front> Server<F> {
-    /// A server that is ready to run. What the registry has loaded was heard of at the clock's zero.
+    /// A server that is ready to run. The registry heard of what it has loaded at the clock's zero.
     fn new(front: F, store: Store, registry: Registry<F::Caller>, clock: Clock, guard: Guard) -> Self {
         Server {
             front,
@@ -64,7 +65,8 @@ impl<F: Front> Server<F> {
             storage_fails: false,
             guard,
             audit: Audit::default(),
-            journal: Journal::default(),
+            digest: Digest::default(),
+            is_writing: false,
         }
     }
 
@@ -82,6 +84,7 @@ impl<F: Front> Server<F> {
             is_turn_of_messages = !matches!(woken, Woken::Messages);
             let is_idle = matches!(woken, Woken::Time);
             let now = self.read_clock();
+            self.registry.set_bad_key_files(self.guard.problem_count());
             match woken {
                 Woken::Stop(reason) => break reason,
                 Woken::Store(Answer::Closed(result)) => {
@@ -117,7 +120,13 @@ impl<F: Front> Server<F> {
         is_turn_of_messages: bool,
         batch: &mut Vec<F::Message>,
     ) -> Woken {
-        let pause = self.pause();
+        let (pause, is_writing) = (self.pause(), self.is_writing);
+        let time = async {
+            // The shortest sleep is a millisecond, longer than a piece of a list takes.
+            if !is_writing {
+                tokio::time::sleep(pause).await;
+            }
+        };
         let mut messages = pin!(self.front.receive(batch));
         let mut answer = pin!(self.store.answer());
         let either = poll_fn(|context| {
@@ -136,7 +145,7 @@ impl<F: Front> Server<F> {
             biased;
             reason = stop => Woken::Stop(reason),
             woken = either => woken,
-            () = tokio::time::sleep(pause) => Woken::Time,
+            () = time => Woken::Time,
         }
     }
 
@@ -153,7 +162,7 @@ impl<F: Front> Server<F> {
             }
         });
         let closed = closed.await;
-        self.journal.last_lines().for_each(|line| tracing::info!("{line}"));
+        self.digest.last_lines().for_each(|line| tracing::info!("{line}"));
         let (Ok(flushed), Ok(closed)) = (flushed, closed) else {
             return Err("the storage did not finish in time: the last changes may be lost".into());
         };
@@ -170,7 +179,7 @@ impl<F: Front> Server<F> {
             self.registry.tick(now, &mut self.out);
             self.registry.hurry();
             self.dispatch(now);
-            if self.registry.is_idle() {
+            if self.registry.is_idle() && !self.is_writing {
                 return Ok(());
             }
             let pause = self.pause();
@@ -230,10 +239,7 @@ impl<F: Front> Server<F> {
 
     /// Sends what the core has to say: changes to the store, replies and events to clients.
     fn dispatch(&mut self, now: Now) {
-        if self.registry.has_lists() {
-            let may_begin = self.registry.next_list_bytes().is_none_or(|bytes| self.front.has_room(bytes));
-            self.registry.continue_lists(may_begin, now, &mut self.out);
-        }
+        self.write_lists(now);
         if let Some(group) = self.registry.next_group(now, &mut self.out) {
             self.store.commit(group);
         }
@@ -249,13 +255,27 @@ impl<F: Front> Server<F> {
             }
         }
         for event in self.out.events.drain(..) {
-            self.journal.note(event.kind, &event.service_id, now.uptime_ms);
+            self.digest.note(event.kind, &event.service_id, now.uptime_ms);
             self.front.publish(event);
         }
         self.front.flush();
-        for line in self.journal.lines(self.registry.is_idle(), now.uptime_ms) {
+        for line in self.digest.lines(self.registry.is_idle(), now.uptime_ms) {
             tracing::info!("{line}");
         }
+    }
+
+    /// Writes one piece more of the long lists that clients wait for, as far as there is room for them.
+    fn write_lists(&mut self, now: Now) {
+        if self.registry.has_lists() {
+            let may_begin = self.has_room_for_list();
+            self.registry.continue_lists(may_begin, now, &mut self.out);
+        }
+        self.is_writing = self.registry.has_lists() && self.has_room_for_list();
+    }
+
+    /// Whether the next list may be begun, if none is being made.
+    fn has_room_for_list(&self) -> bool {
+        self.registry.next_list_bytes().is_none_or(|bytes| self.front.has_room(bytes))
     }
 
     fn hand_over_replies(&mut self) {
@@ -273,25 +293,11 @@ impl<F: Front> Server<F> {
 
     /// How long until there is something to do without anybody asking.
     fn pause(&mut self) -> Duration {
+        if self.is_writing {
+            return Duration::ZERO;
+        }
         let now = self.read_clock();
         Duration::from_millis(self.registry.wake_at_ms().saturating_sub(now.uptime_ms)).min(READ_INTERVAL)
-    }
-}
-
-/// Tells operators of records that the registry leaves out.
-fn warn_of_unreadable(unreadable: &[Unreadable]) {
-    for (position, Unreadable { id, reason }) in unreadable.iter().enumerate() {
-        let (id, reason) = (quoted(id), one_line(reason));
-        if position < UNREADABLE_SHOWN_MAX {
-            tracing::warn!("the stored service {id} is left out, it cannot be read: {reason}");
-        } else {
-            tracing::debug!("the stored service {id} is left out, it cannot be read: {reason}");
-        }
-    }
-    let more = unreadable.len().saturating_sub(UNREADABLE_SHOWN_MAX);
-    if more > 0 {
-        let more = counted(more, "more stored service is", "more stored services are");
-        tracing::warn!("{more} left out, they cannot be read; log.level \"debug\" shows each");
     }
 }
 

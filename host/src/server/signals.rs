@@ -48,6 +48,7 @@ impl Stop {
         tokio::spawn(async move {
             let name = self.next().await;
             tracing::warn!("{name} again: ending at once");
+            crate::log::flush();
             std::process::exit(1);
         });
         format!("{name} received")

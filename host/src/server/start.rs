@@ -11,16 +11,19 @@ use registry_plugin_api::Capabilities;
 
 use crate::config::{Config, Loaded, Transport as TransportName};
 use crate::fronts::zeromq::ZeroMq;
+use crate::fronts::zmtp::Zmtp;
 use crate::fronts::{Front, Listeners, Messages};
 use crate::plugin::{self, Plugin};
-use crate::registry::{About, Now, Policy, Promises, Registry};
+use crate::registry::{About, Now, Policy, Promises, Registry, Unreadable};
 use crate::security::guard::Guard;
+use crate::server::Server;
 use crate::server::clock::Clock;
 use crate::server::signals::{self, Stop};
-use crate::server::{Server, warn_of_unreadable};
 use crate::store::{Contents, Store};
-use crate::text::counted;
-use crate::transport::zmtp::Zmtp;
+use crate::text::{counted, one_line, quoted};
+
+/// How many records that cannot be read the log shows one by one.
+const UNREADABLE_SHOWN_MAX: usize = 5;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -30,6 +33,12 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// Why it could not start, or what was lost when it stopped: one line.
 pub(crate) fn run(loaded: Loaded) -> Result<(), Failure> {
     crate::log::start(&loaded.config.log)?;
+    let served = start(loaded);
+    crate::log::flush();
+    served
+}
+
+fn start(loaded: Loaded) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     {
         let _within = runtime.enter();
@@ -121,7 +130,7 @@ fn policy(config: &Config) -> Policy {
         pending_changes_max: config.server.pending_changes_max as usize,
         pending_bytes_max: config.limits.pending_bytes as usize,
         services_bytes_max: config.limits.services_bytes as usize,
-            access: config.security.access(),
+        access: config.security.access(),
     }
 }
 
@@ -178,10 +187,25 @@ fn load_registry<C>(
     let mut registry = Registry::new(policy, promises, about, position, rand::make_rng());
     let load = |record| registry.load(record, Now::default()).err();
     let unreadable: Vec<_> = records.into_iter().filter_map(load).collect();
-    warn_of_unreadable(&unreadable);
+    unreadable_lines(&unreadable).into_iter().for_each(|line| tracing::warn!("{line}"));
     let services = counted(registry.len(), "service", "services");
     tracing::info!("{services} loaded in {} ms", began.elapsed().as_millis());
     registry
+}
+
+/// What operators are told of records that the registry leaves out: the first few, and how many more there are.
+fn unreadable_lines(unreadable: &[Unreadable]) -> Vec<String> {
+    let line = |Unreadable { id, reason }: &Unreadable| {
+        format!("the stored service {} is left out, it cannot be read: {}", quoted(id), one_line(reason))
+    };
+    let (shown, others) = unreadable.split_at(unreadable.len().min(UNREADABLE_SHOWN_MAX));
+    let mut lines: Vec<String> = shown.iter().map(line).collect();
+    if !others.is_empty() {
+        let more = counted(others.len(), "more stored service is", "more stored services are");
+        lines.push(format!("{more} left out: unreadable, too; log.level \"debug\" shows each"));
+        others.iter().for_each(|other| tracing::debug!("{}", line(other)));
+    }
+    lines
 }
 
 fn words(capabilities: &[&str]) -> String {
@@ -195,4 +219,20 @@ fn show_address(bind: &str) -> String {
 /// In milliseconds, and never none: the configuration allows no less.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_records_that_cannot_be_read_make_few_lines() {
+        let unreadable = |number| Unreadable { id: format!("s{number}\n"), reason: "it\nis bad".into() };
+        let lines = |count| unreadable_lines(&(0..count).map(unreadable).collect::<Vec<_>>());
+        assert!(lines(0).is_empty());
+        assert_eq!(lines(1), ["the stored service \"s0\\n\" is left out, it cannot be read: it\\nis bad"]);
+        assert_eq!(lines(5).len(), 5);
+        assert_eq!(lines(6)[5], "1 more stored service is left out: unreadable, too; log.level \"debug\" shows each");
+        assert_eq!(lines(10_000).len(), 6);
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use registry_plugin_api::Query;
+use registry_plugin_api::{Query, Record};
 use serde_json::{Map, Value, json};
 
 use super::*;
@@ -25,6 +25,7 @@ struct Stage {
     /// What comes without end when there are no more of these.
     endless: Option<Value>,
     asked: usize,
+    is_full: bool,
     replies: Vec<(usize, Value)>,
 }
 
@@ -54,11 +55,11 @@ impl Front for Fake {
     }
 
     fn has_room(&self, _bytes: usize) -> bool {
-        true
+        !self.0.borrow().is_full
     }
 
     fn reply(&mut self, caller: usize, reply: Reply) {
-        let reply = serde_json::from_str(&reply.finish(None).to_text()).unwrap();
+        let reply = serde_json::from_str(&reply.finish(None).into_text()).unwrap();
         self.0.borrow_mut().replies.push((caller, reply));
     }
 
@@ -143,4 +144,32 @@ fn answers_without_end_do_not_keep_messages_waiting() {
         assert_eq!(turns, "ssmsmms");
         assert_eq!(batch.len(), 3);
     });
+}
+
+#[test]
+fn a_long_list_is_written_piece_by_piece_without_pauses_once_there_is_room() {
+    let front = Fake::default();
+    let mut server = server(front.clone());
+    for number in 0..10_000 {
+        let document = json!({"id": format!("s{number}"), "name": "n", "host": "h", "port": 1, "ttl": 60});
+        let mut record = Record::new(format!("s{number}"), document.to_string());
+        record.ttl_ms = 60_000;
+        server.registry.load(record, Now::default()).unwrap();
+    }
+    let now = Now { uptime_ms: 10, unix_ms: 10 };
+    front.0.borrow_mut().is_full = true;
+    server.received(json!({"action": "list"}), now);
+    for _ in 0..3 {
+        server.dispatch(now);
+        assert!(server.registry.has_lists() && server.pause() > Duration::from_millis(10), "there is no room");
+    }
+    front.0.borrow_mut().is_full = false;
+    let mut turns = 0;
+    while server.registry.has_lists() {
+        server.dispatch(now);
+        turns += 1;
+        assert_eq!(server.pause().is_zero(), server.registry.has_lists());
+    }
+    assert!(turns > 4, "one piece in a turn, not {turns}");
+    assert_eq!(front.0.borrow().replies[0].1["services"].as_array().unwrap().len(), 10_000);
 }

@@ -134,7 +134,7 @@ fn a_change_of_an_unknown_kind_is_refused_for_itself() {
     let renew = |id: &str| Change::from(Renew::new(id, 1));
     let group = Group::new(Position::new("epoch", 1), vec![renew("a"), renew("b"), renew("c"), renew("d")]);
     let mut raw = RawGroup::from(group);
-    [1, 3, 99].map(|place| raw.make_unknown(place));
+    [1, 3, 99].into_iter().for_each(|place| raw.make_unknown(place));
     let (known, unknown) = raw.into_known();
     assert_eq!(known.changes, [renew("a"), renew("c")]);
     let outcomes = unknown.put_among(vec![Outcome::Done, Outcome::Missing]);

@@ -60,11 +60,12 @@ impl From<RawRecord> for Record {
 pub struct RawPosition {
     epoch: RString,
     revision: u64,
+    ext: Ext,
 }
 
 impl From<Position> for RawPosition {
     fn from(position: Position) -> Self {
-        RawPosition { epoch: position.epoch.into(), revision: position.revision }
+        RawPosition { epoch: position.epoch.into(), revision: position.revision, ext: Ext::new() }
     }
 }
 

@@ -29,16 +29,16 @@ pub(crate) fn forget(connection: &Connection, revisions: &[u64]) -> rusqlite::Re
     Ok(())
 }
 
-/// Forgets the oldest events before that revision, and notes from where on they are complete.
+/// Lets the events count from that revision on, and forgets the oldest of those before it.
 pub(crate) fn forget_before(connection: &Connection, revision: u64) -> rusqlite::Result<()> {
-    let mut last = connection.prepare_cached(
-        "SELECT max(revision) FROM (SELECT revision FROM events WHERE revision < ?1 ORDER BY revision LIMIT ?2)",
+    let revision = revision.cast_signed();
+    let mut count =
+        connection.prepare_cached("UPDATE position SET events_after = ?1 - 1 WHERE events_after < ?1 - 1")?;
+    count.execute([revision])?;
+    let mut forget = connection.prepare_cached(
+        "DELETE FROM events WHERE revision IN (SELECT revision FROM events WHERE revision < ?1 ORDER BY revision LIMIT ?2)",
     )?;
-    let last: Option<i64> = last.query_row((revision.cast_signed(), FORGOTTEN_MAX), |row| row.get(0))?;
-    if let Some(last) = last {
-        connection.prepare_cached("DELETE FROM events WHERE revision <= ?1")?.execute([last])?;
-        connection.prepare_cached("UPDATE position SET events_after = max(events_after, ?1)")?.execute([last])?;
-    }
+    forget.execute((revision, FORGOTTEN_MAX))?;
     Ok(())
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct DatabaseFile {
 
 impl DatabaseFile {
     /// Claims the file that the operator named, making an empty one if there is none. Refuses what cannot be a
-    /// registry's database, as far as that can be seen from outside, and leaves it as it is.
+    /// registry's database, if that can be seen from outside, and leaves it as it is.
     pub(crate) fn claim(name: &str) -> Result<Self> {
         if name.is_empty() || name == ":memory:" {
             return Err(Error::invalid_option(format!(

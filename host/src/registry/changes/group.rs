@@ -4,6 +4,9 @@
 //! have asked for and what has run out, then heartbeats. An id may come more than once. The host gives the revisions:
 //! each change of the middle part has its own, greater than all before it. One that the store refuses leaves a gap.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
 use registry_plugin_api::{Change, Group, Position, Put, Remove, Renew};
 
 use crate::protocol::event::EventKind;
@@ -31,9 +34,23 @@ struct Draft {
     /// The revisions of changes that the restorations undo.
     undone: Vec<u64>,
     projection: Projection,
+    /// Whose wishes are to be judged when the group is stored: what comes after them for an id waits, too.
+    later: HashSet<Arc<str>>,
+    /// Where in `sent` the last write of each id is.
+    written: HashMap<Arc<str>, usize>,
     /// How many of the changes are writes, and how long they are, in bytes.
     writes: usize,
     bytes: usize,
+}
+
+impl Draft {
+    /// The service as the changes so far leave it, if they concern it.
+    fn service(&self, id: &str) -> Option<Option<&Service>> {
+        match self.sent.get(*self.written.get(id)?)? {
+            Sent::Write { write: Write::Put { service, .. }, .. } => Some(Some(service)),
+            _ => Some(None),
+        }
+    }
 }
 
 impl<C> Registry<C> {
@@ -53,7 +70,7 @@ impl<C> Registry<C> {
             // What was to be judged after a change that is not there is judged anew.
             for sent in sent {
                 if let Sent::Judge(wished) = sent {
-                    self.changes.queue.hold(wished);
+                    self.changes.queue.hold_behind(wished);
                 }
             }
             return None;
@@ -61,6 +78,10 @@ impl<C> Registry<C> {
         self.changes.sent = Some((now.uptime_ms, sent));
         let mut group = Group::new(Position::new(&*self.epoch, self.changes.issued), changes);
         group.undone = undone;
+        if !self.promises.history {
+            // These changes have no events: no history may claim to have them.
+            group.forget_before = group.position.revision + 1;
+        }
         Some(group)
     }
 
@@ -103,6 +124,10 @@ impl<C> Registry<C> {
         now: Now,
         out: &mut Output<C>,
     ) -> bool {
+        if draft.later.contains(wished.wish.id()) {
+            draft.sent.push(Sent::Judge(wished));
+            return false;
+        }
         loop {
             let most = writes_max - draft.writes;
             match self.judge(&wished, &draft.projection, most, now.uptime_ms, out) {
@@ -116,6 +141,7 @@ impl<C> Registry<C> {
                     return false;
                 }
                 Verdict::Later => {
+                    draft.later.insert(wished.wish.id().clone());
                     draft.sent.push(Sent::Judge(wished));
                     return false;
                 }
@@ -174,12 +200,14 @@ impl<C> Registry<C> {
                 Put::new(record).with_event(self.told(EventKind::Register, Some(&**service), now)).into()
             }
             Write::Remove { id, kind } => {
-                let event = self.told(*kind, self.services.get(id), now);
+                let service = draft.service(id).unwrap_or_else(|| self.services.get(id));
+                let event = self.told(*kind, service, now);
                 draft.projection.remove(&self.services, id);
                 Remove::new(&**id, revision).with_event(event).into()
             }
         });
         draft.writes += 1;
+        draft.written.insert(write.id().clone(), draft.sent.len());
         draft.sent.push(Sent::Write { ticket, write, revision });
     }
 

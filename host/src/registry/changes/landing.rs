@@ -14,10 +14,11 @@ use crate::registry::Registry;
 use crate::registry::changes::admit::{Verdict, duplicate};
 use crate::registry::changes::projection::Projection;
 use crate::registry::changes::queue::Wished;
-use crate::registry::changes::{Sent, Write};
+use crate::registry::changes::{DEREGISTER_FAILED, Sent, Write};
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::service::Service;
+use crate::security::principal::Principal;
 
 impl<C> Registry<C> {
     /// What became of the group that [`next_group`](Self::next_group) gave.
@@ -58,7 +59,9 @@ impl<C> Registry<C> {
     ) {
         let is_given_up = ticket.is_some_and(|ticket| !self.changes.waiters.has(ticket));
         match (outcome, &write) {
-            (Some(Outcome::Done), _) if is_given_up => self.changes.upkeep.undo(write.id().clone(), revision),
+            (Some(Outcome::Done | Outcome::Missing), _) if is_given_up => {
+                self.changes.upkeep.undo(write.id().clone(), revision)
+            }
             // Missing: it is gone, which is what was wanted.
             (Some(Outcome::Done), _) | (Some(Outcome::Missing), Write::Remove { .. }) => {
                 self.take_effect(ticket, write, revision, now, out);
@@ -79,6 +82,15 @@ impl<C> Registry<C> {
     fn take_effect(&mut self, ticket: Option<u64>, write: Write, revision: u64, now: Now, out: &mut Output<C>) {
         let reply = match write {
             Write::Put { mut service, unique } => {
+                let principal = Principal::from(service.owner().copied());
+                let earlier = self.services.get(service.id()).map(Service::owner);
+                if earlier.is_some_and(|owner| !self.policy.access.may_change(&principal, owner)) {
+                    // Whatever was to go before it has stayed.
+                    let what = format!("to replace {:?}, which belongs to another key", service.id());
+                    let refusal = self.forbid(principal, &what, out);
+                    self.changes.upkeep.undo(service.id().clone(), revision);
+                    return self.answer(ticket, refusal, out);
+                }
                 let rival = unique.and_then(|name| {
                     let other = self.services.passing_other(&name, service.id(), now.uptime_ms)?;
                     Some(duplicate(&name, other.id()))
@@ -102,10 +114,17 @@ impl<C> Registry<C> {
                     // It was heard of while the store was removing it.
                     return self.changes.upkeep.undo(id, revision);
                 }
-                if let Some(service) = self.services.remove(&id, now.uptime_ms) {
-                    self.announce(kind, &service, revision, now, out);
+                match self.services.remove(&id, now.uptime_ms) {
+                    Some(service) => {
+                        self.announce(kind, &service, revision, now, out);
+                        Reply::success().text("message", "Service deregistered successfully")
+                    }
+                    // The store has said no to the registration before it.
+                    None => {
+                        self.changes.upkeep.undo(id, revision);
+                        Reply::failure(Code::NotFound, DEREGISTER_FAILED)
+                    }
                 }
-                Reply::success().text("message", "Service deregistered successfully")
             }
         };
         self.answer(ticket, reply, out);
@@ -116,7 +135,7 @@ impl<C> Registry<C> {
         match self.judge(&wished, &Projection::default(), 0, now.uptime_ms, out) {
             Verdict::Refuse(refusal) => self.answer(Some(wished.ticket), refusal, out),
             // The store has said no to what stood in its way, or time has.
-            Verdict::Write | Verdict::Later | Verdict::MakeWay(_) => self.changes.queue.hold(wished),
+            Verdict::Write | Verdict::Later | Verdict::MakeWay(_) => self.changes.queue.hold_behind(wished),
         }
     }
 

@@ -121,6 +121,17 @@ impl Queue {
         self.again.push_back(wished);
     }
 
+    /// The wish has to be looked at again, after one for the same id that has to be, if there is one.
+    pub(super) fn hold_behind(&mut self, wished: Wished) {
+        match self.held.get_mut(wished.wish.id()) {
+            None => self.hold(wished),
+            Some(held) => {
+                held.push_back(wished);
+                self.held_count += 1;
+            }
+        }
+    }
+
     /// The registration that had to be looked at again is through: what waits behind it is looked at next.
     pub(super) fn release(&mut self, id: &str) {
         for wished in self.held.remove(id).into_iter().flatten().rev() {

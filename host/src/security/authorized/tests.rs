@@ -63,6 +63,7 @@ fn warns_of_what_should_not_be_there() {
 /// What is new when a set is looked at again, if anything is.
 fn look(authorized: &mut Authorized) -> Option<News> {
     let now = authorized.look_again()?;
+    assert_eq!(now.problem_count(), now.problems().count());
     let news = now.news(authorized);
     *authorized = now;
     Some(news)

@@ -37,26 +37,41 @@ fn every_change_is_kept_with_its_text_and_none_without_one() {
 #[test]
 fn what_may_be_forgotten_is_forgotten_by_and_by() {
     let directory = tempfile::tempdir().unwrap();
-    let store = begun(directory.path().join("services.db"));
+    let path = directory.path().join("services.db");
+    let mut store = begun(&path);
     for _ in 0..10 {
         commit(&store, (0..1000).map(|id| put(record(&id.to_string())))).unwrap();
     }
-    let mut before = history(&store).1.len();
-    assert_eq!(before, 10_000);
-    loop {
+    assert_eq!(history(&store).1.len(), 10_000);
+    for rows in [10_000 - 4096, 10_000 - 2 * 4096, 10, 10] {
         let mut group = group(&store, []);
         group.forget_before = 9_991;
         now(store.commit(group)).unwrap();
         let (complete_after, events) = history(&store);
-        assert_eq!(events.first().unwrap().revision, complete_after + 1);
-        assert_eq!(events.last().unwrap().revision, 10_000);
-        assert!(before - events.len() <= 4096, "a group forgets no more than that");
-        if events.len() == 10 {
-            break;
-        }
-        assert!(events.len() < before, "each group forgets some");
-        before = events.len();
+        assert_eq!(complete_after, 9_990);
+        assert!(events.iter().map(|event| event.revision).eq(9_991..=10_000), "those count, whatever is still there");
+        drop(store);
+        let count = "SELECT count(*) FROM events";
+        let count: i64 = Connection::open(&path).unwrap().query_row(count, [], |row| row.get(0)).unwrap();
+        assert_eq!(count, rows, "a group forgets no more than 4096");
+        store = open(&path).unwrap();
     }
+    let mut group = group(&store, []);
+    group.forget_before = 5;
+    now(store.commit(group)).unwrap();
+    assert_eq!(history(&store).0, 9_990, "what was forgotten stays so");
+}
+
+#[test]
+fn a_host_that_gives_no_events_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = begun(directory.path().join("services.db"));
+    let mut group = group(&store, [Put::new(record("a")).into()]);
+    group.forget_before = group.position.revision + 1;
+    now(store.commit(group)).unwrap();
+    assert_eq!(history(&store), (1, vec![]));
+    commit(&store, [put(record("b"))]).unwrap();
+    assert_eq!(history(&store), (1, kept(&[(2, "put b")])));
 }
 
 #[test]

@@ -47,6 +47,7 @@ impl Backend for Broken {
         OptionSpec::text("path", Some("broken.log"), "the file that holds everything"),
         OptionSpec::text("fault", Some(""), "what is to be wrong; nothing, if it is empty"),
         OptionSpec::text("password", Some("open sesame"), "whatever it is, it opens the store").secret(),
+        OptionSpec::text("elsewhere", Some(""), "another directory for the file, which is named after its path"),
         OptionSpec::boolean("claims", Some(true), "whether anything is promised"),
     ];
 
@@ -58,7 +59,11 @@ impl Backend for Broken {
     }
 
     async fn open(options: Options, _host: Host) -> Result<Self> {
-        let state = State::open(options.text("path"), options.text("fault"), options.text("password"))?;
+        let path = match options.text("elsewhere") {
+            "" => options.text("path").to_string(),
+            directory => format!("{directory}/{}", options.text("path").replace('/', "_")),
+        };
+        let state = State::open(&path, options.text("fault"), options.text("password"))?;
         Ok(Broken { state: Mutex::new(state) })
     }
 
@@ -212,11 +217,9 @@ impl State {
             self.events.clear();
             self.complete_after = group.position.revision;
         }
-        let kept = self.events.split_off(&group.forget_before);
-        if let Some(last) = mem::replace(&mut self.events, kept).into_keys().last()
-            && !self.has("hides_what_was_forgotten")
-        {
-            self.complete_after = self.complete_after.max(last);
+        self.events = self.events.split_off(&group.forget_before);
+        if !self.has("hides_what_was_forgotten") {
+            self.complete_after = self.complete_after.max(group.forget_before.saturating_sub(1));
         }
         self.position = Some(group.position.clone());
     }
@@ -316,7 +319,7 @@ impl State {
             written.changes.extend(self.corrupted(change.clone(), is_there));
         }
         if self.has("position_of_last_change") {
-            let last = written.changes.iter().filter_map(revision).last();
+            let last = written.changes.iter().rev().find_map(revision);
             written.position.revision = last.unwrap_or(written.position.revision);
         }
         self.write(&written)?;
@@ -337,9 +340,7 @@ impl State {
                 let unwritten = mem::replace(&mut self.unwritten, vec![group.clone()]);
                 unwritten.iter().try_for_each(|group| self.log.append(group))
             }
-            "writes_backwards" => group.changes.iter().rev().try_for_each(|change| {
-                self.log.append_slowly(&Group::new(group.position.clone(), vec![change.clone()]))
-            }),
+            "writes_backwards" if !group.changes.is_empty() => self.log.append_backwards(group),
             "writes_position_later" => {
                 let before = self.position.clone().unwrap_or(group.position.clone());
                 let mut first = group.clone();

@@ -36,12 +36,22 @@ impl Log {
         self.file.read_to_string(&mut text).map_err(failed)?;
         // What a writer who was killed has left of its last line is no line.
         text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
-        let groups = text.lines().map(|line| from_line(line).ok_or_else(|| Error::corrupt("the log is damaged")));
-        groups.collect()
+        let mut groups = Vec::new();
+        // The parts of a group that was written backwards, in the order of the file.
+        let mut parts: Vec<(u64, Group)> = Vec::new();
+        for line in text.lines() {
+            let (left, group) = from_line(line).ok_or_else(|| Error::corrupt("the log is damaged"))?;
+            if parts.last().is_some_and(|(before, _)| *before != left + 1) {
+                groups.extend(parts.drain(..).rev());
+            }
+            parts.push((left, group));
+        }
+        groups.extend(parts.drain(..).rev());
+        Ok(groups.into_iter().map(|(_, group)| group).collect())
     }
 
     pub(crate) fn append(&mut self, group: &Group) -> Result<()> {
-        self.file.write_all(to_line(group).as_bytes()).and_then(|()| self.file.sync_data()).map_err(failed)
+        self.file.write_all(to_line(0, group).as_bytes()).and_then(|()| self.file.sync_data()).map_err(failed)
     }
 
     /// Takes its time, so that it is killed now and then.
@@ -50,21 +60,34 @@ impl Log {
         thread::sleep(Duration::from_millis(2));
         Ok(())
     }
+
+    /// Appends the changes one by one, from the last to the first, and takes its time.
+    pub(crate) fn append_backwards(&mut self, group: &Group) -> Result<()> {
+        for (left, change) in group.changes.iter().enumerate().rev() {
+            let mut part = group.clone();
+            part.changes = vec![change.clone()];
+            let line = to_line(left as u64, &part);
+            self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()).map_err(failed)?;
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
 }
 
-fn to_line(group: &Group) -> String {
+/// `left` says how many parts of the group are still to come.
+fn to_line(left: u64, group: &Group) -> String {
     let Position { epoch, revision, .. } = &group.position;
     let changes: Vec<Value> = group.changes.iter().map(to_json).collect();
-    format!("{}\n", json!([epoch, revision, changes, group.forget_before, group.undone]))
+    format!("{}\n", json!([epoch, revision, changes, group.forget_before, group.undone, left]))
 }
 
-fn from_line(line: &str) -> Option<Group> {
+fn from_line(line: &str) -> Option<(u64, Group)> {
     let value: Value = serde_json::from_str(line).ok()?;
     let changes = value[2].as_array()?.iter().map(from_json).collect::<Option<_>>()?;
     let mut group = Group::new(Position::new(value[0].as_str()?, value[1].as_u64()?), changes);
     group.forget_before = value[3].as_u64()?;
     group.undone = value[4].as_array()?.iter().map(Value::as_u64).collect::<Option<_>>()?;
-    Some(group)
+    Some((value[5].as_u64()?, group))
 }
 
 fn to_json(change: &Change) -> Value {

@@ -1,0 +1,361 @@
+//! What all connections share: the limits, the messages that wait for the server, and who is connected.
+//!
+//! Everything runs on one thread, so nothing here needs a lock; no method calls one that borrows the same.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::fronts::Inbound;
+use crate::protocol::request::Port;
+use crate::security::guard::Guard;
+
+use super::cause::Cause;
+use super::connection::{Connection, Entrance, Event, Peer, SHARE_BYTES};
+use super::limits::Limits;
+use super::memory::Memory;
+use super::report::{Incident, Report};
+use super::stream::{Reader, Writer};
+
+/// How many bytes of messages are taken off all connections before the earlier ones have been answered, and one message
+/// beyond.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// How long a peer may leave alone what it holds while others wait for room.
+const STUCK_MIN: Duration = Duration::from_secs(1);
+
+/// What all connections share.
+pub struct Hub {
+    /// What clients may cost.
+    pub limits: Limits,
+    /// Who may come in.
+    pub guard: Guard,
+    /// What operators are told of clients that went too far.
+    pub report: RefCell<Report>,
+    /// What all connections read into: an idle one needs no buffer of its own.
+    pub buffer: RefCell<BytesMut>,
+    /// When the system last had no room for a connection.
+    pub full_at: Cell<Option<Instant>>,
+    heartbeats: RefCell<Vec<Inbound<Peer>>>,
+    requests: RefCell<Vec<Inbound<Peer>>>,
+    /// Wakes the server when a message is there.
+    server: RefCell<Option<Waker>>,
+    /// How many bytes these two have.
+    message_bytes: Cell<usize>,
+    /// Which batch of messages they are.
+    batch: Cell<u64>,
+    /// Who waits for a turn.
+    waiting: RefCell<Waiting>,
+    /// What waits for and from all connections.
+    pub memory: Rc<Memory>,
+    /// How much has to wait, in bytes, before it is looked again for somebody to cut off: the last time there was nobody.
+    in_vain: Cell<usize>,
+    /// Where events are gathered that are written together.
+    pub scratch: RefCell<Vec<u8>>,
+    people: RefCell<People>,
+    /// Those with something to send.
+    unsent: RefCell<Vec<Rc<Connection>>>,
+    /// Who wants which topic: worked out when a topic is published, and forgotten when anything changes.
+    audiences: RefCell<HashMap<Bytes, Vec<Rc<Connection>>>>,
+    closing: Cell<bool>,
+}
+
+/// Connections that wait for a turn.
+#[derive(Default)]
+struct Waiting {
+    /// Those without a message in this batch. They come first.
+    without: Vec<Waker>,
+    /// Those that have had a turn.
+    after_a_turn: Vec<Waker>,
+}
+
+/// Who is connected.
+#[derive(Default)]
+struct People {
+    next_id: u64,
+    connections: BTreeMap<u64, Rc<Connection>>,
+    /// Those that are not ready, the oldest first.
+    unready: BTreeSet<u64>,
+    per_address: HashMap<IpAddr, usize>,
+}
+
+impl Hub {
+    /// A hub without connections.
+    pub fn new(limits: Limits, guard: Guard) -> Rc<Self> {
+        Rc::new(Hub {
+            memory: Memory::new(limits.buffered_bytes),
+            limits,
+            guard,
+            report: RefCell::default(),
+            buffer: RefCell::default(),
+            full_at: Cell::default(),
+            heartbeats: RefCell::default(),
+            requests: RefCell::default(),
+            server: RefCell::default(),
+            in_vain: Cell::new(0),
+            scratch: RefCell::default(),
+            message_bytes: Cell::new(0),
+            batch: Cell::new(1),
+            waiting: RefCell::default(),
+            people: RefCell::default(),
+            unsent: RefCell::default(),
+            audiences: RefCell::default(),
+            closing: Cell::new(false),
+        })
+    }
+
+    /// Takes in a connection if there is room for it. At the limit, the oldest one that is not ready has to go: so
+    /// peers that connect and say nothing cannot keep others out.
+    pub fn admit(self: &Rc<Self>, address: Option<IpAddr>, entrance: Entrance, reader: Reader, writer: Writer) {
+        let limits = &self.limits;
+        let from_there = address.and_then(|address| self.people.borrow().per_address.get(&address).copied());
+        let is_full = || self.people.borrow().connections.len() >= limits.connections;
+        if self.closing.get() {
+            return;
+        }
+        if from_there.is_some_and(|count| count >= limits.connections_per_address) {
+            return self.refuse(address, "too many from there");
+        }
+        if is_full() {
+            let oldest = {
+                let people = self.people.borrow();
+                people.unready.first().and_then(|id| people.connections.get(id).cloned())
+            };
+            oldest.inspect(|oldest| oldest.close(Cause::Evicted));
+            if is_full() {
+                return self.refuse(address, "too many connections");
+            }
+        }
+        let id = {
+            let mut people = self.people.borrow_mut();
+            people.next_id += 1;
+            people.next_id
+        };
+        let connection = Connection::new(id, address, entrance, writer, self.clone());
+        {
+            let mut people = self.people.borrow_mut();
+            people.connections.insert(id, connection.clone());
+            people.unready.insert(id);
+            address.into_iter().for_each(|address| *people.per_address.entry(address).or_default() += 1);
+        }
+        tokio::task::spawn_local(connection.drive(reader));
+    }
+
+    fn refuse(&self, address: Option<IpAddr>, reason: &'static str) {
+        self.report.borrow_mut().note(address, Incident::Refused, reason, 1);
+    }
+
+    /// A connection's handshake is done.
+    pub fn note_ready(&self, connection: &Connection) {
+        self.people.borrow_mut().unready.remove(&connection.id);
+    }
+
+    /// A connection is over.
+    pub fn remove(&self, connection: &Connection) {
+        let people = &mut *self.people.borrow_mut();
+        people.unready.remove(&connection.id);
+        if people.connections.remove(&connection.id).is_none() {
+            return;
+        }
+        if let Some(address) = connection.address
+            && let Some(count) = people.per_address.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                people.per_address.remove(&address);
+            }
+        }
+    }
+
+    /// Everybody who is connected.
+    pub fn connections(&self) -> Vec<Rc<Connection>> {
+        self.people.borrow().connections.values().cloned().collect()
+    }
+
+    /// How many are connected.
+    pub fn connection_count(&self) -> usize {
+        self.people.borrow().connections.len()
+    }
+
+    /// A message is there for the server. The number of the batch that it is part of.
+    pub fn arrived(&self, message: Inbound<Peer>) -> u64 {
+        let bytes: usize = message.frames.iter().map(Bytes::len).sum();
+        self.message_bytes.set(self.message_bytes.get() + bytes);
+        let messages = match message.port {
+            Port::Requests => &self.requests,
+            Port::Heartbeats => &self.heartbeats,
+        };
+        messages.borrow_mut().push(message);
+        if let Some(server) = self.server.borrow_mut().take() {
+            server.wake();
+        }
+        self.batch.get()
+    }
+
+    /// Ready when a connection may have a turn: what waits is bounded, and the rest waits in the network. A connection
+    /// whose last message went into batch `last` and that has more gets one turn in a batch. Those that had none are
+    /// before the others in the next one: else a few that send all the time could keep all others waiting.
+    pub fn poll_turn(&self, last: u64, has_more: bool, context: &mut Context<'_>) -> Poll<()> {
+        let had_turn = last == self.batch.get();
+        let messages = self.requests.borrow().len() + self.heartbeats.borrow().len();
+        let is_full = messages >= self.limits.batch || self.message_bytes.get() >= BATCH_BYTES;
+        let has_to_wait = is_full || (had_turn && has_more);
+        // When the server stops there are no more batches, and what comes is passed over.
+        if !has_to_wait || self.closing.get() {
+            return Poll::Ready(());
+        }
+        let waiting = &mut *self.waiting.borrow_mut();
+        let list = if had_turn { &mut waiting.after_a_turn } else { &mut waiting.without };
+        list.push(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Ready when messages were added to the batch, or when there is room again for a long reply, after `round`.
+    /// Heartbeats come first: their senders are alive, whatever is asked next.
+    pub fn poll_messages(
+        &self,
+        batch: &mut Vec<Inbound<Peer>>,
+        round: &mut u64,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        batch.append(&mut self.heartbeats.borrow_mut());
+        batch.append(&mut self.requests.borrow_mut());
+        if batch.is_empty() {
+            if self.memory.round() != *round {
+                *round = self.memory.round();
+                return Poll::Ready(());
+            }
+            *self.server.borrow_mut() = Some(context.waker().clone());
+            return if self.memory.wanted() > 0 { self.memory.poll_round(*round, context) } else { Poll::Pending };
+        }
+        self.message_bytes.set(0);
+        self.batch.set(self.batch.get() + 1);
+        self.wake_waiting();
+        Poll::Ready(())
+    }
+
+    /// Queues a reply. If those before it went to another peer, they are sent now: requests that came together are
+    /// answered together, and that peer can go on meanwhile.
+    pub fn reply(&self, peer: &Peer, first: &[&[u8]], shared: &[Bytes], rest: &[u8]) {
+        if !peer.is_listed.get() {
+            self.flush();
+        }
+        peer.reply(first, shared, rest);
+        self.list(peer.connection().clone());
+    }
+
+    /// Queues an event for all who want it.
+    pub fn publish(&self, topic: &Bytes, body: &[u8]) {
+        let mut audiences = self.audiences.borrow_mut();
+        let audience = audiences.entry(topic.clone()).or_insert_with(|| {
+            let mut all = self.connections();
+            all.retain(|connection| connection.wants(topic));
+            all
+        });
+        if audience.is_empty() {
+            return;
+        }
+        let event = Event::new(topic.clone(), body, &self.memory);
+        for connection in audience.iter() {
+            connection.publish(event.clone());
+            self.list(connection.clone());
+        }
+    }
+
+    fn list(&self, connection: Rc<Connection>) {
+        if !connection.is_listed.replace(true) {
+            self.unsent.borrow_mut().push(connection);
+        }
+    }
+
+    /// Sends what is queued, as far as the network takes it.
+    pub fn flush(&self) {
+        let mut unsent = std::mem::take(&mut *self.unsent.borrow_mut());
+        for connection in unsent.drain(..) {
+            connection.is_listed.set(false);
+            connection.flush();
+        }
+        // Its memory is used again.
+        *self.unsent.borrow_mut() = unsent;
+        self.make_room_if_over();
+    }
+
+    /// Makes room if more waits than may.
+    pub fn make_room_if_over(&self) {
+        if !self.memory.is_over() {
+            return self.in_vain.set(0);
+        }
+        // All connections are looked at: not again before much more waits.
+        if self.memory.used() >= self.in_vain.get() {
+            self.cut_off(Duration::ZERO, || !self.memory.is_over());
+            let step = self.limits.buffered_bytes / 64;
+            self.in_vain.set(if self.memory.is_over() { self.memory.used() + step } else { 0 });
+        }
+    }
+
+    /// Makes room for the long reply that somebody waits for: peers that hold memory and have done nothing about it for a
+    /// while have to go.
+    pub fn make_room_for_wanted(&self) {
+        self.cut_off(STUCK_MIN, || self.memory.wanted() == 0);
+        // The one that waited may have left.
+        self.memory.begin_round();
+    }
+
+    /// Cuts off the peers that hold most for longest, until there is enough room. Nobody is cut off for less than
+    /// everybody may have.
+    fn cut_off(&self, idle_min: Duration, is_enough: impl Fn() -> bool) {
+        let now = Instant::now();
+        let weigh = |connection: Rc<Connection>| {
+            let holding = connection.holding(now);
+            let is_candidate = holding.bytes > SHARE_BYTES && holding.idle >= idle_min;
+            is_candidate.then(|| (holding.weight(), connection))
+        };
+        let mut candidates: Vec<_> = self.connections().into_iter().filter_map(weigh).collect();
+        candidates.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        for (_, connection) in candidates {
+            if is_enough() {
+                break;
+            }
+            connection.close(Cause::Crowded);
+        }
+    }
+
+    /// Somebody wants other topics than before.
+    pub fn forget_audiences(&self) {
+        self.audiences.borrow_mut().clear();
+    }
+
+    /// Does what time brings to all connections.
+    pub fn check(&self) {
+        let now = Instant::now();
+        self.connections().iter().for_each(|connection| connection.check(now));
+    }
+
+    /// Takes note of keys that were added or removed. Whose key was removed is cut off.
+    pub fn reload_keys(&self) {
+        if self.guard.reload() {
+            self.connections().iter().for_each(|connection| connection.check_key());
+        }
+    }
+
+    /// From now on nothing is read.
+    pub fn begin_closing(&self) {
+        self.closing.set(true);
+        self.wake_waiting();
+    }
+
+    fn wake_waiting(&self) {
+        let waiting = &mut *self.waiting.borrow_mut();
+        waiting.without.drain(..).chain(waiting.after_a_turn.drain(..)).for_each(Waker::wake);
+    }
+
+    /// Whether nothing is read any longer.
+    pub fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+}

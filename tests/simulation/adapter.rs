@@ -1,0 +1,246 @@
+//! The only file that knows how the core and the contract with plugins look: the core as the host's loop calls it,
+//! and what a store does with one change.
+
+use std::collections::{BTreeMap, HashSet};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use registry_host::protocol::request::{Limits, Port, parse};
+use registry_host::registry::{About, Now, Output, Policy, Promises, Registry};
+use registry_host::security::access::{Access, Grant, Right};
+use registry_host::security::key::PublicKey;
+use registry_host::security::principal::Principal;
+use registry_plugin_api::{Change, Error, Group, Outcome, Position, Record};
+use serde_json::Value;
+
+use crate::history::Service;
+use crate::plan::Settings;
+
+/// A key by its number.
+fn key(number: u8) -> PublicKey {
+    PublicKey::from_bytes([number; 32])
+}
+
+/// A key as records show it.
+pub(crate) fn key_text(number: u8) -> String {
+    key(number).to_string()
+}
+
+/// The core, and what it has to say.
+pub(crate) struct Core {
+    registry: Registry<usize>,
+    out: Output<usize>,
+}
+
+impl Core {
+    /// The core with what a store holds.
+    pub(crate) fn load(settings: &Settings, kept: &Kept, position: &Position, seed: u64) -> Core {
+        let everybody = HashSet::from([Right::Read, Right::Register]);
+        let rule = |clients, allow| Grant { clients, allow, types: Vec::new(), names: Vec::new() };
+        let admins = settings.admin.map(|admin| HashSet::from([key(admin)]));
+        let policy = Policy {
+            enforce_unique_service_types: settings.enforce_unique,
+            allow_terminate: false,
+            reply_timeout_ms: settings.reply_timeout_ms,
+            cleanup_interval_ms: settings.sweep_ms,
+            call_timeout_ms: settings.call_timeout_ms,
+            pending_changes_max: settings.pending_changes_max,
+            pending_bytes_max: 1 << 24,
+            services_bytes_max: 1 << 24,
+            access: match settings.has_keys {
+                false => Access::open(),
+                true => Access::by_rules(vec![rule(None, everybody), rule(admins, HashSet::from([Right::Admin]))]),
+            },
+        };
+        let rng = StdRng::seed_from_u64(seed);
+        let promises = Promises { balances: false, history: settings.keeps_history };
+        let mut registry = Registry::new(policy, promises, About::default(), position.clone(), rng);
+        for record in kept.records.values() {
+            registry.load(record.clone(), Now::default()).expect("what the host has stored can be loaded");
+        }
+        Core { registry, out: Output::default() }
+    }
+
+    /// A message comes in.
+    pub(crate) fn receive(&mut self, call: usize, key_number: Option<u8>, body: &str, now: Now) {
+        let request = parse(body.as_bytes(), Port::Requests, &Limits::default()).request.expect("clients speak well");
+        let principal = Principal::from(key_number.map(key));
+        self.registry.request(call, principal, request, now, &mut self.out);
+    }
+
+    pub(crate) fn tick(&mut self, now: Now) {
+        self.registry.tick(now, &mut self.out);
+    }
+
+    pub(crate) fn is_cleanup_due(&self, now: Now) -> bool {
+        self.registry.is_cleanup_due(now)
+    }
+
+    pub(crate) fn clean_up(&mut self, now: Now) {
+        self.registry.clean_up(now);
+    }
+
+    pub(crate) fn next_group(&mut self, now: Now) -> Option<Group> {
+        self.registry.next_group(now, &mut self.out)
+    }
+
+    pub(crate) fn committed(&mut self, result: Result<Vec<Outcome>, Error>, now: Now) {
+        self.registry.committed(result, now, &mut self.out);
+    }
+
+    /// Whether a long list is being written.
+    pub(crate) fn has_lists(&self) -> bool {
+        self.registry.has_lists()
+    }
+
+    pub(crate) fn continue_lists(&mut self, now: Now) {
+        self.registry.continue_lists(true, now, &mut self.out);
+    }
+
+    pub(crate) fn wake_at_ms(&self) -> u64 {
+        self.registry.wake_at_ms()
+    }
+
+    pub(crate) fn hurry(&mut self) {
+        self.registry.hurry();
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.registry.is_idle()
+    }
+
+    /// The replies that are there, each with the call that it answers.
+    pub(crate) fn take_replies(&mut self) -> Vec<(usize, String)> {
+        self.out.replies.drain(..).map(|(call, reply)| (call, reply.finish(None).into_text())).collect()
+    }
+
+    pub(crate) fn take_events(&mut self) -> Vec<String> {
+        self.out.events.drain(..).map(|event| event.json).collect()
+    }
+}
+
+/// Whether there is more to a group than heartbeats.
+pub(crate) fn has_writes(group: &Group) -> bool {
+    group.changes.iter().any(|change| !matches!(change, Change::Renew(_)))
+}
+
+/// A group for readers.
+pub(crate) fn describe(group: &Group) -> String {
+    let describe = |change: &Change| match change {
+        Change::Put(put) => {
+            let record = &put.record;
+            let service = serde_json::from_str(&record.document).map_err(|error| error.to_string());
+            let call = service.and_then(Service::read).ok().and_then(|service| service.call);
+            let call = call.map(|call| format!(" of #{call}")).unwrap_or_default();
+            format!("{}: put {}{call}", record.revision, record.id)
+        }
+        Change::Remove(remove) => format!("{}: remove {}", remove.revision, remove.id),
+        Change::Renew(renew) => format!("renew {}", renew.id),
+        _ => "what the simulation does not know".into(),
+    };
+    group.changes.iter().map(describe).collect::<Vec<_>>().join(", ")
+}
+
+/// What a store keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    /// `None` if the store knows that it is not the one that the last group went to.
+    position: Option<Position>,
+    epochs: u64,
+    pub(crate) records: BTreeMap<String, Record>,
+    /// The text of each change, by its revision.
+    events: BTreeMap<u64, String>,
+}
+
+impl Kept {
+    pub(crate) fn new() -> Kept {
+        Kept { position: None, epochs: 0, records: BTreeMap::new(), events: BTreeMap::new() }
+    }
+
+    /// A host opens the store, as `store::open` does: without a position a new epoch begins.
+    pub(crate) fn open(&mut self) -> Position {
+        let last = self.records.values().map(|record| record.revision).max().unwrap_or(0);
+        if self.position.as_ref().is_none_or(|position| position.revision < last) {
+            self.epochs += 1;
+            self.position = Some(Position::new(format!("epoch {}", self.epochs), last));
+            self.events.clear();
+        }
+        self.position.clone().unwrap_or_default()
+    }
+
+    /// Somebody puts a backup in the place of what is stored, of which there is a backup then.
+    pub(crate) fn restore(&mut self, backup: &mut Kept) {
+        std::mem::swap(self, backup);
+        self.epochs = backup.epochs;
+        self.position = None;
+    }
+
+    /// Does one change of a group, as the contract has it.
+    pub(crate) fn apply(&mut self, change: &Change) -> Outcome {
+        match change {
+            Change::Put(put) => {
+                let record = &put.record;
+                self.tell(record.revision, &put.event);
+                self.records.insert(record.id.clone(), record.clone());
+                Outcome::Done
+            }
+            Change::Remove(remove) => {
+                self.tell(remove.revision, &remove.event);
+                Outcome::done_if(self.records.remove(&remove.id).is_some())
+            }
+            Change::Renew(renew) => {
+                let record = self.records.get_mut(&renew.id);
+                Outcome::done_if(record.map(|record| record.last_heartbeat_ms = renew.last_heartbeat_ms).is_some())
+            }
+            _ => Outcome::unknown(),
+        }
+    }
+
+    /// The position fits what is there.
+    fn tell(&mut self, revision: u64, event: &str) {
+        if let Some(position) = &mut self.position {
+            position.revision = position.revision.max(revision);
+        }
+        if !event.is_empty() {
+            self.events.insert(revision, event.into());
+        }
+    }
+
+    /// All of a group is done.
+    pub(crate) fn finish(&mut self, group: &Group) {
+        self.position = Some(group.position.clone());
+        self.events.retain(|revision, _| *revision >= group.forget_before && !group.undone.contains(revision));
+    }
+
+    /// What has been told of changes, as the checker sees it.
+    pub(crate) fn history(&self) -> Vec<(u64, Value)> {
+        let read = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str()));
+        self.events.iter().map(|(revision, text)| (*revision, read(text))).collect()
+    }
+
+    /// The contents as the checker sees them.
+    pub(crate) fn contents(&self) -> Vec<Result<Service, String>> {
+        let read = |record: &Record| {
+            let document: Value = serde_json::from_str(&record.document).map_err(|error| error.to_string())?;
+            let mut service = Service::read(document)?;
+            service.last_heartbeat = Some(record.last_heartbeat_ms / 1000);
+            if (&service.id, service.ttl_ms) != (&record.id, record.ttl_ms) {
+                return Err(format!("a record and its document differ: {record:?}"));
+            }
+            Ok(service)
+        };
+        self.records.values().map(read).collect()
+    }
+}
+
+pub(crate) fn is_put(change: &Change) -> bool {
+    matches!(change, Change::Put(_))
+}
+
+pub(crate) fn refused() -> Outcome {
+    Outcome::Refused(Error::unavailable("the store takes no such record"))
+}
+
+pub(crate) fn failed(why: &str) -> Error {
+    Error::unavailable(why)
+}

@@ -1,0 +1,206 @@
+//! Each request is answered once, in time, and with something that can be true.
+
+use super::Verdicts;
+use super::index::{Answer, Call, Committed, Index, Life, Moment};
+use crate::history::{Ask, Claim, Kind};
+
+/// What a group may take before it counts as trouble with the store.
+const GROUP_MS: u64 = 100;
+/// How long a list may be written.
+const LIST_MS: u64 = 100;
+
+pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
+    for call in &index.calls {
+        match &call.answer {
+            Some(answer) => {
+                in_time(index, call, answer, verdicts);
+                let life = &index.lives[answer.life];
+                match answer.reply["success"].as_bool() {
+                    Some(true) => succeeded(index, life, call, answer, verdicts),
+                    Some(false) => failed(index, life, call, answer, verdicts),
+                    None => verdicts.add(answer.moment.place, "answers can be read", answer.reply.to_string()),
+                }
+            }
+            None => unanswered(index, call, verdicts),
+        }
+    }
+    removals(index, verdicts);
+    no_rest(index, verdicts);
+}
+
+/// How long an answer may take on the host's clock. A hold-up that the host does not notice counts there.
+fn limit_ms(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, until_ms: u64) -> u64 {
+    let wait_ms = match call.ask {
+        Ask::Register(_) | Ask::Deregister { .. } => index.rules.reply_timeout_ms,
+        Ask::List { .. } => LIST_MS,
+        _ => 0,
+    };
+    wait_ms + index.rules.slack_ms + life.held_up_ms(call.asked.at_ms, until_ms)
+}
+
+fn in_time(index: &Index<'_>, call: &Call<'_>, answer: &Answer<'_>, verdicts: &mut Verdicts) {
+    let life = &index.lives[answer.life];
+    let waited_ms = life.uptime_ms(answer.moment.at_ms) - life.uptime_ms(call.asked.at_ms);
+    let limit_ms = limit_ms(index, life, call, answer.moment.at_ms);
+    if waited_ms > limit_ms {
+        let text = format!("#{} waited for {waited_ms} ms, it should be {limit_ms} at most", call.number);
+        verdicts.add(answer.moment.place, "answered in time", text);
+    }
+}
+
+fn unanswered(index: &Index<'_>, call: &Call<'_>, verdicts: &mut Verdicts) {
+    // Whatever had reached a host is gone with it. What was sent while it was away waits for the next.
+    let mut lives = index.lives.iter().filter(|life| life.host == call.host);
+    let Some(life) = lives.find(|life| life.end(index) > call.asked) else { return };
+    let until = life.closed.unwrap_or(life.end(index));
+    let waited_ms = life.uptime_ms(until.at_ms).saturating_sub(life.uptime_ms(call.asked.at_ms));
+    if waited_ms > limit_ms(index, life, call, until.at_ms) {
+        let text = format!("#{} has no answer, {waited_ms} ms later", call.number);
+        verdicts.add(until.place, "answered in time", text);
+    }
+}
+
+fn succeeded(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'_>, verdicts: &mut Verdicts) {
+    let Ask::Register(registration) = call.ask else { return };
+    let place = answer.moment.place;
+    let id = answer.reply["service_id"].as_str().unwrap_or("");
+    if registration.id.as_deref().is_some_and(|wanted| wanted != id) {
+        verdicts.add(place, "a given id is kept", format!("#{} became {id}", call.number));
+    }
+    let is_own = |service_call: Option<usize>| service_call == Some(call.number);
+    let states = life.states(call.asked, answer.moment, index.rules.slack_ms);
+    let told = life.told[..*states.end()].iter().enumerate().skip(*states.start());
+    let mut own = told.filter(|(_, told)| told.event.kind == Kind::Registered && is_own(told.event.service.call));
+    // Killed between the reply and the event: the event of the last moment may be missing.
+    let is_last = life.ended.is_some_and(|(ended, _)| ended.at_ms <= answer.moment.at_ms);
+    match own.next() {
+        Some((_, told)) if told.event.service.id != id => {
+            verdicts.add(place, "a reply and its event agree", format!("{id} and {}", told.event.service.id));
+        }
+        None if !is_last => {
+            let text = format!("#{} was told that {id} is registered, but nobody else was", call.number);
+            verdicts.add(place, "what is acknowledged is announced", text);
+        }
+        _ => {}
+    }
+}
+
+fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'_>, verdicts: &mut Verdicts) {
+    let place = answer.moment.place;
+    let states = || life.states(call.asked, answer.moment, index.rules.slack_ms);
+    let id = call.ask.id().unwrap_or("");
+    let is_true = match (answer.code(), call.ask) {
+        ("not_found", Ask::Deregister { .. } | Ask::Renew { .. } | Ask::Get { .. }) => {
+            states().any(|state| life.service(id, state).is_none())
+        }
+        ("none_healthy", Ask::Discover { service_type }) => states().any(|state| {
+            let now_ms = life.uptime_ms(answer.moment.at_ms);
+            life.services(state)
+                .filter(|service| service.is_of(service_type))
+                .all(|service| life.passing_until_ms(&service.id, state, call.asked.place) < now_ms)
+        }),
+        ("duplicate_service_type", Ask::Register(registration)) => {
+            let other = answer.reply["existing_service_id"].as_str().unwrap_or("");
+            let is_wanted = registration.claim == Claim::Singleton
+                || index.rules.enforce_unique && registration.claim == Claim::Plain;
+            is_wanted
+                && other != id
+                && states().any(|state| {
+                    life.service(other, state).is_some_and(|other| other.is_of(&registration.service_type))
+                        && life.critical_after_ms(other, state, place) >= life.uptime_ms(call.asked.at_ms)
+                })
+        }
+        ("forbidden", Ask::Register(_) | Ask::Deregister { .. } | Ask::Renew { .. }) => {
+            let is_foreign = |owner: &str| Some(owner) != call.key;
+            index.rules.has_keys
+                && !call.key.is_some_and(|key| index.rules.admins.contains(key))
+                && states().any(|state| {
+                    life.service(id, state).and_then(|service| service.owner.as_deref()).is_some_and(is_foreign)
+                })
+        }
+        ("overloaded", Ask::Register(_) | Ask::Deregister { .. }) => true,
+        ("backend_refused", ask) => ask.is_change() && has_trouble(life, call.asked, answer.moment),
+        ("backend_unavailable", ask) => ask.is_change() && has_trouble(life, call.asked, answer.moment),
+        _ => false,
+    };
+    if !is_true && !life.is_cut_off_at(answer.moment) {
+        let text = format!("#{} was told {:?}, which was never so", call.number, answer.code());
+        verdicts.add(place, "a refusal is true", text);
+    }
+}
+
+/// Whether the store failed, or was slow, or the host was held up, between two moments.
+fn has_trouble(life: &Life<'_>, from: Moment, to: Moment) -> bool {
+    let is_bad = |group: &Committed| {
+        let is_near = group.moment.at_ms >= from.at_ms && group.sent_at_ms <= to.at_ms;
+        is_near && (!group.is_clean() || group.moment.at_ms - group.sent_at_ms >= GROUP_MS)
+    };
+    life.committed.iter().any(is_bad) || life.held_up_ms(from.at_ms, to.at_ms) > 0
+}
+
+/// A deregistration that is acknowledged has an event of its own, and the other way round.
+fn removals(index: &Index<'_>, verdicts: &mut Verdicts) {
+    for (number, life) in index.lives.iter().enumerate() {
+        for (id, _) in &life.tracks {
+            let mut events: Vec<Moment> = Vec::new();
+            for told in &life.told {
+                if told.event.kind == Kind::Deregistered && told.event.service.id == *id {
+                    events.push(told.moment);
+                }
+            }
+            let is_about = |call: &&Call<'_>| matches!(call.ask, Ask::Deregister { id: gone } if gone == id);
+            let calls: Vec<&Call<'_>> = index.calls.iter().filter(is_about).collect();
+            let mut acknowledged: Vec<(&Call<'_>, &Answer<'_>)> = calls
+                .iter()
+                .filter_map(|call| Some((*call, call.answer.as_ref()?)))
+                .filter(|(_, answer)| answer.life == number && answer.is_success())
+                .collect();
+            acknowledged.sort_by_key(|(_, answer)| answer.moment);
+            for (call, answer) in acknowledged {
+                let fits = |event: &Moment| {
+                    event.place > call.asked.place && event.at_ms <= answer.moment.at_ms + index.rules.slack_ms
+                };
+                match events.iter().position(fits) {
+                    Some(at) => drop(events.remove(at)),
+                    None if life.ended.is_some_and(|(ended, _)| ended.at_ms <= answer.moment.at_ms) => {}
+                    None => {
+                        let text = format!("#{} was told that {id} is gone, but nobody else was", call.number);
+                        verdicts.add(answer.moment.place, "what is acknowledged is announced", text);
+                    }
+                }
+            }
+            // What is left was asked for by somebody who was not told before the host died.
+            for event in events {
+                let is_open = |call: &&Call<'_>| call.answer.is_none() && call.asked.place < event.place;
+                if !calls.iter().any(|call| is_open(call)) {
+                    let text = format!("{id} is said to be deregistered, and nobody was told that it worked");
+                    verdicts.add(event.place, "what is announced is acknowledged", text);
+                }
+            }
+        }
+    }
+}
+
+/// A store that fails is given rest, but for what clients ask for.
+fn no_rest(index: &Index<'_>, verdicts: &mut Verdicts) {
+    const WINDOW_MS: u64 = 1000;
+    const RETRIES_MAX: usize = 12;
+    for life in &index.lives {
+        let failed: Vec<Moment> =
+            life.committed.iter().filter(|group| !group.is_clean()).map(|group| group.moment).collect();
+        for window in failed.windows(RETRIES_MAX) {
+            let (first, last) = (window[0], window[RETRIES_MAX - 1]);
+            if last.at_ms - first.at_ms >= WINDOW_MS {
+                continue;
+            }
+            let from_ms = first.at_ms.saturating_sub(WINDOW_MS);
+            let is_near = |call: &&Call<'_>| (from_ms..=last.at_ms).contains(&call.asked.at_ms);
+            let asked = index.calls.iter().filter(is_near).filter(|call| !matches!(call.ask, Ask::Get { .. })).count();
+            if asked < RETRIES_MAX / 2 {
+                let text = format!("{RETRIES_MAX} groups failed within {WINDOW_MS} ms, and hardly anybody asked");
+                verdicts.add(last.place, "no work without a reason", text);
+                break;
+            }
+        }
+    }
+}

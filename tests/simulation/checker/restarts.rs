@@ -1,0 +1,213 @@
+//! What a host finds when it starts is what was acknowledged before: only what had no answer yet, or what could not be
+//! taken back in time, may be there or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::Verdicts;
+use super::index::{Beat, Call, Index, Life};
+use super::reads::heartbeat_problem;
+use crate::history::{Ask, End, How, Kind, Service};
+
+pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
+    for (at, life) in index.lives.iter().enumerate() {
+        let Some(before) = index.lives[..at].iter().rev().find(|before| before.host == life.host) else { continue };
+        if life.is_replaced {
+            continue;
+        }
+        position(index, before, life, verdicts);
+        history(index, at, life, verdicts);
+        contents(index, before, life, verdicts);
+    }
+}
+
+fn position(index: &Index<'_>, before: &Life<'_>, life: &Life<'_>, verdicts: &mut Verdicts) {
+    let place = life.began.place;
+    let is_untouched = before.told.is_empty() && before.contents.is_empty();
+    if before.epoch != life.epoch && !is_untouched {
+        let text = format!("{:?} after {:?}, though it is the same store", life.epoch, before.epoch);
+        verdicts.add(place, "one epoch", text);
+        return;
+    }
+    let told = before.told.last().map_or(before.revision, |told| told.event.revision);
+    let lists = index.calls.iter().filter(|call| matches!(call.ask, Ask::List { .. }));
+    let shown = lists.filter_map(|call| call.answer.as_ref());
+    let shown = shown.filter(|answer| std::ptr::eq(&index.lives[answer.life], before));
+    let shown = shown.filter_map(|answer| answer.reply["revision"].as_u64()).max().unwrap_or(0);
+    if before.epoch == life.epoch && life.revision < told.max(shown) {
+        let text = format!("the store is at {}, and {} was told", life.revision, told.max(shown));
+        verdicts.add(place, "revisions grow", text);
+    }
+}
+
+/// Recent changes that the store keeps are those that were told, all of them: but for what was under way when a host
+/// died, of which nobody was told.
+fn history(index: &Index<'_>, at: usize, life: &Life<'_>, verdicts: &mut Verdicts) {
+    let Some(kept) = life.history else { return };
+    let kept: BTreeMap<u64, &Value> = kept.iter().map(|(revision, text)| (*revision, text)).collect();
+    let earlier = index.lives[..at].iter().filter(|earlier| earlier.epoch == life.epoch);
+    let mut told = BTreeMap::new();
+    // What nobody was told, and was found at an earlier start.
+    let mut found = BTreeSet::new();
+    for earlier in earlier.clone() {
+        found.extend(earlier.history.into_iter().flatten().map(|(revision, _)| *revision));
+        told.extend(earlier.told.iter().map(|told| (told.event.revision, told)));
+    }
+    let last = told.keys().next_back().copied().unwrap_or(0);
+    let place = life.began.place;
+    for (revision, told) in &told {
+        let text = kept.get(revision);
+        let service = text.map(|text| Service::read(text["service"].clone()));
+        // A removal is written together with the registration before it, which may come to nothing.
+        let is_void = |service: &Service| {
+            let call = service.call.and_then(|call| index.call(call)).and_then(|call| call.answer.as_ref());
+            told.event.kind != Kind::Registered && call.is_some_and(|answer| !answer.is_success())
+        };
+        let is_same = |service: &Service| service.fixed == told.event.service.fixed || is_void(service);
+        let is_right = service.is_some_and(|service| service.is_ok_and(|service| is_same(&service)));
+        if !is_right {
+            let text = format!("{revision} was told of {}, and kept is {text:?}", told.event.service.id);
+            verdicts.add(place, "the store keeps what was told", text);
+        }
+    }
+    for (revision, text) in kept.range(..=last) {
+        // It was to be taken out, and the host died before.
+        let next = told.range(revision..).next().map(|(_, next)| next.moment.at_ms);
+        let is_open = next.is_some_and(|at_ms| {
+            earlier.clone().next_back().is_some_and(|before| {
+                before.ended.is_some_and(|(_, how)| how != How::Stopped) && !before.is_settled_since(at_ms)
+            })
+        });
+        if !told.contains_key(revision) && !found.contains(revision) && !is_open {
+            let text = format!("{revision} was not told, and kept is {text}");
+            verdicts.add(place, "the store keeps what was told", text);
+        }
+    }
+}
+
+fn contents(index: &Index<'_>, before: &Life<'_>, life: &Life<'_>, verdicts: &mut Verdicts) {
+    let state = before.told.len();
+    let known: BTreeMap<&str, &Service> =
+        before.services(state).map(|service| (service.id.as_str(), service)).collect();
+    let found: BTreeMap<&str, &Service> = life.contents.iter().map(|service| (service.id.as_str(), *service)).collect();
+    let ids: BTreeSet<&str> = known.keys().chain(found.keys()).copied().collect();
+    // Whoever has followed the events has to see that something was missed.
+    let is_gap = |id: &&str| match (known.get(id), found.get(id)) {
+        (Some(known), Some(found)) => known.fixed != found.fixed,
+        (None, None) => false,
+        _ => before.lost.iter().all(|(_, lost)| lost != id),
+    };
+    let told = before.told.last().map_or(before.revision, |told| told.event.revision);
+    if before.epoch == life.epoch && life.revision <= told && ids.iter().any(is_gap) {
+        let text = format!("the store is at {}, as before, and has something else", life.revision);
+        verdicts.add(life.began.place, "previous is true", text);
+    }
+    for id in ids {
+        let (known, found) = (known.get(id).copied(), found.get(id).copied());
+        let problem = match (known, found) {
+            (Some(known), Some(found)) if known.fixed == found.fixed => stopped_heartbeat(index, before, found),
+            (_, Some(found)) => ghost(index, before, found),
+            (Some(_), None) => missing(index, before, id),
+            (None, None) => None,
+        };
+        if let Some(problem) = problem {
+            let call = |service: Option<&Service>| match service {
+                Some(service) => service.call.map_or("a service".into(), |call| format!("#{call}")),
+                None => "nothing".to_string(),
+            };
+            let text = format!("{id}: {} was acknowledged, {} is stored; {problem}", call(known), call(found));
+            verdicts.add(life.began.place, "what is stored is what was acknowledged", text);
+        }
+    }
+}
+
+/// After a stop in good order the last heartbeats are stored, too.
+fn stopped_heartbeat(index: &Index<'_>, before: &Life<'_>, found: &Service) -> Option<String> {
+    let (ended, how) = before.ended?;
+    let is_lost = before.lost.iter().any(|(_, id)| *id == found.id);
+    let seconds = found.last_heartbeat?;
+    // A heartbeat that the store refuses is not tried again.
+    let last = before.tracks.get(found.id.as_str())?.beats.last()?;
+    let is_refused = before.committed.iter().any(|group| group.end == End::Mixed && group.moment >= last.asked);
+    if how != How::Stopped || is_lost || is_refused {
+        return None;
+    }
+    heartbeat_problem(index, before, (&found.id, before.told.len()), seconds, ended, ended)
+}
+
+/// Why a registration that was not acknowledged must not be there, if so.
+fn ghost(index: &Index<'_>, before: &Life<'_>, found: &Service) -> Option<String> {
+    let Some(call) = found.call.and_then(|call| index.call(call)) else {
+        return Some("nobody has registered it".into());
+    };
+    match &call.answer {
+        Some(answer) if answer.is_success() => {
+            (!is_said_at_the_end(before, call)).then(|| "it was replaced or removed".into())
+        }
+        _ => is_decided(before, call).then(|| match &call.answer {
+            Some(answer) => format!("it was told {:?}, and that could have been put right", answer.code()),
+            None => "it was asked for in another life".into(),
+        }),
+    }
+}
+
+/// Why a service that was acknowledged must not be missing, if so.
+fn missing(index: &Index<'_>, before: &Life<'_>, id: &str) -> Option<String> {
+    let is_removal = |call: &&Call<'_>| matches!(call.ask, Ask::Deregister { id: gone } if gone == id);
+    let mut removals = index.calls.iter().filter(is_removal);
+    if removals.any(|call| match &call.answer {
+        Some(answer) if answer.is_success() => is_said_at_the_end(before, call),
+        _ => !is_decided(before, call),
+    }) {
+        return None;
+    }
+    let state = before.told.len();
+    let registered = before.service(id, state).and_then(|service| index.call(service.call?));
+    let is_lost = before.lost.iter().any(|(moment, lost)| {
+        *lost == id && registered.is_none_or(|call| call.asked.place < moment.place || !is_settled(before, call))
+    });
+    if is_lost {
+        return None;
+    }
+    let (ended, how) = before.ended?;
+    if how == How::Stopped {
+        return Some("the host stopped in good order".into());
+    }
+    // It may have been about to expire.
+    if before.uptime_ms(ended.at_ms) > before.passing_until_ms(id, state, ended.place) {
+        return None;
+    }
+    let is_open = |beat: &&Beat| !before.is_settled_since(beat.seen.at_ms);
+    let mut open = before.tracks.get(id)?.beats.iter().filter(is_open);
+    let was_critical =
+        |beat: &Beat| beat.high_ms > before.passing_until_ms(id, state, beat.seen.place.saturating_sub(1));
+    (!open.any(was_critical)).then(|| "it was alive".into())
+}
+
+fn is_settled(before: &Life<'_>, call: &Call<'_>) -> bool {
+    call.answer.as_ref().is_some_and(|answer| before.is_settled_since(answer.moment.at_ms))
+}
+
+/// A reply that was the last thing that the host did: its event got lost.
+fn is_said_at_the_end(before: &Life<'_>, call: &Call<'_>) -> bool {
+    let answered = call.answer.as_ref().map(|answer| answer.moment.at_ms);
+    before.ended.is_some_and(|(ended, how)| how == How::Killed && answered == Some(ended.at_ms))
+}
+
+/// Whether it was certain that nothing would come of a call that has not succeeded.
+fn is_decided(before: &Life<'_>, call: &Call<'_>) -> bool {
+    let Some((ended, how)) = before.ended else { return true };
+    let was_away = call.asked.place < before.began.place && call.answer.is_none();
+    if how == How::Stopped || call.asked > ended {
+        return true;
+    }
+    match &call.answer {
+        // What was sent to a host that was away is read by the next.
+        None => was_away && !before.reads_from_before(call.asked),
+        Some(answer) => {
+            let is_open = matches!(answer.code(), "backend_unavailable" | "duplicate_service_type" | "forbidden");
+            !is_open || answer.moment.place < before.began.place || before.is_settled_since(answer.moment.at_ms)
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! A history: everything that was asked, answered and announced, in the order in which it was seen.
+//!
+//! It is all that the checker knows. Nothing in here depends on the simulation, so that a history recorded of a real
+//! run can be judged by the same rules.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+/// What was agreed on before anything happened.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// How long a change may wait for the store.
+    pub(crate) reply_timeout_ms: u64,
+    /// How often critical services are removed.
+    pub(crate) sweep_ms: u64,
+    /// Whether service types are unique unless a service says otherwise.
+    pub(crate) enforce_unique: bool,
+    /// Whether clients are told apart by their keys.
+    pub(crate) has_keys: bool,
+    /// Keys that may do everything.
+    pub(crate) admins: BTreeSet<String>,
+    /// What the clocks of whoever recorded the history may be apart, and how long a turn of a host may take.
+    pub(crate) slack_ms: u64,
+}
+
+/// What a service wants to be alone with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It goes by the server's rule.
+    Plain,
+    /// `singleton`.
+    Singleton,
+    /// `allow_duplicate_service_type`.
+    AllowDuplicate,
+}
+
+/// A registration that a client asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Registration {
+    pub(crate) id: Option<String>,
+    pub(crate) service_type: String,
+    /// A second type, as a tag.
+    pub(crate) tag: Option<String>,
+    pub(crate) claim: Claim,
+    pub(crate) ttl_ms: u64,
+    /// How many bytes more it says of itself.
+    pub(crate) bulk: usize,
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Register(Registration),
+    Deregister { id: String },
+    Renew { id: String },
+    Get { id: String },
+    List { service_type: Option<String> },
+    Discover { service_type: String },
+}
+
+impl Ask {
+    /// Whether it changes what is stored.
+    pub(crate) fn is_change(&self) -> bool {
+        matches!(self, Ask::Register(_) | Ask::Deregister { .. })
+    }
+
+    /// The service that it is about, if it names one.
+    pub(crate) fn id(&self) -> Option<&str> {
+        match self {
+            Ask::Register(registration) => registration.id.as_deref(),
+            Ask::Deregister { id } | Ask::Renew { id } | Ask::Get { id } => Some(id),
+            Ask::List { .. } | Ask::Discover { .. } => None,
+        }
+    }
+}
+
+/// A service as it was shown or stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    pub(crate) id: String,
+    /// The call that registered it: every registration has the number of its call among its own fields.
+    pub(crate) call: Option<usize>,
+    pub(crate) ttl_ms: u64,
+    pub(crate) types: Vec<String>,
+    pub(crate) owner: Option<String>,
+    /// All fields that do not move with heartbeats.
+    pub(crate) fixed: Value,
+    /// In seconds since 1970, where it is shown.
+    pub(crate) last_heartbeat: Option<u64>,
+    /// Where it is shown.
+    pub(crate) passing: Option<bool>,
+}
+
+impl Service {
+    /// Reads a record. What is wrong with it is a reason for a verdict.
+    pub(crate) fn read(mut record: Value) -> Result<Service, String> {
+        let Some(fields) = record.as_object_mut() else { return Err(format!("{record} is no service")) };
+        let last_heartbeat = fields.shift_remove("last_heartbeat").and_then(|value| value.as_u64());
+        let health = fields.shift_remove("health");
+        let text = |field: &str| record[field].as_str().map(String::from);
+        let id = text("id").ok_or_else(|| format!("a service without id: {record}"))?;
+        let ttl = record["ttl"].as_f64().ok_or_else(|| format!("a service without ttl: {record}"))?;
+        let tags = record["tags"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let types: BTreeSet<&str> = tags.chain(record["metadata"]["type"].as_str()).collect();
+        Ok(Service {
+            id,
+            call: record["call"].as_u64().map(|call| call as usize),
+            ttl_ms: (ttl * 1000.0).round() as u64,
+            types: types.into_iter().map(String::from).collect(),
+            owner: text("owner_key"),
+            last_heartbeat,
+            passing: health.and_then(|health| health.as_str().map(|health| health == "passing")),
+            fixed: record,
+        })
+    }
+
+    pub(crate) fn is_of(&self, service_type: &str) -> bool {
+        self.types.iter().any(|own| own == service_type)
+    }
+}
+
+/// What a subscriber was told.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) kind: Kind,
+    pub(crate) service: Service,
+    pub(crate) revision: u64,
+    /// The revision of the event before, where events say so.
+    pub(crate) previous: Option<u64>,
+    pub(crate) epoch: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Registered,
+    Deregistered,
+    Expired,
+}
+
+impl Event {
+    pub(crate) fn read(mut event: Value) -> Result<Event, String> {
+        let kind = match event["type"].as_str() {
+            Some("register") => Kind::Registered,
+            Some("deregister") => Kind::Deregistered,
+            Some("expire") => Kind::Expired,
+            _ => return Err(format!("an event of no known kind: {event}")),
+        };
+        let service = Service::read(event["data"]["service_info"].take())?;
+        if event["data"]["service_id"].as_str() != Some(&service.id) {
+            return Err(format!("an event names one service and shows another: {event}"));
+        }
+        let Some(revision) = event["revision"].as_u64() else { return Err(format!("no revision: {event}")) };
+        let Some(epoch) = event["epoch"].as_str().map(String::from) else { return Err(format!("no epoch: {event}")) };
+        Ok(Event { kind, service, revision, previous: event["previous"].as_u64(), epoch })
+    }
+}
+
+/// What became of a group of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// All is done.
+    Clean,
+    /// Some was refused, or missing.
+    Mixed,
+    /// Nobody knows what was done.
+    Failed,
+}
+
+/// How a host ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// At once, with everything that it had not yet said.
+    Killed,
+    /// In good order: all that it had taken is stored.
+    Stopped,
+    /// In good order, but the store failed meanwhile.
+    StoppedInTrouble,
+}
+
+/// Something that was seen.
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    /// A client has sent a request.
+    Asked { call: usize, client: usize, host: usize, key: Option<String>, ask: Ask },
+    /// A client has received a reply.
+    Answered { call: usize, host: usize, reply: Value },
+    /// Subscribers were told something.
+    Announced { host: usize, event: Result<Event, String> },
+    /// A host has begun to serve, with this in the store. `history` are the changes that the store keeps, by their
+    /// revisions, if it keeps them.
+    Started {
+        host: usize,
+        epoch: String,
+        revision: u64,
+        contents: Vec<Result<Service, String>>,
+        history: Option<Vec<(u64, Value)>>,
+    },
+    /// A host takes no more requests: it is about to stop.
+    Stopping { host: usize },
+    /// A host has ended.
+    Ended { host: usize, how: How },
+    /// A host has found out that it was held up for so long until now. `left_out_ms` of it do not count.
+    HeldUp { host: usize, ms: u64, left_out_ms: u64 },
+    /// The store has answered a group that it has had since `sent_at_ms`.
+    Committed { host: usize, sent_at_ms: u64, end: End, text: String },
+    /// A host has no rest, though there is nothing for it to do.
+    Busy { host: usize },
+    /// The wall clock was set.
+    WallJumped { by_ms: i64 },
+    /// The store has lost a record by itself.
+    Lost { id: String },
+    /// What was stored has been replaced by something else.
+    Replaced,
+    /// Of interest to readers only.
+    Note(String),
+}
+
+/// Something that was seen, and when.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// On a clock that never stands still and never jumps, the same for everybody.
+    pub(crate) at_ms: u64,
+    pub(crate) what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(crate) struct History {
+    pub(crate) rules: Rules,
+    /// The wall clock at the beginning, in milliseconds since 1970.
+    pub(crate) unix_ms: u64,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl History {
+    pub(crate) fn push(&mut self, at_ms: u64, what: What) {
+        self.entries.push(Entry { at_ms, what });
+    }
+}

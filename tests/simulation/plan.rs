@@ -1,0 +1,295 @@
+//! The plan of a simulation: everything that is going to happen but for what the host makes of it. A plan is made
+//! from a seed before anything is done, so that parts of it can be cut out.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::history::{Ask, Claim, Registration};
+
+/// What stays the same for a whole simulation.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) seed: u64,
+    pub(crate) hosts: usize,
+    pub(crate) has_keys: bool,
+    /// The number of the key that may do everything.
+    pub(crate) admin: Option<u8>,
+    pub(crate) enforce_unique: bool,
+    pub(crate) reply_timeout_ms: u64,
+    pub(crate) sweep_ms: u64,
+    pub(crate) call_timeout_ms: u64,
+    pub(crate) pending_changes_max: usize,
+    /// How long the store takes for a group when all is well.
+    pub(crate) store_ms: u64,
+    /// The store keeps what was told of changes.
+    pub(crate) keeps_history: bool,
+}
+
+/// What becomes of a group that the store has been sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fate {
+    Done,
+    /// The changes at these places (bits) are refused, the others done.
+    Refuse(u32),
+    /// Done, but the host is told otherwise.
+    LostReply,
+    /// A first part is done, of 255, and the host is told that it failed.
+    Part(u8),
+    /// Nothing is done.
+    Nothing,
+    /// Done, but the number of outcomes is wrong.
+    Miscount,
+}
+
+/// Something that goes wrong with the store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// With the next group, or with the next that has more than heartbeats in it.
+    Next { any: bool, delay_ms: u64, fate: Fate },
+    /// It cannot be reached for a while.
+    Away { ms: u64 },
+    /// It takes no records for a while.
+    Full { ms: u64 },
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug)]
+pub(crate) enum Does {
+    /// A client asks for something, `times` times at once.
+    Ask {
+        client: usize,
+        host: usize,
+        ask: Ask,
+        times: usize,
+    },
+    /// A client registers a service and renews it from time to time; when it is told that there is no such service, it
+    /// registers it again.
+    Keep {
+        client: usize,
+        host: usize,
+        registration: Registration,
+        every_ms: u64,
+        beats: u32,
+    },
+    Store(Fault),
+    /// The store loses a record by itself.
+    Lose {
+        id: String,
+    },
+    /// The hosts are killed, and what is stored is replaced by what was stored at the restoration before.
+    Restore {
+        down_ms: u64,
+    },
+    HoldUp {
+        host: usize,
+        ms: u64,
+    },
+    /// A host is stopped in good order, and started again after a while.
+    Stop {
+        host: usize,
+        down_ms: u64,
+    },
+    /// A host dies once it has done so many steps more; of the group under way a first part lands (of 255).
+    Kill {
+        host: usize,
+        steps: u32,
+        part: u8,
+        down_ms: u64,
+    },
+    WallJump {
+        by_ms: i64,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Action {
+    /// How long after the action before.
+    pub(crate) after_ms: u64,
+    pub(crate) does: Does,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) settings: Settings,
+    pub(crate) actions: Vec<Action>,
+}
+
+/// How many clients there are. Each has a key of its own, with its number and one more.
+const CLIENTS: usize = 4;
+const TYPES: [&str; 3] = ["web", "mail", "cam"];
+
+pub(crate) fn key_of(client: usize) -> u8 {
+    client as u8 + 1
+}
+
+/// How a plan is written: what is likely in it differs from plan to plan, so that rare things meet.
+struct Writer {
+    rng: StdRng,
+    ids: usize,
+    types: usize,
+    /// The longest pause between two actions.
+    pause_ms: u64,
+    /// How many of 100 actions are faults.
+    faults: u32,
+    has_keys: bool,
+    ttls: &'static [u64],
+    /// How many of 100 registrations are singletons, and how many do not mind others.
+    singletons: u32,
+    careless: u32,
+    /// How many bytes services say of themselves: with enough of them lists are long.
+    bulk: usize,
+}
+
+impl Plan {
+    pub(crate) fn from_seed(seed: u64) -> Plan {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let has_keys = rng.random_bool(0.5);
+        let settings = Settings {
+            seed,
+            hosts: 1,
+            has_keys,
+            admin: has_keys.then(|| key_of(0)),
+            enforce_unique: rng.random_bool(0.3),
+            reply_timeout_ms: 400,
+            sweep_ms: one_of(&mut rng, &[1000, 5000, 10_000]),
+            call_timeout_ms: one_of(&mut rng, &[1000, 5000]),
+            pending_changes_max: one_of(&mut rng, &[6, 40, 20_000]),
+            store_ms: one_of(&mut rng, &[1, 4, 30, 90]),
+            keeps_history: rng.random_bool(0.5),
+        };
+        let mut writer = Writer {
+            ids: rng.random_range(1..9),
+            types: rng.random_range(1..=TYPES.len()),
+            pause_ms: one_of(&mut rng, &[20, 200, 2000, 20_000]),
+            faults: one_of(&mut rng, &[0, 5, 15, 40]),
+            has_keys,
+            ttls: one_of(&mut rng, &[&[200, 1000, 30_000][..], &[1000, 3000], &[30_000], &[500, 10_000]]),
+            singletons: one_of(&mut rng, &[5, 30, 80]),
+            careless: one_of(&mut rng, &[0, 30]),
+            bulk: if rng.random_bool(0.04) { 60_000 } else { 0 },
+            rng,
+        };
+        let count = writer.rng.random_range(20..300);
+        let actions = (0..count).map(|_| writer.action()).collect();
+        Plan { settings, actions }
+    }
+}
+
+impl Writer {
+    fn action(&mut self) -> Action {
+        // Much at once, then a pause: what depends on order needs both.
+        let after_ms = match self.rng.random_range(0..10) {
+            0..4 => 0,
+            4..7 => self.rng.random_range(0..10),
+            _ => self.rng.random_range(0..self.pause_ms),
+        };
+        let does = if self.rng.random_range(0..100) < self.faults { self.fault() } else { self.request() };
+        Action { after_ms, does }
+    }
+
+    fn fault(&mut self) -> Does {
+        let host = 0;
+        match self.rng.random_range(0..20) {
+            0..10 => Does::Store(self.store_fault()),
+            10 => Does::Lose { id: self.id() },
+            11..14 => {
+                let ms = one_of(&mut self.rng, &[300, 900, 1100, 3000, 12_000, 100_000]);
+                Does::HoldUp { host, ms: self.rng.random_range(ms / 2..ms) }
+            }
+            14 if self.rng.random_bool(0.3) => Does::Restore { down_ms: self.down_ms() },
+            14 => Does::Stop { host, down_ms: self.down_ms() },
+            15..18 => {
+                let steps = one_of(&mut self.rng, &[0, 1, 2, 3, 5, 8, 13, 30]);
+                let part = one_of(&mut self.rng, &[0, 80, 128, 200, 255]);
+                Does::Kill { host, steps, part, down_ms: self.down_ms() }
+            }
+            _ => Does::WallJump { by_ms: one_of(&mut self.rng, &[-3_600_000, -2000, 2000, 86_400_000]) },
+        }
+    }
+
+    fn down_ms(&mut self) -> u64 {
+        one_of(&mut self.rng, &[1, 200, 5000])
+    }
+
+    fn store_fault(&mut self) -> Fault {
+        match self.rng.random_range(0..10) {
+            0 => Fault::Away { ms: one_of(&mut self.rng, &[100, 1000, 8000]) },
+            1 => Fault::Full { ms: one_of(&mut self.rng, &[100, 2000, 8000]) },
+            _ => {
+                let delay_ms = one_of(&mut self.rng, &[0, 0, 50, 250, 390, 400, 450, 900, 4000, 6000]);
+                let fate = match self.rng.random_range(0..8) {
+                    0 | 1 => Fate::Done,
+                    2 => Fate::Refuse(self.rng.random()),
+                    3 => Fate::LostReply,
+                    4 | 5 => Fate::Part(one_of(&mut self.rng, &[60, 128, 200])),
+                    6 => Fate::Nothing,
+                    _ => Fate::Miscount,
+                };
+                Fault::Next { any: self.rng.random_bool(0.3), delay_ms, fate }
+            }
+        }
+    }
+
+    fn request(&mut self) -> Does {
+        let host = 0;
+        let client = self.rng.random_range(0..CLIENTS);
+        let ask = match self.rng.random_range(0..20) {
+            0..5 => Ask::Register(self.registration(client)),
+            5 | 6 => {
+                let registration = self.registration(client);
+                // Most clients beat every third of their ttl. Who is always late meets the sweep.
+                let every_ms = match self.rng.random_bool(0.7) {
+                    true => (registration.ttl_ms / 3).max(20),
+                    false => registration.ttl_ms + self.rng.random_range(0..1500),
+                };
+                return Does::Keep { client, host, registration, every_ms, beats: self.rng.random_range(1..40) };
+            }
+            7..10 => Ask::Deregister { id: self.id_of(client) },
+            10..13 => Ask::Renew { id: self.id_of(client) },
+            13..15 => Ask::Get { id: self.id() },
+            15..18 => Ask::List { service_type: self.rng.random_bool(0.2).then(|| self.service_type()) },
+            _ => Ask::Discover { service_type: self.service_type() },
+        };
+        let times = if self.rng.random_bool(0.1) { self.rng.random_range(2..12) } else { 1 };
+        Does::Ask { client, host, ask, times }
+    }
+
+    fn registration(&mut self, client: usize) -> Registration {
+        let claim = match self.rng.random_range(0..100) {
+            roll if roll < self.singletons => Claim::Singleton,
+            roll if roll < self.singletons + self.careless => Claim::AllowDuplicate,
+            _ => Claim::Plain,
+        };
+        Registration {
+            id: self.rng.random_bool(0.95).then(|| self.id_of(client)),
+            service_type: self.service_type(),
+            tag: self.rng.random_bool(0.15).then(|| self.service_type()),
+            claim,
+            ttl_ms: one_of(&mut self.rng, self.ttls),
+            bulk: self.bulk,
+        }
+    }
+
+    /// With keys, most clients keep to their own services.
+    fn id_of(&mut self, client: usize) -> String {
+        if self.has_keys && self.rng.random_bool(0.7) {
+            let own = (client..self.ids).step_by(CLIENTS).count();
+            if own > 0 {
+                return format!("s{}", client + CLIENTS * self.rng.random_range(0..own));
+            }
+        }
+        self.id()
+    }
+
+    fn id(&mut self) -> String {
+        format!("s{}", self.rng.random_range(0..self.ids))
+    }
+
+    fn service_type(&mut self) -> String {
+        TYPES[self.rng.random_range(0..self.types)].into()
+    }
+}
+
+fn one_of<T: Copy>(rng: &mut StdRng, choices: &[T]) -> T {
+    choices[rng.random_range(0..choices.len())]
+}

@@ -1,0 +1,137 @@
+//! A history as people read it.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use crate::checker::Verdict;
+use crate::history::{Ask, Claim, Entry, Event, History, How, Kind, Registration, What};
+
+/// How long a part of a line gets, in characters.
+const SHOWN_MAX: usize = 200;
+
+/// The history up to where it went wrong, and how.
+pub(crate) fn tell(history: &History, verdict: &Verdict) -> String {
+    let mut story = String::new();
+    let rules = &history.rules;
+    let _ = writeln!(
+        story,
+        "  changes wait for {} ms at most, a sweep every {} ms, types are {}unique, clients have {}",
+        rules.reply_timeout_ms,
+        rules.sweep_ms,
+        if rules.enforce_unique { "" } else { "not " },
+        if rules.has_keys { "keys" } else { "no keys" },
+    );
+    // What happened at the same moment belongs to it.
+    let until_ms = history.entries.get(verdict.place).map_or(u64::MAX, |entry| entry.at_ms);
+    for (place, entry) in history.entries.iter().enumerate().filter(|(_, entry)| entry.at_ms <= until_ms) {
+        let mark = if place == verdict.place { '>' } else { ' ' };
+        let _ = writeln!(story, "{mark} {}  {}", time(entry.at_ms), line(entry));
+    }
+    let _ = writeln!(story, "  BROKEN: {}: {}", verdict.rule, verdict.text);
+    story
+}
+
+fn time(at_ms: u64) -> String {
+    let (seconds, ms) = (at_ms / 1000, at_ms % 1000);
+    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+fn line(entry: &Entry) -> String {
+    match &entry.what {
+        What::Asked { call, client, host, key: _, ask } => {
+            format!("client {client} -> host {host}  #{call} {}", asked(ask))
+        }
+        What::Answered { call, host, reply } => format!("host {host} -> #{call}  {}", answered(reply)),
+        What::Announced { host, event: Ok(event) } => format!("host {host} tells all: {}", told(event)),
+        What::Announced { host, event: Err(problem) } => format!("host {host} tells all: {problem}"),
+        What::Started { host, epoch, revision, contents, history: _ } => {
+            let services: Vec<String> = contents
+                .iter()
+                .map(|service| match service {
+                    Ok(service) => format!("{} (#{})", service.id, service.call.map_or(-1, |call| call as i64)),
+                    Err(problem) => problem.clone(),
+                })
+                .collect();
+            let services = services.join(", ");
+            format!("host {host} starts, the store is at {epoch:?} {revision} and has [{services}]")
+        }
+        What::Stopping { host } => format!("host {host} is about to stop"),
+        What::Ended { host, how: How::Killed } => format!("host {host} is killed"),
+        What::Ended { host, how: How::Stopped } => format!("host {host} has stopped"),
+        What::Ended { host, how: How::StoppedInTrouble } => {
+            format!("host {host} has stopped, with the store in trouble")
+        }
+        What::HeldUp { host, ms, left_out_ms } => {
+            format!("host {host} was held up for {ms} ms, {left_out_ms} of which do not count")
+        }
+        What::Committed { host, text, .. } => format!("store -> host {host}  {}", cut(text)),
+        What::Busy { host } => format!("host {host} turns and turns"),
+        What::WallJumped { by_ms } => format!("the wall clock is set by {by_ms} ms"),
+        What::Lost { id } => format!("the store loses {id}"),
+        What::Replaced => "the store is replaced".into(),
+        What::Note(text) => format!("({text})"),
+    }
+}
+
+fn asked(ask: &Ask) -> String {
+    match ask {
+        Ask::Register(Registration { id, service_type, tag, claim, ttl_ms, bulk: _ }) => {
+            let id = id.as_deref().unwrap_or("(new id)");
+            let tag = tag.as_deref().map(|tag| format!(" and {tag}")).unwrap_or_default();
+            let claim = match claim {
+                Claim::Plain => "",
+                Claim::Singleton => ", singleton",
+                Claim::AllowDuplicate => ", does not mind others",
+            };
+            format!("register {id} as {service_type}{tag}, ttl {ttl_ms} ms{claim}")
+        }
+        Ask::Deregister { id } => format!("deregister {id}"),
+        Ask::Renew { id } => format!("renew {id}"),
+        Ask::Get { id } => format!("get {id}"),
+        Ask::List { service_type } => format!("list {}", service_type.as_deref().unwrap_or("all")),
+        Ask::Discover { service_type } => format!("discover {service_type}"),
+    }
+}
+
+fn answered(reply: &Value) -> String {
+    if reply["success"] != true {
+        let message = reply["message"].as_str().unwrap_or("");
+        return format!("no: {} {message}", reply["code"].as_str().unwrap_or("?"));
+    }
+    let show =
+        |service: &Value| format!("{} (#{}, {})", text(&service["id"]), service["call"], text(&service["health"]));
+    if let Some(services) = reply["services"].as_array() {
+        let services: Vec<String> = services.iter().map(show).collect();
+        return cut(&format!("at {}: [{}]", reply["revision"], services.join(", ")));
+    }
+    if reply["service"].is_object() {
+        return format!("it is {}", show(&reply["service"]));
+    }
+    match reply["service_id"].as_str() {
+        Some(id) => format!("yes, it is {id}"),
+        None => "yes".into(),
+    }
+}
+
+fn told(event: &Event) -> String {
+    let kind = match event.kind {
+        Kind::Registered => "register",
+        Kind::Deregistered => "deregister",
+        Kind::Expired => "expire",
+    };
+    let previous = event.previous.map(|previous| format!(" (after {previous})")).unwrap_or_default();
+    let call = event.service.call.map(|call| format!(" (#{call})")).unwrap_or_default();
+    format!("{} {kind} {}{call}{previous}", event.revision, event.service.id)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.into(),
+    }
+}
