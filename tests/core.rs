@@ -142,7 +142,8 @@ impl World {
         self.now.uptime_ms += ms;
         self.now.unix_ms += ms;
         self.registry.tick(self.now, &mut self.out);
-        while self.registry.wake_at_ms() == 0 {
+        // Those whose time is up are looked at a number at a time.
+        for _ in 0..10 {
             self.registry.tick(self.now, &mut self.out);
         }
         self.take_output();

@@ -91,6 +91,39 @@ fn a_log_whose_reader_hangs_keeps_nobody_waiting() {
     }
 }
 
+/// A file is written by a thread, which must have written everything when the host ends.
+#[test]
+fn a_log_in_a_file_is_complete_and_in_order() {
+    const SERVICES: usize = 500;
+    let directory = tempfile::tempdir().unwrap();
+    let server = "[server]\nreq_port = 0\npub_port = 0\nheartbeat_port = 0\n[log]\nlevel = \"debug\"\n";
+    std::fs::write(directory.path().join("registry.toml"), format!("{server}{MEMORY}")).unwrap();
+    let path = directory.path().join("log");
+    let file = std::fs::File::options().create(true).append(true).open(&path).unwrap();
+    let mut host = Spawned(registry(directory.path()).arg("serve").stderr(file).spawn().unwrap());
+    let log = || std::fs::read_to_string(&path).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !log().contains("heartbeats on") {
+        assert!(Instant::now() < deadline, "the host does not start: {}", log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let log_now = log();
+    let endpoint = log_now.split("requests on tcp://127.0.0.1:").nth(1).unwrap();
+    let mut client = Client::connect(endpoint.split(',').next().unwrap().parse().unwrap());
+    for number in 0..SERVICES {
+        let reply = client.call(register(&format!("service-number-{number}"), "web", 60.0));
+        assert_eq!(reply["success"], true, "{number}: {reply}");
+    }
+    let stopped = std::process::Command::new("sh").args(["-c", &format!("kill -TERM {}", host.0.id())]).status();
+    assert!(stopped.unwrap().success() && host.0.wait().unwrap().success());
+    let log = log();
+    assert!(log.lines().last().is_some_and(|line| line.contains("stopped, with 500 services registered")), "{log}");
+    let registered = log.lines().filter(|line| line.contains("DEBUG") && line.contains("register \"service-number-"));
+    let expected = (0..SERVICES).map(|number| format!("service-number-{number}\""));
+    assert!(registered.clone().zip(expected).all(|(line, end)| line.ends_with(&end)), "{log}");
+    assert_eq!(registered.count(), SERVICES);
+}
+
 /// A client may put anything into an id, and must not write a line of its own by it, nor a long one.
 #[test]
 fn ids_in_the_log_are_quoted_and_short() {

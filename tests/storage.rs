@@ -6,10 +6,11 @@ mod harness;
 mod kit;
 
 use std::path::Path;
+use std::time::Duration;
 
 use harness::{Host, eventually, plugin_dir, register};
 use registry_host::plugin::{Plugin, find};
-use registry_host::store::{self, Contents};
+use registry_host::store::{self, Answer, Contents, Store};
 use registry_plugin_api::{Event, Group, Position, Put, Record};
 use serde_json::{Map, Value, json};
 
@@ -126,6 +127,12 @@ fn a_new_epoch_begins_if_a_store_has_no_position_or_one_that_cannot_be() {
     }
 }
 
+fn closed(mut store: Store) {
+    store.close();
+    let answer = run(store.answer());
+    assert!(matches!(answer, Answer::Closed(Ok(()))), "{answer:?}");
+}
+
 #[test]
 fn recent_changes_are_taken_over_from_a_store_that_has_kept_them() {
     let directory = tempfile::tempdir().unwrap();
@@ -145,6 +152,9 @@ fn recent_changes_are_taken_over_from_a_store_that_has_kept_them() {
         backend.commit(group).await.unwrap();
         backend.close().await.unwrap();
     });
+    let (store, without) = Store::open(plugin("sqlite"), options.clone(), Duration::from_secs(5), false).unwrap();
+    assert_eq!((without.history.complete_after, without.history.events.len()), (5000, 0), "nobody wanted it");
+    closed(store);
     let opened = contents("sqlite", options);
     assert_eq!(opened.position, Position::new(begun.position.epoch, 5000));
     assert_eq!(opened.history.complete_after, 7);

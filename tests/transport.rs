@@ -81,6 +81,7 @@ rules! {
 
     memory::what_nobody_reads: fails "no such limit: the process grows without bound",
     memory::what_is_never_finished: fails "no such limit",
+    memory::what_grows_slowly: fails "no such limit",
     memory::small_replies_to_many: fails "no such limit",
 
     crowds::comings_and_goings: holds,
@@ -96,6 +97,7 @@ rules! {
 
     heartbeats::pings_are_answered: fails "PING ends the connection",
     heartbeats::the_silent_are_dropped: fails "it has no heartbeats: they are held for ever",
+    heartbeats::who_has_to_wait_is_not_silent: fails "no such limit",
     heartbeats::who_cannot_answer_is_not_asked: holds,
     heartbeats::the_ttl_of_a_ping_is_kept: fails "PING ends the connection",
     heartbeats::libzmq: fails "PING ends the connection",

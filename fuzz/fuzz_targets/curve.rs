@@ -11,11 +11,11 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use registry_fuzz::edit;
 use registry_fuzz::forger::Forger;
-use registry_zmtp::keys::key::{KeyPair, PublicKey, SecretKey};
 use registry_zmtp::codec::{Kind, put_frame};
 use registry_zmtp::curve::{
     ClientHandshake, ClientStep, Flags, HandshakeError, ServerHandshake, Session, SessionError, Step,
 };
+use registry_zmtp::keys::key::{KeyPair, PublicKey, SecretKey};
 use registry_zmtp::wire::Wire;
 
 const METADATA: &[u8] = b"\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0";

@@ -82,7 +82,10 @@ fn client(properties: &[(&[u8], &[u8])]) -> Vec<u8> {
 }
 
 /// As a connection does it: until the handshake is over.
-fn play(socket_type: SocketType, pieces: impl IntoIterator<Item = BytesMut>) -> (Result<Option<Peer>, HandshakeError>, Wire) {
+fn play(
+    socket_type: SocketType,
+    pieces: impl IntoIterator<Item = BytesMut>,
+) -> (Result<Option<Peer>, HandshakeError>, Wire) {
     let mut wire = Wire::default();
     let mut handshake = Handshake::begin(socket_type, None, &mut wire.out);
     for piece in pieces {

@@ -58,7 +58,7 @@ async fn publish<T: Transport>(mut transport: T, event: Bytes, batch: usize) -> 
                 }
             }
             if let Some((body, first)) = layout.reply(b"{\"success\":true}").split_last() {
-                transport.reply(request.peer, first, &[], body);
+                transport.reply(request.peer, first, None, body);
             }
             transport.flush();
         }

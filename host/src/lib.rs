@@ -46,14 +46,3 @@ mod open_files;
 
 pub use cli::main;
 pub use server::clock;
-
-/// The front that faces clients, and the seam under its former name.
-pub mod transport {
-    pub use crate::fronts::*;
-    /// The same for what is in crates of its own now.
-    pub mod zmtp {
-        pub use crate::fronts::zmtp::*;
-        pub use registry_zmtp::*;
-    }
-}
-use server::start as serve;

@@ -8,7 +8,7 @@ use registry_plugin_api::{Capabilities, Group, Outcome, Position, Put};
 use crate::cli::store_trial::path_option;
 use crate::config;
 use crate::log::counted;
-use crate::serve::load_plugin;
+use crate::server::start::load_plugin;
 use crate::store;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -63,7 +63,8 @@ pub(crate) fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure>
                 Put::new(record).into()
             });
             let puts = puts.collect();
-            // Each group is an epoch of its own: there are no events of these changes, so that no history may hold them.
+            // Each group is an epoch of its own: there are no events of these changes, so that no history may hold
+            // them.
             let group = Group::new(Position::new(store::new_epoch(), revision), puts);
             let outcomes = target.commit(group).await.map_err(|error| in_file(to, error.into()))?;
             if let Some(refused) = outcomes.iter().find(|outcome| **outcome != Outcome::Done) {

@@ -73,11 +73,17 @@ pub struct Store {
 
 impl Store {
     /// Opens the plugin's store on a lane of its own, and loads what is in it. From then on a call that takes longer
-    /// than `call_timeout` is given up, if it waits; one that blocks cannot be.
+    /// than `call_timeout` is given up, if it waits; one that blocks cannot be. The recent changes, which may be many,
+    /// are loaded only if they are wanted.
     ///
     /// # Errors
     /// Why the store cannot be opened or read.
-    pub fn open(plugin: Plugin, options: Map<String, Value>, call_timeout: Duration) -> Result<(Store, Contents)> {
+    pub fn open(
+        plugin: Plugin,
+        options: Map<String, Value>,
+        call_timeout: Duration,
+        wants_history: bool,
+    ) -> Result<(Store, Contents)> {
         let (jobs, job_receiver) = mpsc::unbounded_channel();
         let (answer_sender, answers) = mpsc::unbounded_channel();
         let (opened_sender, opened) = oneshot::channel();
@@ -85,7 +91,9 @@ impl Store {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             let runtime = runtime.map_err(|error| Error::internal(format!("cannot start the store lane: {error}")));
             let opened = runtime.and_then(|runtime| {
-                runtime.block_on(open(&plugin, options)).map(|(backend, contents)| (runtime, backend, contents))
+                runtime
+                    .block_on(open_with(&plugin, options, wants_history))
+                    .map(|(backend, contents)| (runtime, backend, contents))
             });
             // If nobody waits for the answer any more, the host has given up.
             match opened {
@@ -147,9 +155,17 @@ impl Store {
 /// # Errors
 /// Why it cannot be opened, read or, with a new epoch, written.
 pub async fn open(plugin: &Plugin, options: Map<String, Value>) -> Result<(OpenBackend, Contents)> {
-    let keeps_history = plugin.capabilities(&options)?.has(Capabilities::NONE.history());
+    open_with(plugin, options, true).await
+}
+
+async fn open_with(
+    plugin: &Plugin,
+    options: Map<String, Value>,
+    wants_history: bool,
+) -> Result<(OpenBackend, Contents)> {
+    let has_history = wants_history && plugin.capabilities(&options)?.has(Capabilities::NONE.history());
     let (backend, position, records) = read(plugin, options).await?;
-    let history = match keeps_history {
+    let history = match has_history {
         true => load_history(&backend).await?,
         false => RecentChanges::default(),
     };
@@ -167,7 +183,7 @@ pub async fn open(plugin: &Plugin, options: Map<String, Value>) -> Result<(OpenB
         position.revision >= last
     });
     let contents = match position {
-        Some(position) if keeps_history => Contents { position, records, history },
+        Some(position) if has_history => Contents { position, records, history },
         Some(position) => {
             let history = RecentChanges { complete_after: position.revision, ..history };
             Contents { position, records, history }

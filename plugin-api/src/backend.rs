@@ -18,13 +18,14 @@ use crate::{Cursor, Error, ErrorKind, Group, History, Host, OptionSpec, Options,
 /// called.
 ///
 /// # Cancellation
-/// The host gives up a `commit` or a `discover` that waits longer than `[backend] call_timeout`, which drops its future at an
-/// `await`. After that it assumes nothing about what has been stored: it restores the records that were concerned. So
-/// every change must be one that can be repeated: `Put` over an equal record, `Remove` of one that is gone.
+/// The host gives up a `commit` or a `discover` that waits longer than `[backend] call_timeout`, which drops its future
+/// at an `await`. After that it assumes nothing about what has been stored: it restores the records that were
+/// concerned. So every change must be one that can be repeated: `Put` over an equal record, `Remove` of one that is
+/// gone.
 ///
 /// **What was given up must not land later**: once a call's future is dropped, nothing of that call may reach the store
-/// after the next call has begun. What blocks or lives in the process cannot land later. A database server that was sent
-/// a statement can: see [Database servers](crate#database-servers).
+/// after the next call has begun. What blocks or lives in the process cannot land later. A database server that was
+/// sent a statement can: see [Database servers](crate#database-servers).
 ///
 /// # Panics
 /// A panic in any call is caught in the plugin and becomes an error of that call, with file and line. The plugin is
@@ -66,13 +67,13 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ///
     /// When it returns `Ok`, all that is [`Done`](Outcome::Done) and the position survive a crash of the host, and of
     /// the machine, if the backend claims [`durable`](Capabilities::durable). If the host dies before that, any first
-    /// part of the group may have been stored, or all of it, or none; and the position fits that part: it has the revision
-    /// of the last `Put` or `Remove` of it, or is that of the group before if there is none.
+    /// part of the group may have been stored, or all of it, or none; and the position fits that part: its revision is
+    /// the greatest of that part's changes and of the position before.
     ///
     /// A group has up to 3072 changes: first up to 1024 that restore records whose state in the store is in doubt, then
-    /// up to 1024 that clients have asked for and services that have expired, then up to 1024 renewals. A record that is
-    /// restored has the revision that it had before. The revisions of the second part grow strictly, and are greater than
-    /// any that the host gave before.
+    /// up to 1024 that clients have asked for and services that have expired, then up to 1024 renewals. A record that
+    /// is restored has the revision that it had before. The revisions of the second part grow strictly, and are greater
+    /// than any that the host gave before.
     ///
     /// The host commits an empty group right after opening a store whose [`Page::position`] is `None`.
     ///
@@ -104,8 +105,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     }
 
     /// Closes the store: the last call. The futures of all other calls have been dropped before it, and the backend is
-    /// dropped after it. All that was committed is stored already, so there is nothing to save, only to tidy up. The host
-    /// waits some seconds for it.
+    /// dropped after it. All that was committed is stored already, so there is nothing to save, only to tidy up. The
+    /// host waits some seconds for it.
     ///
     /// # Errors
     /// An error is logged.
@@ -142,8 +143,8 @@ impl Capabilities {
     ///
     /// - [`Backend::history`] gives them back.
     /// - A group is stored whole or not at all: the history must fit the records after every crash.
-    /// - Events before [`Group::forget_before`] no longer count, and are forgotten by and by, so that a group is not held up
-    ///   by many of them. Those in [`Group::undone`] are forgotten at once.
+    /// - Events before [`Group::forget_before`] no longer count, and are forgotten by and by, so that a group is not
+    ///   held up by many of them. Those in [`Group::undone`] are forgotten at once.
     /// - A history is that of one epoch: when a group has another epoch than the one before, all earlier events are
     ///   forgotten, and the history is complete after the position of that group.
     pub const fn history(self) -> Self {

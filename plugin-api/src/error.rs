@@ -7,8 +7,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// A failure of a backend: a kind for the host to act on, and one line for the operator.
 ///
-/// The host shows the message to operators, with the plugin's name before it, and to clients that ask for its health. So
-/// it should name the thing that failed and, where there is one, the way out, and hold no secret:
+/// The host shows the message to operators, with the plugin's name before it, and to clients that ask for its health.
+/// So it should name the thing that failed and, where there is one, the way out, and hold no secret:
 /// `service_registry.db is locked by another process`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {

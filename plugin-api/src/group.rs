@@ -7,19 +7,19 @@ use crate::{Error, ErrorKind, Position, Record};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Group {
-    /// The store's position once the group is done, whatever becomes of its single changes. The store keeps it in the same
-    /// write as the changes, and gives it back in [`Page::position`](crate::Page::position).
+    /// The store's position once the group is done, whatever becomes of its single changes. The store keeps it in the
+    /// same write as the changes, and gives it back in [`Page::position`](crate::Page::position).
     pub position: Position,
-    /// The changes. An id may come more than once: the second change of an id goes by what the first has left. There may
-    /// be none, and then only the position is to be stored.
+    /// The changes. An id may come more than once: the second change of an id goes by what the first has left. There
+    /// may be none, and then only the position is to be stored.
     pub changes: Vec<Change>,
     /// The host no longer needs events with a lower revision, and may not have given all of them. The history is
     /// [complete](crate::History::complete_after) after `forget_before - 1` then, if not later, and older events are
-    /// forgotten by and by. Only for backends that keep their [`history`](crate::Capabilities::history); the others ignore
-    /// it.
+    /// forgotten by and by. Only for backends that keep their [`history`](crate::Capabilities::history); the others
+    /// ignore it.
     pub forget_before: u64,
-    /// Revisions of changes that the host gave up without knowing what became of them, and that this group undoes: their
-    /// events, if they are in the store, never happened and have to go. Only for backends that keep their
+    /// Revisions of changes that the host gave up without knowing what became of them, and that this group undoes:
+    /// their events, if they are in the store, never happened and have to go. Only for backends that keep their
     /// [`history`](crate::Capabilities::history); the others ignore it.
     pub undone: Vec<u64>,
 }
@@ -60,8 +60,8 @@ impl Change {
 pub struct Put {
     /// What to store.
     pub record: Record,
-    /// How the host tells of this change: text for the [`history`](crate::Capabilities::history), kept under the record's
-    /// revision. Empty if there is nothing to keep.
+    /// How the host tells of this change: text for the [`history`](crate::Capabilities::history), kept under the
+    /// record's revision. Empty if there is nothing to keep.
     pub event: String,
 }
 

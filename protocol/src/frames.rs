@@ -70,7 +70,8 @@ pub fn open(frames: &[Bytes]) -> Result<(Layout, &Bytes), (Layout, String)> {
     let bytes: usize = envelope.iter().map(Bytes::len).sum();
     if bytes > ENVELOPE_BYTES_MAX {
         let problem = format!("expected an envelope of at most {ENVELOPE_BYTES_MAX} bytes, got {bytes}");
-        return Err((Layout { envelope: None, delimiter, typed: false, answered: true }, problem));
+        let (typed, answered) = nearest(request);
+        return Err((Layout { envelope: None, delimiter, typed, answered }, problem));
     }
     match request {
         [only] => match is_answered(only) {
@@ -82,9 +83,11 @@ pub fn open(frames: &[Bytes]) -> Result<(Layout, &Bytes), (Layout, String)> {
             None => Err((layout(true, true), format!("unknown message type {}, expected \"REQ\"", show(kind)))),
         },
         _ => {
-            let kind = request.first().and_then(|kind| is_answered(kind));
-            let layout = layout(kind.is_some(), kind.unwrap_or(true));
-            Err((layout, format!("expected one JSON frame, or a message type and a JSON frame, got {}", request.len())))
+            let (typed, answered) = nearest(request);
+            Err((
+                layout(typed, answered),
+                format!("expected one JSON frame, or a message type and a JSON frame, got {}", request.len()),
+            ))
         }
     }
 }
@@ -127,6 +130,12 @@ fn is_answered(frame: &[u8]) -> Option<bool> {
         b"REQ_NO_REPLY" | b"NOTIF" | b"HB" => Some(false),
         _ => None,
     }
+}
+
+/// For a request that fits no layout: whether it begins with a message type, and whether it asks for a reply.
+fn nearest(request: &[Bytes]) -> (bool, bool) {
+    let kind = request.first().and_then(|kind| is_answered(kind));
+    (kind.is_some(), kind.unwrap_or(true))
 }
 
 /// How a frame looks in an error text: its first bytes, as text if they are text.
@@ -226,6 +235,25 @@ mod tests {
         let (layout, problem) = open(&around(ENVELOPE_BYTES_MAX + 1)).unwrap_err();
         assert_eq!(layout.head()[..], [b""]);
         assert_eq!(problem, "expected an envelope of at most 4096 bytes, got 4097");
+    }
+
+    #[test]
+    fn a_request_with_too_long_an_envelope_is_answered_by_its_type() {
+        let around = |rest: &[&'static str]| {
+            let mut request = vec![Bytes::from(vec![b'x'; ENVELOPE_BYTES_MAX + 1])];
+            request.extend(frames(rest));
+            request
+        };
+        let refused = |rest: &[&'static str]| open(&around(rest)).unwrap_err().0;
+        for kind in ["REQ_NO_REPLY", "NOTIF", "HB"] {
+            assert!(!refused(&["", kind, "{}"]).is_answered());
+            assert!(!refused(&["", kind]).is_answered());
+            assert!(!refused(&[kind, "{}"]).is_answered());
+        }
+        assert!(refused(&["", "REQ", "{}"]).is_answered());
+        assert_eq!(refused(&["", "REQ", "{}"]).head()[..], [&b""[..], b"RESPONSE"]);
+        assert_eq!(refused(&["REQ", "{}"]).head()[..], [b"RESPONSE"]);
+        assert_eq!(refused(&["", "{}"]).head()[..], [b""]);
     }
 
     #[test]

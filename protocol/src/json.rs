@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn texts_are_escaped_where_json_wants_it_and_only_there() {
-        for said in ["", "a-1", "\u{7f}é漢\u{10ffff}", "\"", "a\\b", "\n", "\u{0}", "\u{1f}x", "tab\there"] {
+        for said in ["", "\\", "a-1", "\u{7f}é漢\u{10ffff}", "\"", "a\\b", "\n", "\u{0}", "\u{1f}x", "tab\there"] {
             let mut json = String::from("[");
             push_text(&mut json, said);
             assert_eq!(json, format!("[{}", Value::from(said)), "{said:?}");

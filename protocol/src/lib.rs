@@ -6,7 +6,6 @@
 //! ([`request::Right`]), and a chapter below; the compiler and `tests/protocol_doc.rs` ask for all of these.
 #![doc = ""]
 #![doc = include_str!("../../docs/protocol.md")]
-
 // No clock, no socket, no file: see clippy.toml.
 #![cfg_attr(not(test), deny(clippy::disallowed_types, clippy::disallowed_methods))]
 

@@ -20,6 +20,8 @@ const TTL_SECONDS_DEFAULT: u64 = 30;
 const TTL_SECONDS_MIN: f64 = 0.001;
 /// The longest time to live: a hundred years. It keeps deadlines far from where they would overflow.
 const TTL_SECONDS_MAX: f64 = 100.0 * 365.0 * 86_400.0;
+/// How long a time to live may be as text: it is kept as the client wrote it, and a number can have any length.
+const TTL_CHARACTERS_MAX: usize = 32;
 /// What a random id has behind the name, in bytes: a dash and a UUID.
 const UUID_BYTES: usize = 37;
 /// Keys of a record that the registry writes. What a client sends for them is not kept, so that a client can send
@@ -42,7 +44,7 @@ pub struct Registration {
     pub service_type: Option<String>,
     /// All types that the service is discovered by: its tags, and `metadata.type`.
     pub types: Vec<String>,
-    /// How long it was as JSON, in bytes: about what it takes to keep it.
+    /// How long it was as JSON, with its ttl, in bytes: about what it takes to keep it.
     pub bytes: usize,
     /// Time to live in milliseconds.
     pub ttl_ms: u64,
@@ -85,6 +87,7 @@ impl Registration {
         let mut metadata = metadata(info.metadata)?;
         let singleton = flag("singleton", info.singleton)?;
         let allow_duplicate_service_type = flag("allow_duplicate_service_type", info.allow_duplicate_service_type)?;
+        let bytes = bytes + ttl.map_or(0, |ttl| ttl.get().len());
         let (ttl, ttl_ms) = read_ttl(ttl.map(RawValue::get))?;
         if singleton && allow_duplicate_service_type {
             return Err(Reply::failure(Code::InvalidServiceTypePolicy, "invalid_service_type_policy")
@@ -307,6 +310,9 @@ fn read_ttl(json: Option<&str>) -> Result<(Cow<'_, str>, u64), Reply> {
     let Some(json) = json.filter(|json| *json != "null") else {
         return Ok((TTL_SECONDS_DEFAULT.to_string().into(), TTL_SECONDS_DEFAULT * 1000));
     };
+    if json.len() > TTL_CHARACTERS_MAX {
+        return Err(invalid_value("ttl", &format!("a number of at most {TTL_CHARACTERS_MAX} characters"), json));
+    }
     // An object can pass for a number, see `RESERVED`.
     let number: Option<Number> =
         Some(json).filter(|json| !json.starts_with('{')).and_then(|json| serde_json::from_str(json).ok());

@@ -94,6 +94,11 @@ impl Body {
         self.shared.as_deref().unwrap_or_default()
     }
 
+    /// The same, to be kept for as long as it is needed.
+    pub fn kept(&self) -> Option<&Arc<[Bytes]>> {
+        self.shared.as_ref()
+    }
+
     /// What follows.
     pub fn rest(&self) -> &str {
         &self.rest

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use registry_host::security::access::{Pattern, Right, Rule};
+use registry_host::security::access::{Grant, Pattern, Right};
 
 use super::*;
 
@@ -12,9 +12,9 @@ const CAMERA: Principal = Principal::Key(CAMERA_KEY);
 const STAGE: Principal = Principal::Key(PublicKey::from_bytes([2; 32]));
 const ADMIN: Principal = Principal::Key(ADMIN_KEY);
 
-fn rule(client: PublicKey, allow: &[Right]) -> Rule {
+fn rule(client: PublicKey, allow: &[Right]) -> Grant {
     let clients = Some(HashSet::from([client]));
-    Rule { clients, allow: allow.iter().copied().collect(), types: Vec::new(), names: Vec::new() }
+    Grant { clients, allow: allow.iter().copied().collect(), types: Vec::new(), names: Vec::new() }
 }
 
 /// Everybody with a key may read and register, and one may do everything.
@@ -24,7 +24,7 @@ fn world() -> World {
     by(vec![everybody, rule(ADMIN_KEY, &[Right::Admin])])
 }
 
-fn by(rules: Vec<Rule>) -> World {
+fn by(rules: Vec<Grant>) -> World {
     World::with(Policy { access: Access::by_rules(rules), allow_terminate: true, ..policy() })
 }
 
@@ -172,4 +172,24 @@ fn what_is_told_of_a_refusal_is_short() {
     let reply = world.call_with(STAGE, renew(&long));
     assert!(reply["message"].as_str().unwrap().len() < 300, "{reply}");
     assert!(world.out.forbidden.pop().unwrap().what.len() < 300);
+}
+
+#[test]
+fn nobody_removes_what_was_to_go_before_and_has_stayed() {
+    let mut world = world();
+    world.call_with(CAMERA, register("x", "web"));
+    world.pass(30_001);
+    world.take_events();
+    world.ask_with("y", STAGE, singleton("y", "web"));
+    world.ask_with("put", STAGE, register("x", "web"));
+    world.ask_with("gone", STAGE, deregister("x"));
+    let group = world.group();
+    assert_eq!(group.len(), 4, "x makes way, y comes, and x comes and goes");
+    // Its owner is heard of while the store has all that.
+    assert_eq!(world.call_with(CAMERA, renew("x"))["success"], true);
+    world.accept(&group);
+    world.store();
+    assert_eq!(world.reply("gone").unwrap()["code"], "forbidden");
+    assert_eq!(world.call_with(CAMERA, get("x"))["service"]["health"], "passing");
+    assert!(world.take_events().iter().all(|(kind, id, _)| kind != "deregister" && id != "x"));
 }

@@ -193,8 +193,8 @@ fn a_refused_change_leaves_a_gap_that_no_event_understates() {
 }
 
 #[test]
-fn what_is_taken_back_is_named_to_the_store_by_its_revision() {
-    let mut world = World::new();
+fn what_is_taken_back_is_named_to_a_store_with_history_by_its_revision() {
+    let mut world = World::on(policy(), Promises { history: true, ..Promises::default() });
     world.register("x", "web");
     world.ask("a", register("x", "mail"));
     let group = world.group();
@@ -355,4 +355,77 @@ fn nothing_is_left_to_do_once_everything_is_stored() {
     world.store();
     assert!(world.registry.is_idle());
     assert!(world.registry.wake_at_ms() >= world.now.uptime_ms);
+}
+
+#[test]
+fn the_types_of_services_count_too() {
+    let mut world = World::with(Policy { services_bytes_max: 25_000, ..policy() });
+    let tagged = |id: &str| {
+        let mut request = register(id, "web");
+        request["service_info"]["tags"] = (0..100).map(|tag| format!("t{tag}")).collect();
+        request
+    };
+    assert_eq!(world.call(tagged("a"))["success"], true);
+    assert_eq!(world.call(tagged("b"))["code"], "overloaded", "100 short tags take more than their text");
+    assert_eq!(world.register("b", "web")["success"], true);
+}
+
+#[test]
+fn however_many_wishes_are_refused_each_group_looks_at_a_number_of_them() {
+    let mut world = World::with(Policy { pending_changes_max: 10_000, ..policy() });
+    for _ in 0..6000 {
+        world.ask("client", deregister("unknown"));
+    }
+    assert_eq!(world.next_group(), None);
+    assert!((1..6000).contains(&world.replies.len()), "{}", world.replies.len());
+    assert_eq!(world.registry.wake_at_ms(), 0, "the rest does not wait");
+    assert_eq!(world.next_group(), None);
+    assert_eq!(world.replies.len(), 6000);
+}
+
+#[test]
+fn failures_that_are_to_be_undone_wait_for_the_store_like_changes_of_clients() {
+    let promises = Promises { history: true, ..Promises::default() };
+    let mut world = World::on(Policy { pending_changes_max: 20, ..policy() }, promises);
+    let mut refused = 0;
+    for _ in 0..100 {
+        world.ask("a", register("x", "web"));
+        if world.next_group().is_some() {
+            world.outcome(Err(failed()));
+        }
+        refused += usize::from(world.reply("a").is_some_and(|reply| reply["code"] == "overloaded"));
+    }
+    assert!(refused > 50, "one id must not gather failures without end, {refused} were refused");
+    world.pass(200);
+    let group = world.registry.next_group(world.now, &mut world.out).expect("it is mended");
+    assert!((10..=20).contains(&group.undone.len()), "{:?}", group.undone);
+}
+
+#[test]
+fn long_services_go_in_groups_that_are_not_too_long() {
+    let mut world = World::with(Policy { services_bytes_max: 1 << 30, pending_bytes_max: 1 << 30, ..policy() });
+    for number in 0..20 {
+        world.call(long(&format!("s{number}"), 1 << 20));
+    }
+    world.pass(30_001);
+    world.registry.clean_up(world.now);
+    let first = world.group();
+    assert!((1..10).contains(&first.len()), "{} of 1 MB each", first.len());
+    world.accept(&first);
+    world.store();
+    assert!(world.registry.is_empty());
+}
+
+#[test]
+fn a_wish_that_waited_for_the_group_does_not_overtake_an_earlier_one_of_its_id() {
+    let mut world = World::new();
+    world.ask("x", singleton("x", "web"));
+    world.ask("y", singleton("y", "web"));
+    world.ask("gone", deregister("y"));
+    world.group();
+    world.outcome(Ok(vec![Outcome::Refused(failed())]));
+    world.store();
+    assert_eq!(world.reply("y").unwrap()["success"], true);
+    assert_eq!(world.reply("gone").unwrap()["success"], true);
+    assert_eq!(world.health("y"), None);
 }

@@ -64,3 +64,44 @@ fn the_host_chooses_if_the_store_does_not() {
     world.pass(400);
     assert_eq!(world.reply("a").unwrap()["success"], true);
 }
+
+#[test]
+fn the_store_chooses_among_a_number_that_does_not_grow_with_the_registry() {
+    let mut world = World::on(policy(), Promises { balances: true, ..Promises::default() });
+    for number in 0..1000 {
+        world.registry.load(stored(&format!("s{number}"), "web"), world.now).unwrap();
+    }
+    let request = parse(br#"{"action":"discover","service_type":"web"}"#, Port::Requests, &Limits::default()).request;
+    world.registry.request("a", Principal::Nobody, request.unwrap(), world.now, &mut world.out);
+    let (_, query) = world.out.queries.pop().expect("the store is asked");
+    assert!((2..=64).contains(&query.candidates.len()), "{}", query.candidates.len());
+}
+
+#[test]
+fn a_choice_that_is_no_longer_of_the_type_is_none() {
+    let mut world = balancing_world();
+    world.ask("a", json!({"action": "discover", "service_type": "web"}));
+    let ticket = world.queries.remove(0);
+    world.register("y", "mail");
+    world.registry.chosen(ticket, Some("y".into()), world.now, &mut world.out);
+    world.take_output();
+    assert_eq!(world.reply("a").unwrap()["service"]["id"], "x");
+}
+
+#[test]
+fn a_store_that_is_held_up_is_not_asked_without_end() {
+    let mut world = balancing_world();
+    let ask = |world: &mut World| world.ask("a", json!({"action": "discover", "service_type": "web"}));
+    (0..1024).for_each(|_| ask(&mut world));
+    assert_eq!((world.reply("a"), world.queries.len()), (None, 1024));
+    world.ask("at once", json!({"action": "discover", "service_type": "web"}));
+    assert_eq!(world.reply("at once").unwrap()["success"], true);
+    // Who waits is answered, and the store still has its queries.
+    world.pass(400);
+    world.replies.clear();
+    world.ask("at once", json!({"action": "discover", "service_type": "web"}));
+    assert_eq!(world.reply("at once").unwrap()["success"], true);
+    world.registry.chosen(world.queries[0], None, world.now, &mut world.out);
+    ask(&mut world);
+    assert_eq!((world.reply("a"), world.queries.len()), (None, 1025));
+}

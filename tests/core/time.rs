@@ -271,3 +271,64 @@ fn a_heartbeat_during_a_registration_reaches_the_store_after_it() {
     world.pass(2000);
     assert_eq!(stored_heartbeat(&world.store()), Some(heard_ms));
 }
+
+/// So many services of a type, whose time is up at a moment at which nobody has looked at them yet.
+fn unseen(services: usize) -> World {
+    let mut world = World::new();
+    for number in 0..services {
+        world.registry.load(stored(&format!("s{number}"), "web"), world.now).unwrap();
+    }
+    world.now.uptime_ms += 30_001;
+    world
+}
+
+#[test]
+fn who_has_run_out_is_not_discovered_though_nobody_has_looked_yet() {
+    let mut world = unseen(5000);
+    assert_eq!(world.discover("web"), None);
+    assert_eq!(world.health("s4999").as_deref(), Some("critical"));
+    let mut world = unseen(5000);
+    world.call(renew("s4321"));
+    for _ in 0..10 {
+        assert_eq!(world.discover("web").as_deref(), Some("s4321"), "the only one that was heard of is found");
+    }
+}
+
+#[test]
+fn a_clean_up_waits_until_all_are_known_that_have_run_out() {
+    let mut world = unseen(5000);
+    world.registry.tick(world.now, &mut world.out);
+    assert!(!world.registry.is_cleanup_due(world.now));
+    assert_eq!(world.registry.wake_at_ms(), 0, "it does not wait for long");
+    while !world.registry.is_cleanup_due(world.now) {
+        world.registry.tick(world.now, &mut world.out);
+    }
+    world.clean_up();
+    assert!(world.registry.is_empty());
+}
+
+#[test]
+fn a_singleton_waits_until_it_is_known_who_has_run_out() {
+    let mut world = unseen(3000);
+    world.ask("y", singleton("y", "web"));
+    assert_eq!(world.next_group(), None);
+    assert_eq!(world.reply("y"), None, "nobody of its type is there, and that is not known yet");
+    world.pass(1);
+    world.store();
+    assert_eq!(world.reply("y").unwrap()["success"], true);
+}
+
+#[test]
+fn a_store_that_refuses_to_be_mended_is_not_asked_without_pause() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.ask("a", deregister("x"));
+    world.group();
+    world.outcome(Err(failed()));
+    world.pass(200);
+    world.group();
+    world.outcome(Ok(vec![Outcome::Refused(failed())]));
+    assert_eq!(world.next_group(), None);
+    world.pass(200);
+    assert_eq!(world.store().len(), 1);
+}

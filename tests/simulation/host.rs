@@ -25,6 +25,8 @@ const FLUSH_MAX_MS: u64 = 5000;
 /// As in `server/clock.rs`.
 const HELD_UP_MS: u64 = 1000;
 const READ_INTERVAL_MS: u64 = 100;
+/// How many turns may follow each other without a pause: one by one, messages may come as fast.
+const RESTLESS_TURNS_MAX: u32 = 2000;
 
 /// The bodies of a turn's messages and the like: everything around the hosts that a turn touches.
 pub(crate) struct Around<'a> {
@@ -72,7 +74,7 @@ struct Life {
     /// It dies when it has done so many steps; then so much of the group under way lands.
     dies: Option<(u32, u8)>,
     down_ms: u64,
-    quiet_turns: u32,
+    restless_turns: u32,
     is_in_turn: bool,
 }
 
@@ -231,7 +233,7 @@ impl Host {
             stopping: None,
             dies: None,
             down_ms: 0,
-            quiet_turns: 0,
+            restless_turns: 0,
             is_in_turn: false,
         });
     }
@@ -266,7 +268,6 @@ impl Life {
         };
         self.is_turn_of_messages = !matches!(woken, Woken::Messages);
         let is_quiet = matches!(woken, Woken::Time);
-        self.quiet_turns = if is_quiet { self.quiet_turns + 1 } else { 0 };
         match woken {
             Woken::Stop => {
                 self.stopping = Some(around.now_ms);
@@ -381,10 +382,12 @@ impl Life {
     /// Until when the loop sleeps if nobody comes: `Server::pause`. A timer takes a millisecond at least.
     fn sleep(&mut self, number: usize, now: Now, around: &mut Around<'_>) {
         let pause_ms = self.core.wake_at_ms().saturating_sub(now.uptime_ms).min(READ_INTERVAL_MS);
-        let pause_ms = pause_ms.max(1);
+        // A clean-up that is due is not made any more when the host stops.
+        let is_restless = pause_ms == 0 && self.stopping.is_none();
+        self.restless_turns = if is_restless { self.restless_turns + 1 } else { 0 };
         // Without a pause while a list is written.
-        self.wake_at_ms = around.now_ms + if self.core.has_lists() { 0 } else { pause_ms };
-        if self.quiet_turns > 500 && pause_ms == 1 {
+        self.wake_at_ms = around.now_ms + if self.core.has_lists() { 0 } else { pause_ms.max(1) };
+        if self.restless_turns > RESTLESS_TURNS_MAX {
             around.history.push(around.now_ms, What::Busy { host: number });
         }
     }

@@ -57,6 +57,17 @@ pub fn the_silent_are_dropped(transport: &str) {
     stage.expect_as_before();
 }
 
+/// Who has to wait because it asked too often is not taken for silent: what it sends meanwhile is not read.
+pub fn who_has_to_wait_is_not_silent(transport: &str) {
+    let limits = "heartbeat_interval = 0.2\nheartbeat_timeout = 1.0\nrequests_per_second = 4\n";
+    let stage = Stage::new(transport, limits);
+    let mut raw = Raw::dealer(stage.host.requests);
+    raw.send(&raw::request(&discovery()).repeat(8));
+    (0..8).for_each(|_| assert_eq!(raw.reply()["success"], true));
+    // The eight were paid for together, with two seconds.
+    assert_eq!(raw.call(&discovery())["success"], true);
+}
+
 /// Peers that do not know PING are not asked, and stay.
 pub fn who_cannot_answer_is_not_asked(transport: &str) {
     let stage = Stage::new(transport, "heartbeat_interval = 0.1\nheartbeat_timeout = 0.3\n");

@@ -123,6 +123,32 @@ pub fn what_is_never_finished(transport: &str) {
     stage.expect_as_before();
 }
 
+/// Clients that hold much of what there is and add a little to it now and then: long replies are made all the same.
+pub fn what_grows_slowly(transport: &str) {
+    let mut stage = Stage::new(transport, LIMITS);
+    make_list_long(&stage);
+    stage.begin_measuring();
+    let header = [&[crate::harness::zmtp::LONG][..], &1_000_000_u64.to_be_bytes()].concat();
+    let mut crowd: Vec<Raw> = (0..100).map(|_| Raw::dealer(stage.host.requests)).collect();
+    for raw in &mut crowd {
+        raw.send(&[&header[..], &vec![b'x'; 105_000]].concat());
+    }
+    let mut asking = Raw::dealer(stage.host.requests);
+    asking.send(&raw::request(&json!({"action": "list"})));
+    let start = Instant::now();
+    while !asking.has_something_within(Duration::from_millis(700)) {
+        assert!(start.elapsed() < PATIENCE, "who sends a little now and then keeps others from their lists");
+        for raw in &mut crowd {
+            let _ = raw.send_some(&[b'x'; 4200]);
+        }
+    }
+    println!("the list came after {:?}", start.elapsed());
+    assert_eq!(asking.reply()["success"], true);
+    drop((crowd, asking));
+    make_list_short(&stage);
+    stage.expect_as_before();
+}
+
 /// Clients that ask for much in small replies, and read none of it: nobody is cut off for that while there is room, and
 /// the rest of what they ask for waits.
 pub fn small_replies_to_many(transport: &str) {

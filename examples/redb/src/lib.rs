@@ -1,8 +1,8 @@
 //! A durable store in a redb database: one file, and one transaction for each group of changes.
 //!
 //! Three tables. What a heartbeat changes is in one of its own, so that a renewal does not write the document again.
-//! redb syncs each transaction when it is committed, and locks the file for as long as it is open. It is checked when it
-//! is opened.
+//! redb syncs each transaction when it is committed, and locks the file for as long as it is open. It is checked when
+//! it is opened.
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read};

@@ -14,6 +14,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 const MEMORY_INTERVAL: Duration = Duration::from_millis(10);
 /// How long it goes on after the attack: some of it may be felt later.
 const AFTERWARDS: Duration = Duration::from_millis(300);
+/// What is told as it happens.
+const LONG: Duration = Duration::from_millis(50);
 const PAGE_BYTES: f64 = 4096.0;
 
 /// What the witness saw.
@@ -80,11 +82,17 @@ impl Witness {
 fn ask_for_health(client: &mut Client, until: &AtomicBool) -> Result<(Vec<Duration>, Duration)> {
     let mut latencies = Vec::new();
     let mut machine = Duration::ZERO;
+    let began = Instant::now();
     loop {
         let start = Instant::now();
         let reply =
             client.ask(br#"{"action":"health"}"#).map_err(|error| format!("`health` got no answer: {error}"))?;
-        latencies.push(start.elapsed());
+        let latency = start.elapsed();
+        latencies.push(latency);
+        if latency > LONG {
+            let after = start.duration_since(began).as_secs_f64();
+            eprintln!("attacks: `health` took {:.0} ms, {after:.2} s after the attack began", milliseconds(latency));
+        }
         if !reply.success {
             return Err(format!("`health` was answered {}", reply.text()).into());
         }

@@ -62,7 +62,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     match command {
         Command::Serve(from) => {
             let loaded = crate::config::load(from.config.as_deref(), &from.set)?;
-            crate::serve::run(loaded).map_err(failed)
+            crate::server::start::run(loaded).map_err(failed)
         }
         Command::Config(ConfigCommand::Check { from, running }) => config::check(&from, running),
         Command::Config(ConfigCommand::Show { from, json }) => config::show(&from, json),

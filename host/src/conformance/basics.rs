@@ -68,7 +68,7 @@ pub(super) fn options(site: &Site, _: &Settings) -> Result<String, Finding> {
         let mut options = place.options.clone();
         options.insert(option.to_string(), value.clone());
         let expected = format!("{option} = {value} to be refused, with its name in the message");
-        match site.open_with(&options) {
+        match site.open_with(&place, &options) {
             Err(Trouble { error: Some(error), .. })
                 if error.kind() == ErrorKind::InvalidOption && error.message().contains(option) => {}
             Err(trouble) => return Err(Mismatch::new(rule, expected, trouble.breaks(rule).got).into()),
@@ -302,7 +302,7 @@ pub(super) fn secrets(site: &Site, _: &Settings) -> Result<String, Finding> {
         let place = site.place();
         let mut options = place.options.clone();
         options.insert(option.name().to_string(), WRONG_SECRET.into());
-        if let Ok(store) = site.open_with(&options) {
+        if let Ok(store) = site.open_with(&place, &options) {
             let _ = store.close();
         }
     }

@@ -17,7 +17,7 @@ const IDS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 /// A group has less changes than this.
 const GROUP_END: u64 = 6;
 /// How long a shorter history is looked for.
-const SHRINK_LIMIT: Duration = Duration::from_secs(5);
+const SHRINK_LIMIT: Duration = Duration::from_secs(10);
 
 /// One thing that is done to a store. After each, everything is loaded and compared.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -85,7 +85,8 @@ pub enum Progress<'a> {
     Begun(&'a str),
     /// The check of that rule begins.
     Trying(Rule),
-    /// What is known about a rule now. In the order of the table, but a rule that a later check sees broken comes again.
+    /// What is known about a rule now. In the order of the table, but a rule that a later check sees broken comes
+    /// again.
     Known(&'a Line),
 }
 

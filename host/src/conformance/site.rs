@@ -116,13 +116,14 @@ impl Site {
     }
 
     pub(super) fn open(&self, place: &Place) -> Called<Store> {
-        let store = self.open_with(&place.options)?;
-        place.is_used.store(true, Ordering::Relaxed);
-        Ok(store)
+        self.open_with(place, &place.options)
     }
 
-    pub(super) fn open_with(&self, options: &Map<String, Value>) -> Called<Store> {
-        self.caller.open(&self.plugin, options)
+    /// Opens a store in that place with other options.
+    pub(super) fn open_with(&self, place: &Place, options: &Map<String, Value>) -> Called<Store> {
+        let store = self.caller.open(&self.plugin, options)?;
+        place.is_used.store(true, Ordering::Relaxed);
+        Ok(store)
     }
 }
 
@@ -158,8 +159,8 @@ fn unplaced(info: &PluginInfo) -> String {
         );
     }
     format!(
-        "plugin {name:?} is durable, but no option says where a new store is to be: give one of its text options ({}) a \
-         value that has {DIRECTORY} in it, which becomes a short path that is another for each store",
+        "plugin {name:?} is durable, but no option says where a new store is to be: give one of its text options ({}) \
+         a value that has {DIRECTORY} in it, which becomes a short path that is another for each store",
         texts.join(", ")
     )
 }

@@ -51,8 +51,8 @@ impl Tally {
         Tally { claimed, not_tried: not_tried.collect(), ..Tally::default() }
     }
 
-    /// Whether the check of a rule is to be made: it is claimed and wanted, and would not only find again, under another
-    /// name, what is known to be broken.
+    /// Whether the check of a rule is to be made: it is claimed and wanted, and would not only find again, under
+    /// another name, what is known to be broken.
     pub(super) fn is_worthwhile(&mut self, rule: Rule, decides: &[Rule]) -> bool {
         let founded_on: &[Rule] = match rule {
             // The histories, which tell these rules apart.

@@ -5,8 +5,11 @@
 use std::fs;
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The three sockets. Dropping this removes their files.
 #[derive(Debug)]
@@ -43,6 +46,10 @@ pub struct IpcError {
 
 fn hint(error: &Error) -> &'static str {
     match error.kind() {
+        // Not a stream: what the registry makes are streams.
+        _ if error.raw_os_error() == Some(Errno::PROTOTYPE.raw_os_error()) => {
+            "; another program's socket has this name"
+        }
         ErrorKind::NotFound => "; expected a directory that is there",
         ErrorKind::AddrInUse => "; is another registry running?",
         ErrorKind::AlreadyExists => "; something else than a socket has this name",
@@ -68,10 +75,30 @@ pub fn check(directory: &Path) -> Result<(), IpcError> {
 fn is_left(path: &Path) -> Result<bool, Error> {
     match fs::symlink_metadata(path) {
         Ok(present) if !present.file_type().is_socket() => Err(ErrorKind::AlreadyExists.into()),
-        Ok(_) if UnixStream::connect(path).is_ok() => Err(ErrorKind::AddrInUse.into()),
-        Ok(_) => Ok(true),
+        Ok(_) => may_be_replaced(connect(path).map(drop)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Connects to whoever listens on a socket, without waiting until there is room among those who wait to be accepted.
+fn connect(path: &Path) -> Result<Socket, Error> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
+}
+
+/// What came of connecting to a socket, as whether it is there and may be replaced.
+fn may_be_replaced(connected: Result<(), Error>) -> Result<bool, Error> {
+    let Err(error) = connected else { return Err(ErrorKind::AddrInUse.into()) };
+    match error.kind() {
+        ErrorKind::ConnectionRefused => Ok(true),
+        ErrorKind::NotFound => Ok(false),
+        // Somebody listens, and is slow to accept.
+        ErrorKind::WouldBlock => Err(ErrorKind::AddrInUse.into()),
+        // Another user's or another program's, which may well be in use.
+        _ => Err(error),
     }
 }
 
@@ -117,6 +144,8 @@ impl Drop for SocketFiles {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn names(directory: &Path) -> Vec<String> {
@@ -163,6 +192,51 @@ mod tests {
         fs::remove_file(directory.path().join("requests")).unwrap();
         let _second = UnixListener::bind(directory.path().join("requests")).unwrap();
         drop(first);
+        assert_eq!(names(directory.path()), ["requests"]);
+    }
+
+    #[test]
+    fn a_socket_that_somebody_else_has_is_not_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("requests");
+        let datagrams = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let error = IpcListeners::bind(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("requests (server.ipc_dir)") && error.contains("another program"), "{error}");
+        assert!(check(directory.path()).is_err());
+        assert_eq!(names(directory.path()), ["requests"]);
+        drop(datagrams);
+        // Its file stays, and now nobody has it.
+        drop(IpcListeners::bind(directory.path()).unwrap());
+        assert!(names(directory.path()).is_empty());
+    }
+
+    #[test]
+    fn only_a_refused_connection_tells_that_nobody_listens() {
+        let kind = |kind: ErrorKind| may_be_replaced(Err(kind.into())).map_err(|error| error.kind());
+        assert_eq!(may_be_replaced(Ok(())).unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert_eq!(kind(ErrorKind::ConnectionRefused), Ok(true));
+        assert_eq!(kind(ErrorKind::NotFound), Ok(false));
+        assert_eq!(kind(ErrorKind::WouldBlock), Err(ErrorKind::AddrInUse));
+        assert_eq!(kind(ErrorKind::PermissionDenied), Err(ErrorKind::PermissionDenied));
+    }
+
+    #[test]
+    fn a_registry_that_accepts_nobody_any_more_is_running() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("requests");
+        let stuck = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        stuck.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        stuck.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(client) = connect(&path) {
+            waiting.push(client);
+        }
+        let (done, is_done) = std::sync::mpsc::channel();
+        let within = directory.path().to_path_buf();
+        std::thread::spawn(move || done.send(IpcListeners::bind(&within).map(drop)));
+        let bound = is_done.recv_timeout(std::time::Duration::from_secs(20)).expect("it waits for a stuck registry");
+        let error = bound.unwrap_err().to_string();
+        assert!(error.contains("another registry"), "{error}");
         assert_eq!(names(directory.path()), ["requests"]);
     }
 }

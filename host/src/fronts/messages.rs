@@ -4,6 +4,7 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -50,8 +51,9 @@ pub trait Transport {
     fn has_room(&self, bytes: usize) -> bool;
 
     /// Queues a reply, or drops it if the peer is gone or does not read. `first` are the frames before the last one,
-    /// which is `shared` and then `rest`: many clients may be sent the same `shared` pieces, whose memory counts once.
-    fn reply(&mut self, peer: Self::Peer, first: &[&[u8]], shared: &[Bytes], rest: &[u8]);
+    /// which is `shared` and then `rest`: many clients may be sent the same `shared` pieces, whose memory counts once. A
+    /// client more costs no more than a pointer, however many pieces there are.
+    fn reply(&mut self, peer: Self::Peer, first: &[&[u8]], shared: Option<&Arc<[Bytes]>>, rest: &[u8]);
 
     /// Queues an event for whoever subscribes to its topic.
     fn publish(&mut self, topic: &'static str, body: Bytes);
@@ -118,7 +120,7 @@ impl<T: Transport> Front for Messages<T> {
             return;
         }
         let body = reply.finish(request_id.as_deref());
-        self.transport.reply(peer, &layout.head(), body.shared(), body.rest().as_bytes());
+        self.transport.reply(peer, &layout.head(), body.kept(), body.rest().as_bytes());
     }
 
     fn publish(&mut self, event: Event) {

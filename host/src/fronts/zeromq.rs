@@ -6,6 +6,7 @@
 //! no limits that one could set (a peer's queue holds 100,000 messages), and its parser trusts announced sizes, so
 //! the ports belong on a network whose peers are trusted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -118,7 +119,7 @@ impl Transport for ZeroMq {
         true
     }
 
-    fn reply(&mut self, route: Route, first: &[&[u8]], shared: &[Bytes], rest: &[u8]) {
+    fn reply(&mut self, route: Route, first: &[&[u8]], shared: Option<&Arc<[Bytes]>>, rest: &[u8]) {
         let router = match route.port {
             Port::Requests => &mut self.requests,
             Port::Heartbeats => &mut self.heartbeats,
@@ -126,9 +127,9 @@ impl Transport for ZeroMq {
         let mut message = ZmqMessage::from(route.identity);
         first.iter().for_each(|frame| message.push_back(Bytes::copy_from_slice(frame)));
         message.push_back(match shared {
-            [] => Bytes::copy_from_slice(rest),
+            None => Bytes::copy_from_slice(rest),
             // A frame is one piece for the crate.
-            shared => [&shared.concat(), rest].concat().into(),
+            Some(shared) => [&shared.concat(), rest].concat().into(),
         });
         match router.sender.send(message).now_or_never() {
             Some(Ok(())) => {}

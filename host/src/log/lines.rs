@@ -1,12 +1,15 @@
 //! Lines on their way to stderr, which nobody waits for.
 //!
-//! Whoever reads the log may stop reading: a collector that hangs, a terminal that is held. A line is written at once
-//! while there is room for it, so that a crash loses none; otherwise a thread writes it, and what it cannot get rid of
-//! is left out.
+//! Whoever reads the log may stop reading: a collector that hangs, a terminal that is held, a disk that is away. A line
+//! is written to a pipe or a socket at once while there is room for it, so that a crash loses none; otherwise a thread
+//! writes it, and what it cannot get rid of is left out.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Write};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,6 +23,8 @@ const AT_ONCE_BYTES_MAX: usize = 4096;
 pub(super) struct Lines {
     waiting: Mutex<Waiting>,
     changed: Condvar,
+    /// Whether what is written to tells of its room, once that has been looked up.
+    tells_of_room: OnceLock<bool>,
 }
 
 struct Waiting {
@@ -33,7 +38,7 @@ struct Waiting {
 impl Lines {
     pub(super) const fn new() -> Self {
         let waiting = Waiting { lines: VecDeque::new(), bytes: 0, is_writing: false, left_out: 0 };
-        Lines { waiting: Mutex::new(waiting), changed: Condvar::new() }
+        Lines { waiting: Mutex::new(waiting), changed: Condvar::new(), tells_of_room: OnceLock::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -41,9 +46,10 @@ impl Lines {
     }
 
     /// Writes a line now or soon, and never waits.
-    fn put(&self, line: &[u8], to: &mut (impl Write + std::os::fd::AsFd)) -> io::Result<()> {
+    fn put(&self, line: &[u8], to: &mut (impl Write + AsFd)) -> io::Result<()> {
         let mut waiting = self.lock();
-        if waiting.is_empty() && line.len() <= AT_ONCE_BYTES_MAX && is_writable(to) {
+        let tells_of_room = *self.tells_of_room.get_or_init(|| tells_of_room(to));
+        if tells_of_room && waiting.is_empty() && line.len() <= AT_ONCE_BYTES_MAX && is_writable(to) {
             return to.write_all(line);
         }
         if waiting.bytes + line.len() > WAITING_BYTES_MAX {
@@ -103,10 +109,17 @@ impl Waiting {
     }
 }
 
-/// Whether a write does not block.
-fn is_writable(to: &impl std::os::fd::AsFd) -> bool {
+/// Whether a write does not block, to what tells of its room.
+fn is_writable(to: &impl AsFd) -> bool {
     let mut asked = [PollFd::new(to, PollFlags::OUT)];
     poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+}
+
+/// Whether what is written to says when it has room: a pipe or a socket does. A file always says so, however long its
+/// disk takes, and a terminal does while there is less room than for a line.
+fn tells_of_room(to: &impl AsFd) -> bool {
+    let kind = to.as_fd().try_clone_to_owned().and_then(|copy| File::from(copy).metadata()).map(|of| of.file_type());
+    kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket())
 }
 
 /// Where lines are put.
@@ -173,5 +186,33 @@ mod tests {
         let mut now = [0; 4];
         theirs.read_exact(&mut now).unwrap();
         assert_eq!(&now, b"now\n");
+    }
+
+    #[test]
+    fn a_file_is_written_by_the_thread_alone_in_order_and_completely() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let lines: &'static Lines = Box::leak(Box::new(Lines::new()));
+        let path = file.path().to_path_buf();
+        let line = |number: usize| format!("line {number}\n");
+        let put = |numbers: std::ops::Range<usize>, file: &mut std::fs::File| {
+            numbers.for_each(|number| lines.put(line(number).as_bytes(), file).unwrap());
+        };
+        put(0..10, file.as_file_mut());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "", "who logs would wait for the disk");
+        let mut other = file.as_file().try_clone().unwrap();
+        std::thread::spawn(move || lines.write_to(&mut other));
+        put(10..1000, file.as_file_mut());
+        lines.flush(Duration::from_secs(20));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), (0..1000).map(line).collect::<String>());
+    }
+
+    #[test]
+    fn only_pipes_and_sockets_are_written_at_once() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let (socket, _other) = UnixStream::pair().unwrap();
+        assert!(tells_of_room(&writer) && tells_of_room(&socket));
+        assert!(!tells_of_room(&tempfile::tempfile().unwrap()));
+        assert!(!tells_of_room(&std::fs::File::open("/dev/null").unwrap()));
+        drop(reader);
     }
 }

@@ -8,19 +8,22 @@ use crate::registry::changes::Wait;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 
+/// How many choices the store may have to make at the same time, at most. Beyond that the host makes them, so that a
+/// store that is held up is not asked without end.
+const QUERIES_MAX: usize = 1024;
 /// Among how many services the store chooses, at most: of more, as many picked at random.
 const CANDIDATES_MAX: usize = 64;
 
 impl<C> Registry<C> {
     pub(super) fn discover(&mut self, caller: C, service_type: String, now: Now, out: &mut Output<C>) {
-        let waiting = self.changes.waiters.len();
-        if self.promises.balances && waiting < self.policy.pending_changes_max {
+        if self.promises.balances && self.queries < QUERIES_MAX {
             let candidates = self.candidates(&service_type, now);
             if candidates.len() > 1 {
                 let query = Query::new(service_type.as_str(), candidates);
                 let wait = Wait::Choice { service_type };
                 let deadline_ms = self.reply_deadline_ms(now);
                 let ticket = self.changes.waiters.add(caller, wait, deadline_ms);
+                self.queries += 1;
                 out.queries.push((ticket, query));
                 return;
             }
@@ -33,9 +36,9 @@ impl<C> Registry<C> {
     fn candidates(&mut self, service_type: &str, now: Now) -> Vec<String> {
         let (passing, _) = self.services.members(service_type);
         if passing <= CANDIDATES_MAX {
-            let members = self.services.slots_of_type(service_type).filter_map(|slot| self.services.at(slot));
-            let passing = members.filter(|service| service.is_passing(now.uptime_ms));
-            return passing.take(CANDIDATES_MAX).map(|service| service.id().to_string()).collect();
+            let passing = self.services.passing_of_type(service_type);
+            let passing = passing.filter(|service| service.is_passing(now.uptime_ms));
+            return passing.map(|service| service.id().to_string()).collect();
         }
         let mut candidates = Vec::with_capacity(CANDIDATES_MAX);
         for _ in 0..CANDIDATES_MAX {
@@ -49,6 +52,7 @@ impl<C> Registry<C> {
 
     /// The store's choice among the candidates of a query, if it made one.
     pub fn chosen(&mut self, ticket: u64, service_id: Option<String>, now: Now, out: &mut Output<C>) {
+        self.queries = self.queries.saturating_sub(1);
         let Some((caller, Wait::Choice { service_type })) = self.changes.waiters.take(ticket) else { return };
         // It may have changed since it was a candidate.
         let chosen = service_id.and_then(|id| self.services.get(&id)).filter(|service| {

@@ -18,6 +18,9 @@ use crate::registry::snapshot::Snapshot;
 /// Up to here a list is written at once, in bytes.
 pub(super) const AT_ONCE_BYTES: usize = 64 * 1024;
 
+/// How many replies are handed over at a time.
+const HANDED_MAX: usize = 256;
+
 /// What a client has asked for, of what is made of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -47,15 +50,28 @@ pub(super) struct Lists<C> {
     /// Those to be made afterwards, in this order, and who waits for them.
     wanted: VecDeque<Extent>,
     takers: HashMap<Extent, Vec<(C, Form)>>,
+    waiting: usize,
+    /// Replies that are whole, to be handed over a number at a time.
+    ready: VecDeque<(C, Reply)>,
 }
 
 impl<C> Default for Lists<C> {
     fn default() -> Self {
-        Lists { making: None, wanted: VecDeque::new(), takers: HashMap::new() }
+        Lists { making: None, wanted: VecDeque::new(), takers: HashMap::new(), waiting: 0, ready: VecDeque::new() }
     }
 }
 
 impl<C> Lists<C> {
+    /// Whether one is being made or handed over.
+    pub(super) fn is_making(&self) -> bool {
+        self.making.is_some() || !self.ready.is_empty()
+    }
+
+    /// How many clients wait for one.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     pub(super) fn ask(&mut self, caller: C, form: Form, service_type: Option<&str>) {
         let extent = service_type.map(Arc::from);
         let takers = self.takers.entry(extent).or_insert_with_key(|extent| {
@@ -63,13 +79,14 @@ impl<C> Lists<C> {
             Vec::new()
         });
         takers.push((caller, form));
+        self.waiting += 1;
     }
 }
 
 impl<C> Registry<C> {
     /// Whether somebody waits for a long list.
     pub fn has_lists(&self) -> bool {
-        self.lists.making.is_some() || !self.lists.wanted.is_empty()
+        self.lists.is_making() || !self.lists.wanted.is_empty()
     }
 
     /// About how much memory the next list to begin takes, in bytes, if there is one and none is being made.
@@ -81,6 +98,12 @@ impl<C> Registry<C> {
     /// Writes a piece of the list that is being made, or begins the next one if it `may_begin`. What is whole goes to
     /// all who wait for it.
     pub fn continue_lists(&mut self, may_begin: bool, now: Now, out: &mut Output<C>) {
+        if !self.lists.ready.is_empty() {
+            let count = self.lists.ready.len().min(HANDED_MAX);
+            self.lists.waiting -= count;
+            out.replies.extend(self.lists.ready.drain(..count));
+            return;
+        }
         if self.lists.making.is_none() && may_begin {
             self.lists.making = self.lists.wanted.pop_front().map(|extent| Making {
                 snapshot: Snapshot::begin(&mut self.services, extent.as_deref()),
@@ -102,7 +125,8 @@ impl<C> Registry<C> {
                 wholes.push((form, whole.clone()));
                 whole
             });
-            out.replies.push((caller, self.at_revision(Reply::with_shared(shared), revision)));
+            let reply = self.at_revision(Reply::with_shared(shared), revision);
+            self.lists.ready.push_back((caller, reply));
         }
     }
 }

@@ -9,7 +9,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `reads` | `get`, `list`, `info`, `health`, `renew` |
-//! | `lists`, `snapshot` | long lists, written a piece at a time |
+//! | `lists`, `snapshot`, `journal` | long lists, written a piece at a time |
 //! | `discovery` | who is found by type |
 //! | `changes/` | `register`, `deregister`, expiries: the life of a change |
 //! | `service`, `services`, `slots` | one service, all of them, sets of them |
@@ -17,6 +17,7 @@
 
 mod changes;
 mod discovery;
+mod journal;
 mod lists;
 mod moment;
 mod output;
@@ -49,8 +50,8 @@ use services::Services;
 
 /// How much of what was forbidden is shown, in characters.
 const FORBIDDEN_SHOWN_MAX: usize = 200;
-/// How many services whose time may be up are looked at in a tick, and with each request.
-const ADVANCE_MAX: (usize, usize) = (2048, 16);
+/// How many steps are taken for services whose time may be up in a tick, and with each request.
+const ADVANCE_MAX: (usize, usize) = (4096, 16);
 
 /// The core.
 pub struct Registry<C> {
@@ -67,6 +68,8 @@ pub struct Registry<C> {
     /// Makes ids, and chooses among services.
     rng: StdRng,
     cleanup_at_ms: u64,
+    /// How many choices the store is asked to make and has not made yet.
+    queries: usize,
     /// Services whose time is up wait to be made critical.
     is_behind: bool,
     /// Why the last group of changes could not be stored, if it could not.
@@ -84,11 +87,12 @@ impl<C> Registry<C> {
             promises,
             about,
             services: Services::default(),
-            changes: Changes::after(position.revision),
+            changes: Changes::after(position.revision, promises.history),
             lists: Lists::default(),
             epoch: position.epoch,
             revision: position.revision,
             rng,
+            queries: 0,
             is_behind: false,
             storage_failure: None,
             bad_key_files: 0,
@@ -211,7 +215,7 @@ impl<C> Registry<C> {
     /// When [`tick`](Self::tick), [`clean_up`](Self::clean_up) or [`next_group`](Self::next_group) has something to
     /// do next, on the clock that deadlines go by.
     pub fn wake_at_ms(&self) -> u64 {
-        if self.is_behind {
+        if self.is_behind || self.lists.is_making() || self.changes.is_ready() {
             return 0;
         }
         self.changes.wake_at_ms().map_or(self.cleanup_at_ms, |at_ms| at_ms.min(self.cleanup_at_ms))

@@ -27,6 +27,12 @@ impl<C> Registry<C> {
     /// Answers `list` and `info` at once if that does not take long, and in pieces otherwise.
     pub(super) fn list(&mut self, caller: C, form: Form, service_type: Option<&str>, now: Now, out: &mut Output<C>) {
         let (_, bytes) = self.services.extent(service_type);
+        if bytes > AT_ONCE_BYTES && self.lists.waiting() >= self.policy.pending_changes_max {
+            let message = "too many clients wait for long lists, try again later";
+            let refusal = Reply::failure(Code::Overloaded, "Too many requests").text("message", message);
+            out.replies.push((caller, refusal));
+            return;
+        }
         if bytes > AT_ONCE_BYTES {
             self.lists.ask(caller, form, service_type);
             return;

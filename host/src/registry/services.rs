@@ -15,15 +15,13 @@ use std::sync::Arc;
 use rand::{Rng, RngExt};
 use slab::Slab;
 
+use crate::registry::journal::Journal;
 use crate::registry::service::Service;
-use crate::registry::slots::Slots;
-use crate::registry::snapshot::Journal;
+use crate::registry::slots::{Slot, Slots};
 
-pub(super) type Slot = usize;
-
-/// How many members of a type are tried at random before they are gone through in order: only where nearly all have
-/// just run out does that many not find one that has not.
-const PICKS_MAX: usize = 1024;
+/// How many steps are taken to pick a member of a type at random before they are gone through in order: only where nearly
+/// all have just run out does that not find one that has not.
+const PICKS_MAX: usize = 2048;
 
 /// The collection of all live services.
 #[derive(Default)]
@@ -100,15 +98,24 @@ impl Services {
         self.slots.capacity()
     }
 
-    /// All services, in an order that stays the same while they do.
+    /// All services, in an order that stays the same while they do. Not by going through the slots, of which there are as
+    /// many as there ever were services.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Service> {
-        self.slots.iter().map(|(_, entry)| &entry.service)
+        let mut slots: Vec<Slot> = self.deadlines.iter().chain(&self.critical).map(|(_, slot)| *slot).collect();
+        slots.sort_unstable();
+        slots.into_iter().map(|slot| &self.slots[slot].service)
     }
 
     /// The slots of a type's members, in no order.
     pub(super) fn slots_of_type(&self, service_type: &str) -> impl Iterator<Item = Slot> {
         let members = self.by_type.get(service_type);
         members.into_iter().flat_map(|all| all.passing.iter().chain(all.critical.iter())).copied()
+    }
+
+    /// The members of a type that stand among the passing.
+    pub(super) fn passing_of_type(&self, service_type: &str) -> impl Iterator<Item = &Service> {
+        let members = self.by_type.get(service_type);
+        members.into_iter().flat_map(|all| all.passing.iter()).map(|slot| &self.slots[*slot].service)
     }
 
     /// All services of a type, in the order of [`iter`](Self::iter).
@@ -125,8 +132,7 @@ impl Services {
 
     /// A passing member of a type other than the service with this id.
     pub(super) fn passing_other(&self, service_type: &str, id: &str, uptime_ms: u64) -> Option<&Service> {
-        let members = self.by_type.get(service_type)?;
-        let mut passing = members.passing.iter().map(|slot| &self.slots[*slot].service);
+        let mut passing = self.passing_of_type(service_type);
         passing.find(|service| **service.id() != *id && service.is_passing(uptime_ms))
     }
 
@@ -165,12 +171,11 @@ impl Services {
             if self.slots[slot].service.is_passing(uptime_ms) {
                 break slot;
             }
-            if tries == PICKS_MAX {
+            if tries >= PICKS_MAX {
                 let is_passing = |slot: &&Slot| self.slots[**slot].service.is_passing(uptime_ms);
                 break *passing.iter().find(is_passing)?;
             }
-            tries += 1;
-            self.relocate(slot, uptime_ms);
+            tries += self.relocate(slot, uptime_ms);
         };
         Some(&self.slots[slot].service)
     }
@@ -212,11 +217,13 @@ impl Services {
         Some(&self.slots[slot].service)
     }
 
-    /// Makes critical whoever's ttl has passed: looks at `most` of those whose time may be up. Whether there are more.
+    /// Makes critical whoever's ttl has passed: takes about `most` steps for those whose time may be up. Whether there are
+    /// more.
     pub(super) fn advance(&mut self, uptime_ms: u64, most: usize) -> bool {
-        for _ in 0..most {
+        let mut steps = 0;
+        while steps < most {
             match self.deadlines.first() {
-                Some(&(queued_ms, slot)) if queued_ms < uptime_ms => self.relocate(slot, uptime_ms),
+                Some(&(queued_ms, slot)) if queued_ms < uptime_ms => steps += self.relocate(slot, uptime_ms),
                 _ => return false,
             }
         }
@@ -228,8 +235,8 @@ impl Services {
         self.deadlines.first().is_some_and(|(queued_ms, _)| *queued_ms < uptime_ms)
     }
 
-    /// Puts a slot where it belongs now.
-    fn relocate(&mut self, slot: Slot, uptime_ms: u64) {
+    /// Puts a slot where it belongs now. How many steps that took: each type of a service is one.
+    fn relocate(&mut self, slot: Slot, uptime_ms: u64) -> usize {
         let Entry { service, place } = &mut self.slots[slot];
         if let (Place::Passing(queued_ms), true) = (*place, service.is_passing(uptime_ms)) {
             // It was heard of since it was queued: of its types nothing changes.
@@ -237,9 +244,12 @@ impl Services {
             *place = Place::Passing(deadline_ms);
             self.deadlines.remove(&(queued_ms, slot));
             self.deadlines.insert((deadline_ms, slot));
+            1
         } else {
+            let types = service.types().len();
             self.leave(slot);
             self.enter(slot, uptime_ms);
+            1 + types
         }
     }
 

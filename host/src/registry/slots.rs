@@ -5,7 +5,8 @@
 
 use indexmap::IndexSet;
 
-use super::services::Slot;
+/// A place in the collection of services.
+pub(super) type Slot = usize;
 
 #[derive(Default)]
 pub(super) enum Slots {

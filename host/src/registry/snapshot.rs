@@ -5,35 +5,16 @@
 //! noted in a journal as it was before: the text is that of the moment at which the snapshot began, but for heartbeats,
 //! which are no changes.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 
 use crate::protocol::json::Shown;
-use crate::registry::service::Service;
-use crate::registry::services::{Services, Slot};
+use crate::registry::journal::Journal;
+use crate::registry::services::Services;
+use crate::registry::slots::Slot;
 
 /// How much is written at a time, in bytes and in slots.
 const PIECE_BYTES: usize = 128 * 1024;
 const PIECE_SLOTS: usize = 2048;
-
-/// What stood at slots that have changed since a snapshot began: a service as clients saw it, or nothing.
-#[derive(Default)]
-pub(super) struct Journal {
-    before: HashMap<Slot, Option<Box<str>>>,
-}
-
-impl Journal {
-    /// A service has come to a slot that was free.
-    pub(super) fn added(&mut self, slot: Slot) {
-        self.before.entry(slot).or_insert(None);
-    }
-
-    /// A service has left its slot.
-    pub(super) fn removed(&mut self, slot: Slot, service: &Service, uptime_ms: u64) {
-        self.before.entry(slot).or_insert_with(|| Some(service.at(uptime_ms).to_json().into()));
-    }
-}
 
 /// A snapshot that is being written. There is one at a time: its journal is the collection's.
 pub(super) struct Snapshot {
@@ -61,16 +42,25 @@ impl Snapshot {
     /// Writes one piece more. Whether that was the last.
     pub(super) fn go_on(&mut self, services: &mut Services, uptime_ms: u64) -> bool {
         let mut json = String::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
-        let end = self.end.min(self.next.saturating_add(PIECE_SLOTS));
+        let mut end = self.end.min(self.next.saturating_add(PIECE_SLOTS));
         while self.next < end && json.len() < PIECE_BYTES {
             let slot = self.next;
             self.next += 1;
-            if self.wanted.as_ref().is_some_and(|bits| bits[slot / 64] >> (slot % 64) & 1 == 0) {
-                continue;
+            if let Some(bits) = &self.wanted {
+                let rest = bits[slot / 64] >> (slot % 64);
+                if rest == 0 {
+                    // Nobody up to the end of this word, which is passed over as one step.
+                    let word_end = (slot / 64 + 1) * 64;
+                    end = (end + word_end - self.next).min(self.end);
+                    self.next = word_end.min(self.end);
+                }
+                if rest & 1 == 0 {
+                    continue;
+                }
             }
-            let before = services.journal.as_ref().and_then(|journal| journal.before.get(&slot));
+            let before = services.journal.as_ref().and_then(|journal| journal.before(slot));
             let live = if before.is_none() { services.at(slot) } else { None };
-            let text = before.and_then(Option::as_deref);
+            let text = before.flatten();
             if text.is_none() && live.is_none() {
                 continue;
             }
@@ -81,7 +71,12 @@ impl Snapshot {
             live.into_iter().for_each(|service| service.at(uptime_ms).show(&mut json));
         }
         if !json.is_empty() {
+            // A piece may be kept for long.
+            json.shrink_to_fit();
             self.pieces.push(json.into());
+        }
+        if let Some(journal) = &mut services.journal {
+            journal.written_to(self.next);
         }
         let is_whole = self.next == self.end;
         if is_whole {

@@ -35,9 +35,6 @@ pub struct Grant {
     pub names: Vec<Pattern>,
 }
 
-/// The same by its former name.
-pub type Rule = Grant;
-
 impl Grant {
     fn is_for(&self, client: &PublicKey) -> bool {
         self.clients.as_ref().is_none_or(|clients| clients.contains(client))

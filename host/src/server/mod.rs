@@ -28,6 +28,8 @@ use quiet::Quiet;
 /// How long the store gets for what was taken when the server stops, and then for closing.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 const CLOSE_MAX: Duration = Duration::from_secs(5);
+/// How long it is waited for the store at a time meanwhile, at least.
+const FINISH_PAUSE_MIN: Duration = Duration::from_millis(5);
 
 /// The server at work.
 struct Server<F: Front> {
@@ -182,7 +184,8 @@ impl<F: Front> Server<F> {
             if self.registry.is_idle() && !self.is_writing {
                 return Ok(());
             }
-            let pause = self.pause();
+            // A clean-up that is due is not begun any more, so the pause that it asks for would be none at all.
+            let pause = if self.is_writing { Duration::ZERO } else { self.pause().max(FINISH_PAUSE_MIN) };
             let answer = tokio::select! {
                 answer = self.store.answer() => answer,
                 () = tokio::time::sleep(pause) => continue,
@@ -194,7 +197,8 @@ impl<F: Front> Server<F> {
             let now = self.read_clock();
             self.answered(answer, now);
             if let Some(error) = failed {
-                self.dispatch(now);
+                // Nothing more is given to a store that fails: what became of it would not be told to anybody.
+                self.hand_over(now);
                 return Err(error);
             }
         }
@@ -246,6 +250,11 @@ impl<F: Front> Server<F> {
         for (ticket, query) in self.out.queries.drain(..) {
             self.store.discover(ticket, query);
         }
+        self.hand_over(now);
+    }
+
+    /// Sends replies and events, and tells operators what they are about.
+    fn hand_over(&mut self, now: Now) {
         self.hand_over_replies();
         for Forbidden { principal, what } in self.out.forbidden.drain(..) {
             let Some(&client) = principal.key() else { continue };

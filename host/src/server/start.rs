@@ -115,7 +115,7 @@ fn open(prepared: Prepared) -> Result<(Listeners, Opened), Failure> {
     let promises = Promises { balances: capabilities.has(Capabilities::NONE.balances()), history: false };
     let began = Instant::now();
     let options = config.backend.options.clone();
-    let (store, contents) = Store::open(plugin, options, config.backend.call_timeout())
+    let (store, contents) = Store::open(plugin, options, config.backend.call_timeout(), promises.history)
         .map_err(|error| format!("the storage {} cannot be opened: {error}", about.plugin))?;
     Ok((listeners, Opened { config, guard, store, contents, began, policy, promises, about }))
 }

@@ -73,7 +73,7 @@ impl Front for Fake {
 fn server(front: Fake) -> Server<Fake> {
     let directory = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
     let plugin = Plugin::load(find("memory", Some(&directory)).unwrap()).unwrap();
-    let (store, contents) = Store::open(plugin, Map::new(), Duration::from_secs(5)).unwrap();
+    let (store, contents) = Store::open(plugin, Map::new(), Duration::from_secs(5), false).unwrap();
     let policy = Policy {
         enforce_unique_service_types: false,
         allow_terminate: true,

@@ -36,7 +36,8 @@ pub(crate) fn forget_before(connection: &Connection, revision: u64) -> rusqlite:
         connection.prepare_cached("UPDATE position SET events_after = ?1 - 1 WHERE events_after < ?1 - 1")?;
     count.execute([revision])?;
     let mut forget = connection.prepare_cached(
-        "DELETE FROM events WHERE revision IN (SELECT revision FROM events WHERE revision < ?1 ORDER BY revision LIMIT ?2)",
+        "DELETE FROM events
+         WHERE revision IN (SELECT revision FROM events WHERE revision < ?1 ORDER BY revision LIMIT ?2)",
     )?;
     forget.execute((revision, FORGOTTEN_MAX))?;
     Ok(())

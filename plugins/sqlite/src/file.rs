@@ -124,6 +124,13 @@ impl DatabaseFile {
         }
     }
 
+    /// What went wrong with tables that the backend has made: what is not the machine's doing can only be damage.
+    pub(crate) fn unavailable_or_damaged(&self, action: &str, error: rusqlite::Error) -> Error {
+        let damaged = self.damaged(&error.to_string());
+        let error = self.error(action, error);
+        if error.kind() == registry_plugin_api::ErrorKind::Unavailable { error } else { damaged }
+    }
+
     /// The file cannot be what the backend has written.
     pub(crate) fn damaged(&self, reason: &str) -> Error {
         let name = &self.name;

@@ -8,9 +8,9 @@
 //! the recent changes.
 //!
 //! # After a backup was restored
-//! A copy of the file is a store like any other, and knows nothing of what was committed after it was made. If you put one
-//! in place of the file, run `sqlite3 service_registry.db "DELETE FROM position"` before a host starts: it then begins a new
-//! epoch, and clients list everything again.
+//! A copy of the file is a store like any other, and knows nothing of what was committed after it was made. If you put
+//! one in place of the file, run `sqlite3 service_registry.db "DELETE FROM position"` before a host starts: it then
+//! begins a new epoch, and clients list everything again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -189,7 +189,7 @@ fn upgrade_from_1(file: &DatabaseFile, transaction: &Transaction) -> Result<()> 
         }
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)
     };
-    upgrade().map_err(|error| file.damaged(&error.to_string()))?;
+    upgrade().map_err(|error| file.unavailable_or_damaged("upgrade", error))?;
     tracing::info!(file = file.name(), from = 1, to = SCHEMA_VERSION, "upgraded the database");
     Ok(())
 }
@@ -213,9 +213,47 @@ fn check_tables(file: &DatabaseFile, connection: &Connection) -> Result<()> {
         crate::events::read_page(connection, &Cursor::start())?;
         Ok(())
     };
-    check().map_err(|error| file.damaged(&error.to_string()))
+    check().map_err(|error| file.unavailable_or_damaged("check", error))
 }
 
 fn count(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("SELECT count(*) FROM services", [], |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_plugin_api::ErrorKind;
+
+    use super::*;
+
+    const VERSION_1: &str = "
+        CREATE TABLE history (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, revision INTEGER NOT NULL) STRICT;
+        INSERT INTO history VALUES (1, 'e', 7);
+        PRAGMA application_id = 1397908839;
+        PRAGMA user_version = 1;
+    ";
+
+    /// Why a database of schema version 1, made so, cannot be upgraded in so many pages.
+    fn refused(made_by: &[&str], pages_max: u32) -> Error {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registry.db");
+        let connection = Connection::open(&path).unwrap();
+        made_by.iter().for_each(|batch| connection.execute_batch(batch).unwrap());
+        drop(connection);
+        let file = DatabaseFile::claim(path.to_str().unwrap()).unwrap();
+        let mut connection = connect(&file).unwrap();
+        connection.pragma_update_and_check(None, "max_page_count", pages_max, |_| Ok(())).unwrap();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive).unwrap();
+        upgrade_from_1(&file, &transaction).unwrap_err()
+    }
+
+    #[test]
+    fn an_upgrade_without_room_is_no_damage() {
+        // SQLite does not go below the pages that there are.
+        let error = refused(&[SERVICES, VERSION_1], 1);
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("the disk is full"), "{error}");
+        let error = refused(&[VERSION_1, "DROP TABLE history"], 1000);
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    }
 }

@@ -183,7 +183,7 @@ fn what_a_service_says_is_read() {
     ] {
         let text = info(more);
         let registration = read(&text, ttl, &limits).expect(more);
-        assert_eq!((registration.ttl_ms, registration.bytes), (ttl_ms, text.len()));
+        assert_eq!((registration.ttl_ms, registration.bytes), (ttl_ms, text.len() + ttl.map_or(0, str::len)));
         assert_eq!((&*registration.name, registration.id, registration.service_type), ("n", None, None));
         assert!(!registration.singleton && !registration.allow_duplicate_service_type);
     }
@@ -210,4 +210,17 @@ fn long_values_are_cut_where_they_are_shown() {
     let refusal = refusal(&info(&format!("\"type\":[\"{}\"]", "x".repeat(100))), None).unwrap();
     assert!(refusal.contains(&format!("got [\\\"{}...\"", "x".repeat(78))), "{refusal}");
     assert!(refusal.ends_with("\"field\":\"service_info.type\"}"), "{refusal}");
+}
+
+#[test]
+fn a_ttl_is_short_and_counted() {
+    let text = info("\"x\":1");
+    let long = |characters: usize| format!("30.{}", "0".repeat(characters - 3));
+    let registration = read(&text, Some(&long(32)), &Limits::default()).unwrap();
+    assert_eq!((registration.ttl_ms, registration.bytes), (30_000, text.len() + 32));
+    for characters in [33, 1_000_000] {
+        let refusal = refusal(&text, Some(&long(characters))).expect("too long");
+        let expected = "Invalid value for ttl: expected a number of at most 32 characters, got 30.000";
+        assert!(refusal.contains(expected) && refusal.len() < 400, "{refusal}");
+    }
 }

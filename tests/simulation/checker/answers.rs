@@ -2,10 +2,10 @@
 
 use super::Verdicts;
 use super::index::{Answer, Call, Committed, Index, Life, Moment};
-use crate::history::{Ask, Claim, Kind};
+use crate::history::{Ask, Claim, How, Kind};
 
 /// What a group may take before it counts as trouble with the store.
-const GROUP_MS: u64 = 100;
+const GROUP_MS: u64 = 80;
 /// How long a list may be written.
 const LIST_MS: u64 = 100;
 
@@ -25,6 +25,7 @@ pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
         }
     }
     removals(index, verdicts);
+    stops(index, verdicts);
     no_rest(index, verdicts);
 }
 
@@ -141,7 +142,7 @@ fn has_trouble(life: &Life<'_>, from: Moment, to: Moment) -> bool {
 /// A deregistration that is acknowledged has an event of its own, and the other way round.
 fn removals(index: &Index<'_>, verdicts: &mut Verdicts) {
     for (number, life) in index.lives.iter().enumerate() {
-        for (id, _) in &life.tracks {
+        for id in life.tracks.keys() {
             let mut events: Vec<Moment> = Vec::new();
             for told in &life.told {
                 if told.event.kind == Kind::Deregistered && told.event.service.id == *id {
@@ -172,11 +173,21 @@ fn removals(index: &Index<'_>, verdicts: &mut Verdicts) {
             // What is left was asked for by somebody who was not told before the host died.
             for event in events {
                 let is_open = |call: &&Call<'_>| call.answer.is_none() && call.asked.place < event.place;
-                if !calls.iter().any(|call| is_open(call)) {
+                if !calls.iter().any(is_open) {
                     let text = format!("{id} is said to be deregistered, and nobody was told that it worked");
                     verdicts.add(event.place, "what is announced is acknowledged", text);
                 }
             }
+        }
+    }
+}
+
+/// Who stops in good order gets everything stored, if the store is well.
+fn stops(index: &Index<'_>, verdicts: &mut Verdicts) {
+    for life in &index.lives {
+        let (Some(closed), Some((ended, How::StoppedInTrouble))) = (life.closed, life.ended) else { continue };
+        if !has_trouble(life, closed, ended) {
+            verdicts.add(ended.place, "a stop comes to its end", "the store was well, and it was given up".into());
         }
     }
 }

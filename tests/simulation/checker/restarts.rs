@@ -92,11 +92,15 @@ fn contents(index: &Index<'_>, before: &Life<'_>, life: &Life<'_>, verdicts: &mu
         before.services(state).map(|service| (service.id.as_str(), service)).collect();
     let found: BTreeMap<&str, &Service> = life.contents.iter().map(|service| (service.id.as_str(), *service)).collect();
     let ids: BTreeSet<&str> = known.keys().chain(found.keys()).copied().collect();
-    // Whoever has followed the events has to see that something was missed.
-    let is_gap = |id: &&str| match (known.get(id), found.get(id)) {
-        (Some(known), Some(found)) => known.fixed != found.fixed,
-        (None, None) => false,
-        _ => before.lost.iter().all(|(_, lost)| lost != id),
+    // Whoever has followed the events has to see that something was missed: what was under way when the host died. What
+    // was still to be taken back has a revision of before, and does not show.
+    let is_open = |service: &&&Service| {
+        let call = service.call.and_then(|call| index.call(call));
+        call.is_some_and(|call| call.answer.is_none() && call.asked > before.began)
+    };
+    let is_gap = |id: &&str| {
+        let found = found.get(id).filter(is_open);
+        found.is_some_and(|found| known.get(id).is_none_or(|known| known.fixed != found.fixed))
     };
     let told = before.told.last().map_or(before.revision, |told| told.event.revision);
     if before.epoch == life.epoch && life.revision <= told && ids.iter().any(is_gap) {
@@ -206,7 +210,10 @@ fn is_decided(before: &Life<'_>, call: &Call<'_>) -> bool {
         // What was sent to a host that was away is read by the next.
         None => was_away && !before.reads_from_before(call.asked),
         Some(answer) => {
-            let is_open = matches!(answer.code(), "backend_unavailable" | "duplicate_service_type" | "forbidden");
+            let is_open = matches!(
+                answer.code(),
+                "backend_unavailable" | "backend_refused" | "duplicate_service_type" | "forbidden"
+            );
             !is_open || answer.moment.place < before.began.place || before.is_settled_since(answer.moment.at_ms)
         }
     }

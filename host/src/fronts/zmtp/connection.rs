@@ -131,7 +131,7 @@ struct Turn {
     replied: usize,
     /// The last batch that a message of the peer went into.
     batch: u64,
-    /// Until when nothing is to be read, if the task has not taken note of it yet.
+    /// Until when nothing is to be read.
     paused_until: Option<Instant>,
 }
 
@@ -236,12 +236,14 @@ impl Connection {
     fn poll_may_take(&self, mut pause: Pin<&mut tokio::time::Sleep>, context: &mut Context<'_>) -> Poll<()> {
         let (batch, has_more) = {
             let state = &mut *self.state.borrow_mut();
-            // Writing, answering and new room each wake the task.
+            // Writing and answering each wake the task.
             if self.is_full(state) || self.is_unanswered(state) {
                 state.wire.input.settle();
                 return Poll::Pending;
             }
-            if let Some(until) = state.turn.paused_until.take() {
+            if let Some(until) = state.turn.paused_until
+                && pause.deadline() != until.into()
+            {
                 pause.as_mut().reset(until.into());
             }
             (state.turn.batch, state.turn.has_more)

@@ -4,8 +4,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,12 @@ const BATCH_BYTES: usize = 256 * 1024;
 
 /// How long a peer may leave alone what it holds while others wait for room.
 const STUCK_MIN: Duration = Duration::from_secs(1);
+
+/// How long others wait for room at most before those who hold most have to go, even if they do something about it.
+const WAITED_MAX: Duration = Duration::from_secs(2);
+
+/// The first 64 bits, which say which network it is.
+const IPV6_NETWORK: u128 = !0 << 64;
 
 /// What all connections share.
 pub struct Hub {
@@ -81,7 +88,17 @@ struct People {
     connections: BTreeMap<u64, Rc<Connection>>,
     /// Those that are not ready, the oldest first.
     unready: BTreeSet<u64>,
-    per_address: HashMap<IpAddr, usize>,
+    /// How many come from where.
+    per_origin: HashMap<Option<IpAddr>, usize>,
+}
+
+/// What counts as one address: a whole network of IPv6, of which anybody has all addresses, and this machine's Unix
+/// sockets together.
+fn origin(address: Option<IpAddr>) -> Option<IpAddr> {
+    Some(match address?.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK)),
+        address => address,
+    })
 }
 
 impl Hub {
@@ -113,12 +130,12 @@ impl Hub {
     /// peers that connect and say nothing cannot keep others out.
     pub fn admit(self: &Rc<Self>, address: Option<IpAddr>, entrance: Entrance, reader: Reader, writer: Writer) {
         let limits = &self.limits;
-        let from_there = address.and_then(|address| self.people.borrow().per_address.get(&address).copied());
+        let from_there = self.people.borrow().per_origin.get(&origin(address)).copied().unwrap_or(0);
         let is_full = || self.people.borrow().connections.len() >= limits.connections;
         if self.closing.get() {
             return;
         }
-        if from_there.is_some_and(|count| count >= limits.connections_per_address) {
+        if from_there >= limits.connections_per_address {
             return self.refuse(address, "too many from there");
         }
         if is_full() {
@@ -141,7 +158,7 @@ impl Hub {
             let mut people = self.people.borrow_mut();
             people.connections.insert(id, connection.clone());
             people.unready.insert(id);
-            address.into_iter().for_each(|address| *people.per_address.entry(address).or_default() += 1);
+            *people.per_origin.entry(origin(address)).or_default() += 1;
         }
         tokio::task::spawn_local(connection.drive(reader));
     }
@@ -162,12 +179,11 @@ impl Hub {
         if people.connections.remove(&connection.id).is_none() {
             return;
         }
-        if let Some(address) = connection.address
-            && let Some(count) = people.per_address.get_mut(&address)
-        {
+        let origin = origin(connection.address);
+        if let Some(count) = people.per_origin.get_mut(&origin) {
             *count -= 1;
             if *count == 0 {
-                people.per_address.remove(&address);
+                people.per_origin.remove(&origin);
             }
         }
     }
@@ -241,7 +257,7 @@ impl Hub {
 
     /// Queues a reply. If those before it went to another peer, they are sent now: requests that came together are
     /// answered together, and that peer can go on meanwhile.
-    pub fn reply(&self, peer: &Peer, first: &[&[u8]], shared: &[Bytes], rest: &[u8]) {
+    pub fn reply(&self, peer: &Peer, first: &[&[u8]], shared: Option<&Arc<[Bytes]>>, rest: &[u8]) {
         if !peer.is_listed.get() {
             self.flush();
         }
@@ -299,9 +315,14 @@ impl Hub {
     }
 
     /// Makes room for the long reply that somebody waits for: peers that hold memory and have done nothing about it for a
-    /// while have to go.
+    /// while have to go. When that has not helped for a while, all that hold much may have to: else a few bytes now and
+    /// then would keep long replies from everybody.
     pub fn make_room_for_wanted(&self) {
-        self.cut_off(STUCK_MIN, || self.memory.wanted() == 0);
+        if self.memory.wanted() == 0 {
+            return;
+        }
+        let is_late = self.memory.waited(Instant::now()) >= WAITED_MAX;
+        self.cut_off(if is_late { Duration::ZERO } else { STUCK_MIN }, || self.memory.wanted() == 0);
         // The one that waited may have left.
         self.memory.begin_round();
     }
@@ -357,5 +378,20 @@ impl Hub {
     /// Whether nothing is read any longer.
     pub fn is_closing(&self) -> bool {
         self.closing.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_many_addresses_counts_once() {
+        let of = |text: &str| origin(Some(text.parse().expect("an address")));
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
+        assert_eq!(origin(None), None, "all of this machine's Unix sockets");
     }
 }

@@ -13,7 +13,7 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// The most connections at the same time, on all ports together.
     pub connections: usize,
-    /// The most of them from one address.
+    /// The most of them from one address. A /64 of IPv6 is one, and all of this machine's Unix sockets are another.
     pub connections_per_address: usize,
     /// After how long a silence a peer is asked whether it is there.
     pub heartbeat_interval: Duration,

@@ -1,16 +1,20 @@
 //! How many bytes wait for and from all connections, and whether there is room for more.
 //!
-//! What a connection has for itself is counted as often as it changes. What many wait for, an event or a piece of a long
-//! list, is counted once, for as long as anybody waits for it.
+//! What a connection has for itself is counted as often as it changes. What many wait for, an event or a long list, is
+//! counted once, for as long as anybody waits for it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+
+/// Who has not asked again for so long has left: those that wait are told to ask ten times as often.
+const WAIT_GAP: Duration = Duration::from_secs(1);
 
 /// All that waits.
 #[derive(Debug)]
@@ -20,18 +24,38 @@ pub struct Memory {
     own: Cell<usize>,
     /// What several may wait for, each counted once.
     shared: Cell<usize>,
-    /// How many hold each shared piece. A piece is known by its address: nothing else can be there while it is held.
-    holders: RefCell<HashMap<Place, usize>>,
+    /// Who holds what is shared, which is known by its address: nothing else can be there while it is held.
+    holders: RefCell<HashMap<Place, Holders>>,
     /// The longest reply that there was no room for, in bytes; 0 if nobody waits for room.
     wanted: Cell<usize>,
+    /// How long there has been no room, however often it was asked for anew meanwhile.
+    wait: Cell<Option<Wait>>,
     /// How often there has been room again.
     round: Cell<u64>,
     waiting: RefCell<Vec<Waker>>,
     pressed: Notify,
 }
 
+/// A time without room.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    since: Instant,
+    /// When it was last asked for.
+    asked: Instant,
+    /// The most that was asked for.
+    bytes: usize,
+}
+
 /// Address and length.
 type Place = (usize, usize);
+
+/// How many hold something.
+#[derive(Debug)]
+struct Holders {
+    count: usize,
+    /// How long it is, in bytes: its pieces are not added up again for each of them.
+    bytes: usize,
+}
 
 impl Memory {
     /// Nothing waits yet, and so many bytes may.
@@ -42,6 +66,7 @@ impl Memory {
             shared: Cell::new(0),
             holders: RefCell::default(),
             wanted: Cell::new(0),
+            wait: Cell::new(None),
             round: Cell::new(0),
             waiting: RefCell::default(),
             pressed: Notify::new(),
@@ -73,7 +98,10 @@ impl Memory {
         let fits = self.fits(bytes);
         if !fits {
             self.wanted.set(self.wanted.get().max(bytes));
+            self.note_wait(bytes, Instant::now());
             self.pressed.notify_one();
+        } else if self.wait.get().is_some_and(|wait| bytes >= wait.bytes) {
+            self.wait.set(None);
         }
         fits
     }
@@ -86,6 +114,17 @@ impl Memory {
     /// What somebody waits for room for, in bytes.
     pub fn wanted(&self) -> usize {
         self.wanted.get()
+    }
+
+    /// For how long somebody has waited for room.
+    pub fn waited(&self, now: Instant) -> Duration {
+        self.wait.get().map_or(Duration::ZERO, |wait| now.saturating_duration_since(wait.since))
+    }
+
+    fn note_wait(&self, bytes: usize, now: Instant) {
+        let going_on = self.wait.get().filter(|wait| now.saturating_duration_since(wait.asked) < WAIT_GAP);
+        let wait = going_on.unwrap_or(Wait { since: now, asked: now, bytes });
+        self.wait.set(Some(Wait { asked: now, bytes: wait.bytes.max(bytes), ..wait }));
     }
 
     /// How often there has been room again. To wait for room is to wait until this changes.
@@ -120,27 +159,27 @@ impl Memory {
         }
     }
 
-    /// Keeps bytes for one more who waits for them.
-    pub fn share(self: &Rc<Self>, bytes: Bytes) -> Shared {
-        let place = (bytes.as_ptr() as usize, bytes.len());
+    /// Keeps something for one more who waits for it.
+    pub fn share(self: &Rc<Self>, kept: Kept) -> Shared {
         let mut holders = self.holders.borrow_mut();
-        let count = holders.entry(place).or_default();
-        if *count == 0 {
-            self.shared.set(self.shared.get() + bytes.len());
-        }
-        *count += 1;
-        Shared { bytes, memory: self.clone() }
+        let holders = holders.entry(kept.place()).or_insert_with(|| {
+            let bytes = kept.pieces().iter().map(Bytes::len).sum();
+            self.shared.set(self.shared.get() + bytes);
+            Holders { count: 0, bytes }
+        });
+        holders.count += 1;
+        Shared { kept, bytes: holders.bytes, memory: self.clone() }
     }
 
-    fn let_go(&self, bytes: &Bytes) {
-        let place = (bytes.as_ptr() as usize, bytes.len());
-        let mut holders = self.holders.borrow_mut();
-        if let Some(count) = holders.get_mut(&place) {
-            *count -= 1;
-            if *count == 0 {
-                holders.remove(&place);
-                self.shared.set(self.shared.get() - bytes.len());
-                drop(holders);
+    fn let_go(&self, kept: &Kept) {
+        let place = kept.place();
+        let mut all = self.holders.borrow_mut();
+        if let Some(holders) = all.get_mut(&place) {
+            holders.count -= 1;
+            if holders.count == 0 {
+                self.shared.set(self.shared.get() - holders.bytes);
+                all.remove(&place);
+                drop(all);
                 self.look_for_room();
             }
         }
@@ -148,6 +187,7 @@ impl Memory {
 
     fn look_for_room(&self) {
         if self.wanted.get() > 0 && self.fits(self.wanted.get()) {
+            self.wait.set(None);
             self.begin_round();
         }
     }
@@ -160,36 +200,70 @@ impl Memory {
     }
 }
 
+/// What several may wait for.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// One piece.
+    One(Bytes),
+    /// Pieces that are kept and counted as one.
+    Many(Arc<[Bytes]>),
+}
+
+impl Kept {
+    fn pieces(&self) -> &[Bytes] {
+        match self {
+            Kept::One(piece) => std::slice::from_ref(piece),
+            Kept::Many(pieces) => pieces,
+        }
+    }
+
+    fn place(&self) -> Place {
+        match self {
+            Kept::One(piece) => (piece.as_ptr() as usize, piece.len()),
+            Kept::Many(pieces) => (pieces.as_ptr() as usize, pieces.len()),
+        }
+    }
+}
+
 /// Bytes that others may wait for as well. They are counted until the last lets go.
 #[derive(Debug)]
 pub struct Shared {
-    bytes: Bytes,
+    kept: Kept,
+    bytes: usize,
     memory: Rc<Memory>,
 }
 
-impl Deref for Shared {
-    type Target = Bytes;
+impl Shared {
+    /// The pieces, in their order.
+    pub fn pieces(&self) -> &[Bytes] {
+        self.kept.pieces()
+    }
 
-    fn deref(&self) -> &Bytes {
-        &self.bytes
+    /// How many bytes they have together.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether they have none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
     }
 }
 
 impl Clone for Shared {
     fn clone(&self) -> Self {
-        self.memory.share(self.bytes.clone())
+        self.memory.share(self.kept.clone())
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.memory.let_go(&self.bytes);
+        self.memory.let_go(&self.kept);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
@@ -199,14 +273,25 @@ mod tests {
     fn what_many_wait_for_counts_once_until_the_last_lets_go() {
         let memory = Memory::new(1000);
         let (one, other) = (Bytes::from(vec![1; 100]), Bytes::from(vec![2; 10]));
-        let mut held: Vec<Shared> = (0..5).map(|_| memory.share(one.clone())).collect();
+        let mut held: Vec<Shared> = (0..5).map(|_| memory.share(Kept::One(one.clone()))).collect();
         held.push(held[0].clone());
         assert_eq!(memory.used(), 100);
-        held.push(memory.share(other));
+        held.push(memory.share(Kept::One(other)));
         assert_eq!(memory.used(), 110);
         held.drain(..5);
         assert_eq!(memory.used(), 110);
         held.clear();
+        assert_eq!(memory.used(), 0);
+        assert!(memory.holders.borrow().is_empty());
+    }
+
+    #[test]
+    fn pieces_that_are_kept_together_are_counted_once() {
+        let memory = Memory::new(1000);
+        let list: Arc<[Bytes]> = (1..=4).map(|length| Bytes::from(vec![0; length * 10])).collect();
+        let held: Vec<Shared> = (0..5).map(|_| memory.share(Kept::Many(list.clone()))).collect();
+        assert_eq!((memory.used(), memory.holders.borrow().len(), held[4].len()), (100, 1, 100));
+        drop(held);
         assert_eq!(memory.used(), 0);
         assert!(memory.holders.borrow().is_empty());
     }
@@ -226,6 +311,27 @@ mod tests {
         assert!(memory.is_over());
     }
 
+    #[test]
+    fn who_waits_for_room_has_waited_since_it_asked_first() {
+        let memory = Memory::new(1000);
+        memory.recount(0, 700);
+        assert!(!memory.has_room(300));
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        for millis in (500..=3000).step_by(500) {
+            memory.begin_round();
+            memory.note_wait(300, at(millis));
+        }
+        assert!(memory.waited(at(3000)) >= Duration::from_secs(3), "a new round is not room");
+        assert!(memory.has_room(40) && memory.waited(at(3000)) > Duration::ZERO, "little says nothing about much");
+        memory.note_wait(300, at(5000));
+        assert_eq!(memory.waited(at(5000)), Duration::ZERO, "the one that waited before has left");
+        assert!(!memory.has_room(300));
+        let later = at(9000);
+        memory.recount(700, 0);
+        assert_eq!((memory.wanted(), memory.waited(later)), (0, Duration::ZERO));
+    }
+
     struct Counter(AtomicUsize);
 
     impl Wake for Counter {
@@ -241,7 +347,7 @@ mod tests {
         let waker = Waker::from(counter.clone());
         let context = Context::from_waker(&waker);
         let woken = || counter.0.load(Ordering::Relaxed);
-        let shared = memory.share(Bytes::from(vec![0; 500]));
+        let shared = memory.share(Kept::One(Bytes::from(vec![0; 500])));
         memory.recount(0, 200);
         assert!(!memory.has_room(300));
         let round = memory.round();

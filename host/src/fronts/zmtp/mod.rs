@@ -28,6 +28,7 @@ pub mod stream;
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -136,7 +137,7 @@ impl Transport for Zmtp {
         self.hub.memory.has_room(bytes)
     }
 
-    fn reply(&mut self, peer: Self::Peer, first: &[&[u8]], shared: &[Bytes], rest: &[u8]) {
+    fn reply(&mut self, peer: Self::Peer, first: &[&[u8]], shared: Option<&Arc<[Bytes]>>, rest: &[u8]) {
         self.hub.reply(&peer, first, shared, rest);
     }
 

@@ -4,7 +4,7 @@
 //! have asked for and what has run out, then heartbeats. An id may come more than once. The host gives the revisions:
 //! each change of the middle part has its own, greater than all before it. One that the store refuses leaves a gap.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use registry_plugin_api::{Change, Group, Position, Put, Remove, Renew};
@@ -23,6 +23,12 @@ use crate::registry::service::Service;
 const CHANGES_MAX: usize = 1024;
 /// How many of the middle ones are kept for a clean-up that is under way: however much clients ask for, it gets on.
 const EXPIRIES_MIN: usize = 64;
+/// How many of the middle ones make way for registrations, at most: others that wait for the store have their part too.
+const MAKE_WAY_MAX: usize = CHANGES_MAX / 2;
+/// How many changes a group undoes, at most, and those of one record beyond.
+const UNDONE_MAX: usize = 4 * CHANGES_MAX;
+/// How many wishes are judged for a group, at most. Those that are refused at once are no part of it, and take time too.
+const WISHES_MAX: usize = 4 * CHANGES_MAX;
 /// How long the records of a group may be together, in bytes, and one record beyond.
 const GROUP_BYTES: usize = 4 << 20;
 
@@ -34,10 +40,10 @@ struct Draft {
     /// The revisions of changes that the restorations undo.
     undone: Vec<u64>,
     projection: Projection,
-    /// Whose wishes are to be judged when the group is stored: what comes after them for an id waits, too.
-    later: HashSet<Arc<str>>,
     /// Where in `sent` the last write of each id is.
     written: HashMap<Arc<str>, usize>,
+    /// How many services make way for registrations.
+    made_way: usize,
     /// How many of the changes are writes, and how long they are, in bytes.
     writes: usize,
     bytes: usize,
@@ -70,7 +76,7 @@ impl<C> Registry<C> {
             // What was to be judged after a change that is not there is judged anew.
             for sent in sent {
                 if let Sent::Judge(wished) = sent {
-                    self.changes.queue.hold_behind(wished);
+                    self.changes.queue.hold(wished);
                 }
             }
             return None;
@@ -87,9 +93,14 @@ impl<C> Registry<C> {
 
     fn take_doubtful(&mut self, draft: &mut Draft, now: Now) {
         let with_changes = !self.changes.queue.is_empty();
-        for (id, undone) in self.changes.upkeep.take_doubtful(CHANGES_MAX, with_changes, now) {
+        let mut bytes = 0;
+        while draft.changes.len() < CHANGES_MAX && bytes < GROUP_BYTES && draft.undone.len() < UNDONE_MAX {
+            let Some((id, undone)) = self.changes.upkeep.next_doubtful(with_changes, now) else { break };
             draft.changes.push(match self.services.get(&id) {
-                Some(service) => Put::new(service.to_record()).into(),
+                Some(service) => {
+                    bytes += service.shown_bytes();
+                    Put::new(service.to_record()).into()
+                }
                 None => Remove::new(&*id, self.revision).into(),
             });
             draft.undone.extend(&undone);
@@ -101,57 +112,38 @@ impl<C> Registry<C> {
         let kept = if self.changes.upkeep.is_sweeping() { EXPIRIES_MIN } else { 0 };
         let writes_max = CHANGES_MAX - kept;
         let mut again = self.changes.queue.again_len();
-        // What waits for the group itself is part of it, and has a bound too.
-        while draft.writes < writes_max && draft.sent.len() < 3 * CHANGES_MAX && draft.bytes < GROUP_BYTES {
-            let waiters = &self.changes.waiters;
-            let Some((wished, is_again)) = self.changes.queue.next(&mut again, |ticket| waiters.has(ticket)) else {
+        for _ in 0..WISHES_MAX {
+            if draft.writes >= writes_max || draft.bytes >= GROUP_BYTES {
                 break;
-            };
-            let id = wished.wish.id().clone();
-            let is_held = self.take_wish(draft, wished, writes_max, now, out);
-            if is_again && !is_held {
-                self.changes.queue.release(&id);
             }
+            let waiters = &self.changes.waiters;
+            let Some(wished) = self.changes.queue.next(&mut again, |ticket| waiters.has(ticket)) else { break };
+            self.take_wish(draft, wished, writes_max, now, out);
         }
     }
 
-    /// Takes one wish. Whether it has to be looked at again.
-    fn take_wish(
-        &mut self,
-        draft: &mut Draft,
-        wished: Wished,
-        writes_max: usize,
-        now: Now,
-        out: &mut Output<C>,
-    ) -> bool {
-        if draft.later.contains(wished.wish.id()) {
-            draft.sent.push(Sent::Judge(wished));
-            return false;
-        }
+    fn take_wish(&mut self, draft: &mut Draft, wished: Wished, writes_max: usize, now: Now, out: &mut Output<C>) {
         loop {
-            let most = writes_max - draft.writes;
+            let most = (writes_max - draft.writes).min(MAKE_WAY_MAX.saturating_sub(draft.made_way));
+            let most = if draft.bytes < GROUP_BYTES { most } else { 0 };
             match self.judge(&wished, &draft.projection, most, now.uptime_ms, out) {
                 Verdict::Write => {
+                    self.changes.queue.release(wished.wish.id());
                     let (ticket, write) = wished.into_write();
-                    self.write(draft, Some(ticket), write, now);
-                    return false;
+                    return self.write(draft, Some(ticket), write, now);
                 }
                 Verdict::Refuse(reply) => {
-                    self.answer(Some(wished.ticket), reply, out);
-                    return false;
+                    self.changes.queue.release(wished.wish.id());
+                    return self.answer(Some(wished.ticket), reply, out);
                 }
                 Verdict::Later => {
-                    draft.later.insert(wished.wish.id().clone());
-                    draft.sent.push(Sent::Judge(wished));
-                    return false;
+                    self.changes.queue.block(wished.wish.id());
+                    return draft.sent.push(Sent::Judge(wished));
                 }
+                Verdict::MakeWay(expired) if expired.is_empty() => return self.changes.queue.hold(wished),
                 Verdict::MakeWay(expired) => {
-                    let is_all = !expired.is_empty() && expired.len() < most;
+                    draft.made_way += expired.len();
                     expired.into_iter().for_each(|id| self.write(draft, None, Write::expire(id), now));
-                    if !is_all {
-                        self.changes.queue.hold(wished);
-                        return true;
-                    }
                 }
             }
         }
@@ -160,16 +152,22 @@ impl<C> Registry<C> {
     fn take_expiries(&mut self, draft: &mut Draft, now: Now) {
         let Some(places) = self.changes.upkeep.sweep(now) else { return };
         let most = CHANGES_MAX - draft.writes;
+        let mut bytes = draft.bytes;
+        if most == 0 || bytes >= GROUP_BYTES {
+            return;
+        }
         let (mut last, mut expired) = (None, Vec::new());
         for (place, service) in self.services.critical_in(places).take(most) {
             last = Some(place);
             if !draft.projection.has_id(service.id()) {
+                bytes += service.shown_bytes();
                 expired.push(service.id().clone());
             }
+            if bytes >= GROUP_BYTES {
+                break;
+            }
         }
-        if most > 0 {
-            self.changes.upkeep.swept_to(last);
-        }
+        self.changes.upkeep.swept_to(last);
         for id in expired {
             self.write(draft, None, Write::expire(id), now);
         }
@@ -199,10 +197,12 @@ impl<C> Registry<C> {
                 draft.bytes += record.document.len();
                 Put::new(record).with_event(self.told(EventKind::Register, Some(&**service), now)).into()
             }
-            Write::Remove { id, kind } => {
+            Write::Remove { id, kind, .. } => {
                 let service = draft.service(id).unwrap_or_else(|| self.services.get(id));
+                let bytes = service.map_or(0, Service::shown_bytes);
                 let event = self.told(*kind, service, now);
                 draft.projection.remove(&self.services, id);
+                draft.bytes += bytes;
                 Remove::new(&**id, revision).with_event(event).into()
             }
         });

@@ -14,7 +14,7 @@ use crate::registry::Registry;
 use crate::registry::changes::admit::{Verdict, duplicate};
 use crate::registry::changes::projection::Projection;
 use crate::registry::changes::queue::Wished;
-use crate::registry::changes::{DEREGISTER_FAILED, Sent, Write};
+use crate::registry::changes::{DEREGISTER_FAILED, REGISTER_FAILED, Sent, Write};
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::service::Service;
@@ -92,11 +92,15 @@ impl<C> Registry<C> {
                     return self.answer(ticket, refusal, out);
                 }
                 let rival = unique.and_then(|name| {
-                    let other = self.services.passing_other(&name, service.id(), now.uptime_ms)?;
-                    Some(duplicate(&name, other.id()))
+                    if let Some(other) = self.services.passing_other(&name, service.id(), now.uptime_ms) {
+                        return Some(duplicate(&name, other.id()));
+                    }
+                    let left = self.services.critical_of_type(&name).find(|other| other.id() != service.id())?;
+                    let message = format!("{:?} has run out, and the storage does not remove it", left.id());
+                    Some(Reply::failure(Code::BackendRefused, REGISTER_FAILED).text("message", &message))
                 });
                 if let Some(refusal) = rival {
-                    // Whoever was to make way for it has been heard of since.
+                    // Whoever was to make way for it has been heard of since, or the store keeps it.
                     self.changes.upkeep.undo(service.id().clone(), revision);
                     return self.answer(ticket, refusal, out);
                 }
@@ -108,7 +112,17 @@ impl<C> Registry<C> {
                 self.services.put(*service, now.uptime_ms);
                 Reply::success().text("service_id", &id).text("message", "Service registered successfully")
             }
-            Write::Remove { id, kind } => {
+            Write::Remove { id, kind, by } => {
+                let owner = self.services.get(&id).map(Service::owner);
+                if let Some((principal, owner)) = by.zip(owner)
+                    && !self.policy.access.may_change(&principal, owner)
+                {
+                    // Whatever was to go before it has stayed.
+                    let what = format!("to deregister {id:?}, which belongs to another key");
+                    let refusal = self.forbid(principal, &what, out);
+                    self.changes.upkeep.undo(id, revision);
+                    return self.answer(ticket, refusal, out);
+                }
                 let is_passing = |service: &Service| service.is_passing(now.uptime_ms);
                 if kind == EventKind::Expire && self.services.get(&id).is_some_and(is_passing) {
                     // It was heard of while the store was removing it.
@@ -133,9 +147,12 @@ impl<C> Registry<C> {
     /// Judges a wish whose answer depended on the group: what has become of that is known now.
     fn judge_again(&mut self, wished: Wished, now: Now, out: &mut Output<C>) {
         match self.judge(&wished, &Projection::default(), 0, now.uptime_ms, out) {
-            Verdict::Refuse(refusal) => self.answer(Some(wished.ticket), refusal, out),
+            Verdict::Refuse(refusal) => {
+                self.answer(Some(wished.ticket), refusal, out);
+                self.changes.queue.release(wished.wish.id());
+            }
             // The store has said no to what stood in its way, or time has.
-            Verdict::Write | Verdict::Later | Verdict::MakeWay(_) => self.changes.queue.hold_behind(wished),
+            Verdict::Write | Verdict::Later | Verdict::MakeWay(_) => self.changes.queue.hold(wished),
         }
     }
 
@@ -143,9 +160,8 @@ impl<C> Registry<C> {
         if matches!(outcome, Some(Outcome::Done | Outcome::Missing)) {
             return;
         }
-        undone.into_iter().for_each(|revision| self.changes.upkeep.undo(id.clone(), revision));
-        self.changes.upkeep.doubt(id);
-        self.changes.upkeep.back_off(now);
+        let is_refused = outcome.is_some();
+        self.changes.upkeep.doubt_again(id, undone, is_refused, now);
     }
 
     fn renewed(&mut self, id: Arc<str>, outcome: Option<Outcome>, now: Now) {

@@ -89,13 +89,15 @@ enum Write {
         id: Arc<str>,
         /// Why: what the event will say.
         kind: EventKind,
+        /// Who asked for it; `None` if it has run out.
+        by: Option<Principal>,
     },
 }
 
 impl Write {
     /// The service has run out.
     fn expire(id: Arc<str>) -> Self {
-        Write::Remove { id, kind: EventKind::Expire }
+        Write::Remove { id, kind: EventKind::Expire, by: None }
     }
 
     fn id(&self) -> &Arc<str> {
@@ -115,12 +117,12 @@ impl Write {
 }
 
 impl<C> Changes<C> {
-    /// No changes, after this revision.
-    pub(super) fn after(revision: u64) -> Self {
+    /// No changes, after this revision, for a store that keeps what clients are told of changes, or not.
+    pub(super) fn after(revision: u64, keeps_history: bool) -> Self {
         Changes {
             queue: Queue::default(),
             waiters: Waiters::default(),
-            upkeep: Upkeep::default(),
+            upkeep: Upkeep::new(keeps_history),
             sent: None,
             issued: revision,
         }
@@ -134,6 +136,11 @@ impl<C> Changes<C> {
     /// Whether nothing waits for the store.
     pub(super) fn is_idle(&self) -> bool {
         self.sent.is_none() && self.queue.is_empty() && self.waiters.len() == 0 && self.upkeep.is_idle()
+    }
+
+    /// Whether wishes wait to be judged, and nothing else.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sent.is_none() && !self.queue.is_empty()
     }
 
     /// When something is to be done, if anything is.

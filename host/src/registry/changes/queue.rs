@@ -49,7 +49,7 @@ impl Wished {
     pub(super) fn into_write(self) -> (u64, Write) {
         let Wished { ticket, principal, wish, arrived } = self;
         let write = match wish {
-            Wish::Deregister { id } => Write::Remove { id, kind: EventKind::Deregister },
+            Wish::Deregister { id } => Write::Remove { id, kind: EventKind::Deregister, by: Some(principal) },
             Wish::Register { id, registration, unique } => {
                 Write::Put { service: Box::new(Service::new(id, *registration, principal, arrived)), unique }
             }
@@ -58,17 +58,27 @@ impl Wished {
     }
 }
 
-/// All wishes that wait to be looked at.
+/// All wishes that wait to be looked at. Each is looked at once, and moved once at most, unless it has to be looked at
+/// again itself: so many wishes for one id cost no more than as many for different ones.
 #[derive(Default)]
 pub(super) struct Queue {
     /// In the order in which they came.
     wishes: VecDeque<Wished>,
-    /// Those that were looked at and have to be looked at again, before all others: registrations that wait until what
-    /// has run out has made way for them.
+    /// Those that were looked at and have to be looked at again, before all others.
     again: VecDeque<Wished>,
-    /// What came for an id after such a registration, and waits behind it.
-    held: HashMap<Arc<str>, VecDeque<Wished>>,
+    /// What came for an id while an earlier wish for it was undecided.
+    held: HashMap<Arc<str>, Held>,
     held_count: usize,
+    /// The ids whose held wishes can be looked at.
+    ready: VecDeque<Arc<str>>,
+}
+
+/// What waits behind a wish for the same id.
+#[derive(Default)]
+struct Held {
+    /// The wish before these is not decided yet.
+    is_blocked: bool,
+    wishes: VecDeque<Wished>,
 }
 
 impl Queue {
@@ -84,16 +94,33 @@ impl Queue {
         self.wishes.push_back(wished);
     }
 
-    /// The next wish to look at, and whether it was looked at before: of those, `again` are left, which counts down.
-    /// Only a client that still waits has a wish: `waits` tells.
-    pub(super) fn next(&mut self, again: &mut usize, waits: impl Fn(u64) -> bool) -> Option<(Wished, bool)> {
+    /// The next wish to look at; of those that have to be looked at again, `again` are left, which counts down. Only a
+    /// client that still waits has a wish: `waits` tells.
+    pub(super) fn next(&mut self, again: &mut usize, waits: impl Fn(u64) -> bool) -> Option<Wished> {
         while *again > 0 {
             *again -= 1;
             let wished = self.again.pop_front()?;
             if waits(wished.ticket) {
-                return Some((wished, true));
+                return Some(wished);
             }
             self.release(wished.wish.id());
+        }
+        while let Some(id) = self.ready.front() {
+            let held = self.held.get_mut(id).filter(|held| !held.is_blocked);
+            match held.map(|held| held.wishes.pop_front()) {
+                Some(Some(wished)) => {
+                    self.held_count -= 1;
+                    if waits(wished.ticket) {
+                        return Some(wished);
+                    }
+                }
+                Some(None) => {
+                    self.held.remove(id);
+                    self.ready.pop_front();
+                }
+                // It will be ready again when the wish before is decided.
+                None => drop(self.ready.pop_front()),
+            }
         }
         loop {
             let wished = self.wishes.pop_front()?;
@@ -101,9 +128,9 @@ impl Queue {
                 continue;
             }
             match self.held.get_mut(wished.wish.id()) {
-                None => return Some((wished, false)),
+                None => return Some(wished),
                 Some(held) => {
-                    held.push_back(wished);
+                    held.wishes.push_back(wished);
                     self.held_count += 1;
                 }
             }
@@ -115,32 +142,28 @@ impl Queue {
         self.again.len()
     }
 
+    /// A wish for this id is not decided yet: what comes for the id waits behind it.
+    pub(super) fn block(&mut self, id: &Arc<str>) {
+        self.held.entry(id.clone()).or_default().is_blocked = true;
+    }
+
     /// The wish has to be looked at again, and what comes for its id waits behind it.
     pub(super) fn hold(&mut self, wished: Wished) {
-        self.held.entry(wished.wish.id().clone()).or_default();
+        self.block(wished.wish.id());
         self.again.push_back(wished);
     }
 
-    /// The wish has to be looked at again, after one for the same id that has to be, if there is one.
-    pub(super) fn hold_behind(&mut self, wished: Wished) {
-        match self.held.get_mut(wished.wish.id()) {
-            None => self.hold(wished),
-            Some(held) => {
-                held.push_back(wished);
-                self.held_count += 1;
-            }
+    /// The wish for this id is decided: what waits behind it is looked at next.
+    pub(super) fn release(&mut self, id: &Arc<str>) {
+        if let Some(held) = self.held.get_mut(id)
+            && std::mem::replace(&mut held.is_blocked, false)
+        {
+            self.ready.push_back(id.clone());
         }
     }
 
-    /// The registration that had to be looked at again is through: what waits behind it is looked at next.
-    pub(super) fn release(&mut self, id: &str) {
-        for wished in self.held.remove(id).into_iter().flatten().rev() {
-            self.held_count -= 1;
-            self.wishes.push_front(wished);
-        }
-    }
-
-    /// Drops the wishes of clients that have been told that nothing came of them. They are the first in their queues.
+    /// Drops the wishes of clients that have been told that nothing came of them. They are the first in their queues, but
+    /// for some that are looked at again or are held: those are passed over at their turn.
     pub(super) fn drop_given_up(&mut self, waits: impl Fn(u64) -> bool) {
         while self.again.front().is_some_and(|first| !waits(first.ticket)) {
             let id = self.again.pop_front().map(|first| first.wish.id().clone());

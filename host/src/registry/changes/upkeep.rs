@@ -27,9 +27,19 @@ pub(in crate::registry) struct Upkeep {
     /// behind everything that clients wait for: whoever is heard of before its turn stays.
     sweep: Option<RangeInclusive<u64>>,
     retry_at_ms: u64,
+    /// When records in doubt are restored again after the store has refused one.
+    doubtful_at_ms: u64,
+    /// How many changes are to be undone.
+    undone: usize,
+    keeps_history: bool,
 }
 
 impl Upkeep {
+    /// Nothing to be stored yet. Changes that are to be undone are named to a store that keeps history.
+    pub(super) fn new(keeps_history: bool) -> Self {
+        Upkeep { keeps_history, ..Upkeep::default() }
+    }
+
     /// Notes a heartbeat to be written.
     pub(in crate::registry) fn heartbeat(&mut self, id: Arc<str>, now: Now) {
         if self.heartbeats.is_empty() {
@@ -62,27 +72,39 @@ impl Upkeep {
 
     /// The change with this revision may be stored and is to be undone: the record's stored state is in doubt.
     pub(super) fn undo(&mut self, id: Arc<str>, revision: u64) {
-        self.doubtful.entry(id).or_default().push(revision);
+        let undone = self.doubtful.entry(id).or_default();
+        // Only what clients are told of changes is kept by revision.
+        if self.keeps_history {
+            undone.push(revision);
+            self.undone += 1;
+        }
     }
 
-    /// How many records are in doubt.
+    /// A restoration has failed, or was refused: the record is still in doubt.
+    pub(super) fn doubt_again(&mut self, id: Arc<str>, mut undone: Vec<u64>, is_refused: bool, now: Now) {
+        self.undone += undone.len();
+        self.doubtful.entry(id).or_default().append(&mut undone);
+        if is_refused {
+            // Not even with changes: what the store refuses it will refuse again.
+            self.doubtful_at_ms = now.uptime_ms + RETRY_INTERVAL_MS;
+        }
+    }
+
+    /// How many records are in doubt, and how many changes are to be undone.
     pub(super) fn doubtful(&self) -> usize {
-        self.doubtful.len()
+        self.doubtful.len() + self.undone
     }
 
-    /// Takes up to `most` doubtful records, if it is time to restore them, or if clients' changes go to the store
-    /// anyway: what may be left behind must not be in their way.
-    pub(super) fn take_doubtful(&mut self, most: usize, with_changes: bool, now: Now) -> Vec<(Arc<str>, Vec<u64>)> {
-        if now.uptime_ms < self.retry_at_ms && !with_changes {
-            return Vec::new();
+    /// The next doubtful record, if it is time to restore it, or if clients' changes go to the store anyway: what may be
+    /// left behind must not be in their way.
+    pub(super) fn next_doubtful(&mut self, with_changes: bool, now: Now) -> Option<(Arc<str>, Vec<u64>)> {
+        let is_time = now.uptime_ms >= self.retry_at_ms || with_changes;
+        if !is_time || now.uptime_ms < self.doubtful_at_ms {
+            return None;
         }
-        let mut taken = Vec::new();
-        while taken.len() < most
-            && let Some(doubtful) = self.doubtful.pop()
-        {
-            taken.push(doubtful);
-        }
-        taken
+        let (id, undone) = self.doubtful.pop()?;
+        self.undone -= undone.len();
+        Some((id, undone))
     }
 
     /// Has the critical services up to this place removed.
@@ -118,9 +140,11 @@ impl Upkeep {
 
     /// When something is to be done, if anything is.
     pub(super) fn wake_at_ms(&self) -> Option<u64> {
-        let heartbeats = (!self.heartbeats.is_empty()).then_some(self.heartbeats_due_ms);
-        let is_waiting = !self.doubtful.is_empty() || self.is_sweeping() || !self.writing.is_empty();
+        let is_gathering = self.writing.is_empty() && !self.heartbeats.is_empty();
+        let heartbeats = is_gathering.then(|| self.heartbeats_due_ms.max(self.retry_at_ms));
+        let is_waiting = self.is_sweeping() || !self.writing.is_empty();
         let retry = is_waiting.then_some(self.retry_at_ms);
-        heartbeats.into_iter().chain(retry).min()
+        let doubtful = (!self.doubtful.is_empty()).then(|| self.retry_at_ms.max(self.doubtful_at_ms));
+        [heartbeats, retry, doubtful].into_iter().flatten().min()
     }
 }

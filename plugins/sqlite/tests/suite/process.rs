@@ -47,7 +47,8 @@ impl Process {
         while self.lines.recv_timeout(PATIENCE).expect("the other process should get on") != expected {}
     }
 
-    /// Waits until it has ended by itself, without having opened the database, and returns the lines that it has printed.
+    /// Waits until it has ended by itself, without having opened the database, and returns the lines that it has
+    /// printed.
     pub(crate) fn wait_for_end(mut self) -> Vec<String> {
         let mut lines = Vec::new();
         loop {

@@ -5,10 +5,10 @@ use std::fmt;
 /// The result of a backend's call.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure of a backend: a kind for programs and one line for people.
+/// A failure of a backend: a kind for the host to act on, and one line for the operator.
 ///
-/// The host shows the message to operators, with the plugin's name before it, and to clients that ask for its health. So
-/// it should name the thing that failed and, where there is one, the way out, and hold no secret:
+/// The host shows the message to operators, with the plugin's name before it, and to clients that ask for its health.
+/// So it should name the thing that failed and, where there is one, the way out, and hold no secret:
 /// `service_registry.db is locked by another process`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
@@ -61,7 +61,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Kinds of failure, as far as the host treats them differently.
+/// Kinds of failure that the host treats differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

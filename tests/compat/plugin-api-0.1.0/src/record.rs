@@ -8,8 +8,8 @@
 #[non_exhaustive]
 pub struct Record {
     /// The service's id: the key, unique in the store. Not empty, at most some thousand bytes of any Unicode, which may
-    /// hold U+0000. If the store cannot take an id (it is too long for its keys, say), it [refuses](crate::Outcome::Refused)
-    /// the record; it never cuts or changes an id.
+    /// hold U+0000. If the store cannot take an id (it is too long for its keys, say), it
+    /// [refuses](crate::Outcome::Refused) the record; it never cuts or changes an id.
     pub id: String,
     /// The service as JSON text: one object. It never holds a raw U+0000: JSON escapes it.
     pub document: String,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::fronts::zmtp::memory::{Memory, Shared};
+use crate::fronts::zmtp::memory::{Kept, Memory, Shared};
 use registry_zmtp::codec::{self, Kind};
 
 /// For how many events a subscriber that has read all of them keeps a place.
@@ -19,7 +19,9 @@ pub struct Event {
     /// The rest.
     pub body: Bytes,
     /// Both as frames that are not encrypted.
-    pub frames: Shared,
+    pub frames: Bytes,
+    /// The same, as it is counted.
+    pub held: Shared,
 }
 
 impl Event {
@@ -31,7 +33,8 @@ impl Event {
         let frames = frames.freeze();
         // A part of the same bytes: an event is kept once.
         let body = frames.slice(frames.len() - body.len()..);
-        Rc::new(Event { topic, body, frames: memory.share(frames) })
+        let held = memory.share(Kept::One(frames.clone()));
+        Rc::new(Event { topic, body, frames, held })
     }
 }
 

@@ -107,13 +107,15 @@ impl Connection {
             }
             return;
         }
-        // A subscriber may be stuck for as long as it likes: it costs no more than its queue.
+        // A subscriber that is stuck misses the oldest events, and costs no more than its queue. One that knows PING, takes
+        // nothing and says nothing is silent all the same: whether it is there cannot be known.
         let is_stuck = state.liveness.stuck.is_some_and(|since| now.duration_since(since) >= limits.unread_timeout);
         if is_stuck && matches!(state.phase, Phase::Router(_)) {
             return self.end(state, Cause::Unread);
         }
         // What a peer sends while it has to wait is not heard.
-        if self.is_unanswered(state) {
+        let is_paused = state.turn.paused_until.is_some_and(|until| now < until);
+        if self.is_unanswered(state) || is_paused {
             state.liveness.heard = now;
         }
         let silence = now.duration_since(state.liveness.heard);

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fronts::zmtp::cause::Cause;
-use crate::fronts::zmtp::memory::Shared;
+use crate::fronts::zmtp::memory::{Kept, Shared};
 use crate::fronts::zmtp::report::Incident;
 use crate::fronts::zmtp::stream::Writer;
 use crate::fronts::{Frames, Inbound};
@@ -24,8 +25,9 @@ pub const SHARE_BYTES: usize = 16 * 1024;
 const LONG_BYTES: usize = 16 * 1024;
 /// How much is handed to the network at once, where it is made of many events.
 const WRITE_BYTES: usize = 64 * 1024;
-/// How much is handed to the network before others have their turn.
-const TURN_BYTES: usize = 256 * 1024;
+/// How much is handed to the network before others have their turn: a hundred connections may each have a turn before the
+/// next message is answered.
+const TURN_BYTES: usize = 32 * 1024;
 /// How much more it takes to encrypt something than to write it.
 const SEALING_COST: usize = 4;
 /// How large a buffer an idle connection may keep.
@@ -40,17 +42,16 @@ impl Connection {
     /// Gives a message back if the peer has read enough of its replies to get another; otherwise keeps it for later.
     pub fn ready_for(&self, message: Inbound<Peer>) -> Option<Inbound<Peer>> {
         let state = &mut *self.state.borrow_mut();
-        if self.is_full(state)
-            && let Err(error) = self.write(state)
-        {
-            self.end(state, Cause::Network(error));
+        if self.is_full(state) {
+            match self.write(state) {
+                Ok(()) => self.recount(state),
+                Err(error) => self.end(state, Cause::Network(error)),
+            }
         }
         // What a peer has asked for is done, even if it does not wait for the answer.
-        if state.writer.is_none() {
-            return Some(message);
-        }
+        let is_due = state.writer.is_none() || !self.is_full(state);
         // What came before it comes first. If it is still full, the task is woken as soon as the peer has read some.
-        if state.held_back.messages.is_empty() && !self.is_full(state) {
+        if state.held_back.messages.is_empty() && is_due {
             return Some(message);
         }
         self.keep(state, message);
@@ -76,25 +77,25 @@ impl Connection {
     }
 
     /// Queues a reply, which [`flush`](Connection::flush) sends. Its last frame is made of `shared` and `rest`.
-    pub fn reply(&self, first: &[&[u8]], shared: &[Bytes], rest: &[u8]) {
+    pub fn reply(&self, first: &[&[u8]], shared: Option<&Arc<[Bytes]>>, rest: &[u8]) {
         let state = &mut *self.state.borrow_mut();
         if state.writer.is_none() {
             return;
         }
         let wire = &mut state.wire;
-        let long = shared.iter().map(Bytes::len).sum::<usize>();
+        let shared = shared.map(|pieces| self.hub.memory.share(Kept::Many(pieces.clone())));
+        let long = shared.as_ref().map_or(0, Shared::len);
         let first_bytes = first.iter().map(|frame| wire.frame_bytes(frame.len())).sum::<usize>();
         let bytes = first_bytes + wire.frame_bytes(long + rest.len());
         state.turn.replied += bytes;
-        wire.out.reserve(bytes - long);
+        wire.out.reserve(if long < LONG_BYTES { bytes } else { bytes - long });
         first.iter().for_each(|frame| wire.put(Kind::Message { more: true }, frame));
-        if shared.is_empty() {
-            wire.put(Kind::Message { more: false }, rest);
-        } else if long < LONG_BYTES {
-            wire.put(Kind::Message { more: false }, &[&shared.concat()[..], rest].concat());
-        } else {
-            let shared = shared.iter().map(|part| self.hub.memory.share(part.clone())).collect();
-            put_long(wire, &mut state.backlog, shared, 0, rest);
+        match shared {
+            None => wire.put(Kind::Message { more: false }, rest),
+            Some(shared) if long < LONG_BYTES => {
+                wire.put(Kind::Message { more: false }, &[&shared.pieces().concat()[..], rest].concat());
+            }
+            Some(shared) => put_long(wire, &mut state.backlog, shared, 0, rest),
         }
     }
 
@@ -189,16 +190,14 @@ impl State {
 }
 
 /// Appends the last frame of a message, whose parts are not copied. It begins at `from` in the first.
-fn put_long(wire: &mut Wire, backlog: &mut Backlog, shared: Vec<Shared>, from: usize, rest: &[u8]) {
-    let bytes = shared.iter().map(|part| part.len()).sum::<usize>() - from + rest.len();
+fn put_long(wire: &mut Wire, backlog: &mut Backlog, shared: Shared, from: usize, rest: &[u8]) {
+    let bytes = shared.len() - from + rest.len();
     let sealed = wire.begin_last(bytes);
     backlog.push_own(&mut wire.out);
     match sealed {
         Some(message) => backlog.push_sealed(message, shared, from, rest),
         None => {
-            for (position, part) in shared.into_iter().enumerate() {
-                backlog.push_shared(part, if position == 0 { from } else { 0 });
-            }
+            backlog.push_shared(shared, from);
             wire.out.extend_from_slice(rest);
         }
     }
@@ -256,7 +255,7 @@ fn seal_events(wire: &mut Wire, backlog: &mut Backlog, events: &mut Events) -> u
         if event.body.len() < LONG_BYTES {
             wire.put(Kind::Message { more: false }, &event.body);
         } else {
-            put_long(wire, backlog, vec![event.frames.clone()], event.frames.len() - event.body.len(), &[]);
+            put_long(wire, backlog, event.held.clone(), event.frames.len() - event.body.len(), &[]);
         }
     }
     wire.out.len().max(1)
@@ -268,7 +267,7 @@ fn pick_long(backlog: &mut Backlog, events: &mut Events) -> usize {
         return 0;
     }
     events.take_oldest().map_or(0, |event| {
-        backlog.push_shared(event.frames.clone(), 0);
+        backlog.push_shared(event.held.clone(), 0);
         1
     })
 }
@@ -294,7 +293,7 @@ fn write_events(
         && let Some(event) = events.take_oldest()
     {
         if left < event.frames.len() {
-            backlog.push_shared(event.frames.clone(), left);
+            backlog.push_shared(event.held.clone(), left);
             break;
         }
         left -= event.frames.len();

@@ -21,7 +21,7 @@ pub const DESCRIPTIONS_MAX: usize = 400;
 
 const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 
-/// A plugin, as far as its log is concerned: an index into `SOURCES`.
+/// A plugin whose log is written: an index into `SOURCES`.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceId(pub u64);
 

@@ -53,7 +53,7 @@ fn payload_text(payload: &(dyn Any + Send)) -> String {
 /// [`ErrorKind::Panicked`].
 pub fn catch<T>(call: impl FnOnce() -> T) -> Result<T> {
     LATEST.set(None);
-    // Whoever shares state with the call is called again after a panic, and the contract tells the author so.
+    // What shares state with the call is called again after a panic: the contract tells the author so.
     panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
         // `resume_unwind` calls no hook, and before the hook is installed there is none.
         let message = LATEST.take().unwrap_or_else(|| format!("panicked: {}", payload_text(&*payload)));

@@ -233,8 +233,8 @@ impl Opened {
         Ok(each_back(plain(self.0.commit(group.into()).await)?))
     }
 
-    /// As [`commit`](Self::commit), but the change at `place` is of a kind that no version knows: what a newer host might
-    /// send. For checks.
+    /// As [`commit`](Self::commit), but the change at `place` is of a kind that no version knows: what a newer host
+    /// might send. For checks.
     pub async fn commit_unknown(&self, group: Group, place: usize) -> Result<Vec<Outcome>> {
         let mut group = RawGroup::from(group);
         group.make_unknown(place);
