@@ -85,6 +85,14 @@ impl Host {
         Host::launch(registry(directory), directory, config, ports)
     }
 
+    /// Starts a host on free ports whose allocator gives back what is freed, so that its memory is what it holds, and not
+    /// what the allocator (glibc's) keeps for later.
+    pub fn start_frugal(directory: &Path, config: &str) -> Host {
+        let mut command = registry(directory);
+        command.env("MALLOC_MMAP_THRESHOLD_", "65536").env("MALLOC_TRIM_THRESHOLD_", "131072");
+        Host::launch(command, directory, config, [0; 3])
+    }
+
     /// Starts a host on free ports under a limit, in the words of the shell's `ulimit`.
     pub fn start_under(ulimit: &str, directory: &Path, config: &str) -> Host {
         let mut shell = Command::new("sh");

@@ -52,7 +52,7 @@ pub struct Stage {
 impl Stage {
     /// A host with this transport and these `[limits]`.
     pub fn new(transport: &str, limits: &str) -> Stage {
-        Stage::with(transport, limits, Host::start)
+        Stage::with(transport, limits, Host::start_frugal)
     }
 
     /// A host under a limit, in the words of the shell's `ulimit`.
