@@ -14,9 +14,6 @@ use crate::registry::changes::queue::{Wish, Wished};
 use crate::registry::output::Output;
 use crate::registry::service::Service;
 
-/// How many services make way at a time: between two times it is looked how long the group has become.
-const MAKE_WAY_STEP: usize = 16;
-
 /// What is to be done for a wish.
 pub(super) enum Verdict {
     /// The store is to make the change.
@@ -84,11 +81,7 @@ impl<C> Registry<C> {
     /// Critical services of a type that the group does not concern yet, other than the one with this id.
     fn in_the_way(&self, name: &str, id: &str, projection: &Projection, most: usize) -> Vec<Arc<str>> {
         let critical = self.services.critical_of_type(name).map(Service::id);
-        critical
-            .filter(|other| ***other != *id && !projection.has_id(other))
-            .take(most.min(MAKE_WAY_STEP))
-            .cloned()
-            .collect()
+        critical.filter(|other| ***other != *id && !projection.has_id(other)).take(most).cloned().collect()
     }
 }
 

@@ -142,8 +142,13 @@ impl<C> Registry<C> {
                 }
                 Verdict::MakeWay(expired) if expired.is_empty() => return self.changes.queue.hold(wished),
                 Verdict::MakeWay(expired) => {
-                    draft.made_way += expired.len();
-                    expired.into_iter().for_each(|id| self.write(draft, None, Write::expire(id), now));
+                    for id in expired {
+                        if draft.bytes >= GROUP_BYTES {
+                            break;
+                        }
+                        draft.made_way += 1;
+                        self.write(draft, None, Write::expire(id), now);
+                    }
                 }
             }
         }
