@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// The smaller size, and by how much the instructions may grow when the size grows tenfold.
-const SIZE: usize = 200;
+const SIZE: usize = 300;
 const FACTOR_MAX: f64 = 12.0;
 
 #[test]
