@@ -14,6 +14,8 @@ pub(crate) struct Rules {
     pub(crate) reply_timeout_ms: u64,
     /// How often critical services are removed.
     pub(crate) sweep_ms: u64,
+    /// How many changes may wait for the store, and how many clients for long lists.
+    pub(crate) waiting_max: usize,
     /// Whether service types are unique unless a service says otherwise.
     pub(crate) enforce_unique: bool,
     /// Whether clients are told apart by their keys.

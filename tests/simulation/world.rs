@@ -69,6 +69,7 @@ impl World<'_> {
             enforce_unique: settings.enforce_unique,
             has_keys: settings.has_keys,
             admins: settings.admin.map(key_text).into_iter().collect::<BTreeSet<_>>(),
+            waiting_max: settings.pending_changes_max,
             slack_ms: 5,
         };
         World {

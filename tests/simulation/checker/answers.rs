@@ -120,6 +120,7 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
                 })
         }
         ("overloaded", Ask::Register(_) | Ask::Deregister { .. }) => true,
+        ("overloaded", Ask::List { .. }) => lists_under_way(index, call) >= index.rules.waiting_max,
         ("backend_refused", ask) => ask.is_change() && has_trouble(life, call.asked, answer.moment),
         ("backend_unavailable", ask) => ask.is_change() && has_trouble(life, call.asked, answer.moment),
         _ => false,
@@ -128,6 +129,15 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
         let text = format!("#{} was told {:?}, which was never so", call.number, answer.code());
         verdicts.add(place, "a refusal is true", text);
     }
+}
+
+/// How many lists a host had not answered yet when it was asked for another.
+fn lists_under_way(index: &Index<'_>, call: &Call<'_>) -> usize {
+    let is_open = |other: &&Call<'_>| {
+        let is_earlier = other.host == call.host && other.asked < call.asked;
+        is_earlier && other.answer.as_ref().is_none_or(|answer| answer.moment > call.asked)
+    };
+    index.calls.iter().filter(|other| matches!(other.ask, Ask::List { .. })).filter(is_open).count()
 }
 
 /// Whether the store failed, or was slow, or the host was held up, between two moments.

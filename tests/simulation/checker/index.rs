@@ -10,6 +10,9 @@ use crate::history::{Ask, End, Event, History, How, Kind, Rules, Service, What};
 /// How often a host reads its clock at least: see `clock.rs`.
 const READ_MS: u64 = 100;
 
+/// How long what the store has refused waits before it is tried again, and the turn of a host that it takes.
+const RETRY_MS: u64 = 210;
+
 /// When something was seen: the time, and the place in the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment {
@@ -363,9 +366,15 @@ impl<'a> Life<'a> {
         self.ended.is_some_and(|(ended, how)| how == How::Killed && ended.at_ms <= moment.at_ms)
     }
 
-    /// A group that was sent after a moment was done, all of it.
+    /// A group that was sent after a moment was done, all of it: what was in doubt then has been put right. That is not
+    /// so while what the store has refused waits for another try.
     pub(super) fn is_settled_since(&self, at_ms: u64) -> bool {
-        self.committed.iter().any(|group| group.is_clean() && group.sent_at_ms > at_ms)
+        let waits = |until_ms: u64| {
+            let is_near = |group: &&Committed| (group.moment.at_ms..=group.moment.at_ms + RETRY_MS).contains(&until_ms);
+            self.committed.iter().filter(is_near).any(|group| group.end == End::Mixed)
+        };
+        let mut settled = self.committed.iter().filter(|group| group.is_clean() && group.sent_at_ms > at_ms);
+        settled.any(|group| !waits(group.sent_at_ms))
     }
 
     /// The longest ttl end that is certain at a place: until then, on the host's clock, the service is passing.

@@ -23,12 +23,14 @@ pub(in crate::registry) struct Upkeep {
     /// Records that may be stored otherwise than the core has them, each with the revisions of the changes that may be
     /// stored and are to be undone.
     doubtful: IndexMap<Arc<str>, Vec<u64>>,
+    /// Those of them whose restoration the store has refused. They keep nobody else waiting: they are tried again
+    /// together.
+    refused: IndexMap<Arc<str>, Vec<u64>>,
+    refused_until_ms: u64,
     /// The places of critical services that the clean-up under way has still to remove. They claim nothing and wait
     /// behind everything that clients wait for: whoever is heard of before its turn stays.
     sweep: Option<RangeInclusive<u64>>,
     retry_at_ms: u64,
-    /// When records in doubt are restored again after the store has refused one.
-    doubtful_at_ms: u64,
     /// How many changes are to be undone.
     undone: usize,
     keeps_history: bool,
@@ -83,24 +85,31 @@ impl Upkeep {
     /// A restoration has failed, or was refused: the record is still in doubt.
     pub(super) fn doubt_again(&mut self, id: Arc<str>, mut undone: Vec<u64>, is_refused: bool, now: Now) {
         self.undone += undone.len();
-        self.doubtful.entry(id).or_default().append(&mut undone);
-        if is_refused {
-            // Not even with changes: what the store refuses it will refuse again.
-            self.doubtful_at_ms = now.uptime_ms + RETRY_INTERVAL_MS;
+        if !is_refused {
+            return self.doubtful.entry(id).or_default().append(&mut undone);
         }
+        if self.refused.is_empty() {
+            // Not even with changes before that: what the store refuses it will refuse again.
+            self.refused_until_ms = now.uptime_ms + RETRY_INTERVAL_MS;
+        }
+        self.refused.entry(id).or_default().append(&mut undone);
     }
 
     /// How many records are in doubt, and how many changes are to be undone.
     pub(super) fn doubtful(&self) -> usize {
-        self.doubtful.len() + self.undone
+        self.doubtful.len() + self.refused.len() + self.undone
     }
 
     /// The next doubtful record, if it is time to restore it, or if clients' changes go to the store anyway: what may be
     /// left behind must not be in their way.
     pub(super) fn next_doubtful(&mut self, with_changes: bool, now: Now) -> Option<(Arc<str>, Vec<u64>)> {
-        let is_time = now.uptime_ms >= self.retry_at_ms || with_changes;
-        if !is_time || now.uptime_ms < self.doubtful_at_ms {
+        if now.uptime_ms < self.retry_at_ms && !with_changes {
             return None;
+        }
+        if now.uptime_ms >= self.refused_until_ms {
+            for (id, mut undone) in self.refused.drain(..) {
+                self.doubtful.entry(id).or_default().append(&mut undone);
+            }
         }
         let (id, undone) = self.doubtful.pop()?;
         self.undone -= undone.len();
@@ -135,7 +144,7 @@ impl Upkeep {
 
     /// Whether nothing has to be stored but expiries, which are found anew at each start.
     pub(super) fn is_idle(&self) -> bool {
-        self.doubtful.is_empty() && self.heartbeats.is_empty() && self.writing.is_empty()
+        self.doubtful.is_empty() && self.refused.is_empty() && self.heartbeats.is_empty() && self.writing.is_empty()
     }
 
     /// When something is to be done, if anything is.
@@ -144,7 +153,8 @@ impl Upkeep {
         let heartbeats = is_gathering.then(|| self.heartbeats_due_ms.max(self.retry_at_ms));
         let is_waiting = self.is_sweeping() || !self.writing.is_empty();
         let retry = is_waiting.then_some(self.retry_at_ms);
-        let doubtful = (!self.doubtful.is_empty()).then(|| self.retry_at_ms.max(self.doubtful_at_ms));
-        [heartbeats, retry, doubtful].into_iter().flatten().min()
+        let doubtful = (!self.doubtful.is_empty()).then_some(self.retry_at_ms);
+        let refused = (!self.refused.is_empty()).then(|| self.retry_at_ms.max(self.refused_until_ms));
+        [heartbeats, retry, doubtful, refused].into_iter().flatten().min()
     }
 }
