@@ -75,6 +75,25 @@ fn what_an_admin_registers_anew_is_the_admins() {
 }
 
 #[test]
+fn whoever_grasps_at_a_service_keeps_its_owner_from_nothing() {
+    let mut world = world();
+    world.call_with(CAMERA, register("x", "web"));
+    for (owner, other) in [("a", "b"), ("c", "d"), ("e", "f")] {
+        world.ask_with(owner, CAMERA, register("x", "web"));
+        world.ask_with(other, STAGE, register("x", "web"));
+    }
+    let group = world.group();
+    assert_eq!(group.len(), 3, "each of the owner's is in the first group");
+    for other in ["b", "d", "f"] {
+        assert_eq!(world.reply(other).expect("that is certain at once")["code"], "forbidden");
+    }
+    world.accept(&group);
+    for owner in ["a", "c", "e"] {
+        assert_eq!(world.reply(owner).unwrap()["success"], true);
+    }
+}
+
+#[test]
 fn of_two_that_register_one_id_at_the_same_time_the_first_gets_it() {
     let mut world = world();
     world.ask_with("first", CAMERA, register("x", "web"));

@@ -30,7 +30,7 @@ use plan::Plan;
 use reached::Reached;
 
 /// How many seeds a plain `cargo test` plays: about 20 s of a debug build.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 1200;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;

@@ -10,6 +10,9 @@ use super::index::{Beat, Call, Index, Life};
 use super::reads::heartbeat_problem;
 use crate::history::{Ask, End, How, Kind, Service};
 
+/// How long heartbeats gather before they are written, and the turn of a host that it takes.
+const HEARTBEATS_MS: u64 = 1010;
+
 pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
     for (at, life) in index.lives.iter().enumerate() {
         let Some(before) = index.lives[..at].iter().rev().find(|before| before.host == life.host) else { continue };
@@ -169,7 +172,8 @@ fn missing(index: &Index<'_>, before: &Life<'_>, id: &str) -> Option<String> {
     let state = before.told.len();
     let registered = before.service(id, state).and_then(|service| index.call(service.call?));
     let is_lost = before.lost.iter().any(|(moment, lost)| {
-        *lost == id && registered.is_none_or(|call| call.asked.place < moment.place || !is_settled(before, call))
+        let is_before = registered.is_none_or(|call| call.asked.place < moment.place || !is_settled(before, call));
+        *lost == id && is_before && !is_put_again(before, id, moment.place)
     });
     if is_lost {
         return None;
@@ -187,6 +191,20 @@ fn missing(index: &Index<'_>, before: &Life<'_>, id: &str) -> Option<String> {
     let was_critical =
         |beat: &Beat| beat.high_ms > before.passing_until_ms(id, state, beat.seen.place.saturating_sub(1));
     (!open.any(was_critical)).then(|| "it was alive".into())
+}
+
+/// Whether a record that the store has lost must have been put again: its heartbeat was written, and missed it.
+fn is_put_again(before: &Life<'_>, id: &str, lost_at: usize) -> bool {
+    let Some(track) = before.tracks.get(id) else { return false };
+    let mut beats = track.beats.iter().filter(|beat| beat.asked.place > lost_at).map(|beat| beat.seen.at_ms);
+    beats.any(|beat_ms| {
+        // Nothing may have come between: heartbeats gather for a second, and wait longer if the store fails.
+        let since = || before.committed.iter().filter(move |group| group.moment.at_ms > beat_ms);
+        let written = since().find(|group| group.sent_at_ms > beat_ms + HEARTBEATS_MS);
+        let is_undisturbed = since().all(|group| group.end != End::Failed)
+            && before.held_up_ms(beat_ms, before.ended.map_or(beat_ms, |(ended, _)| ended.at_ms)) == 0;
+        is_undisturbed && written.is_some_and(|group| before.is_settled_since(group.moment.at_ms))
+    })
 }
 
 fn is_settled(before: &Life<'_>, call: &Call<'_>) -> bool {

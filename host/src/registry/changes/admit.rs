@@ -41,7 +41,7 @@ impl<C> Registry<C> {
         let owner = projection.owner(&self.services, id);
         let is_foreign = owner.is_some_and(|owner| !self.policy.access.may_change(principal, owner));
         let is_absent = matches!(wish, Wish::Deregister { .. }) && owner.is_none();
-        if (is_foreign || is_absent) && projection.has_id(id) {
+        if (is_foreign || is_absent) && projection.is_contested(id) {
             return Verdict::Later;
         }
         if is_absent {

@@ -3,7 +3,7 @@
 //! The changes of a group are made in order, so each is judged against what those before it leave behind. Only what
 //! differs from the services as they are stands here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::registry::service::Service;
@@ -29,6 +29,8 @@ struct Shift {
 pub(super) struct Projection {
     /// `None` stands for a service that is gone.
     ids: HashMap<Arc<str>, Option<Projected>>,
+    /// The ids that will belong to nobody or to somebody else if the store says no to a change of the group.
+    contested: HashSet<Arc<str>>,
     types: HashMap<Arc<str>, Shift>,
 }
 
@@ -36,6 +38,11 @@ impl Projection {
     /// Whether the group changes the service with this id.
     pub(super) fn has_id(&self, id: &str) -> bool {
         self.ids.contains_key(id)
+    }
+
+    /// Whether it depends on the group to whom the id belongs, if to anybody.
+    pub(super) fn is_contested(&self, id: &str) -> bool {
+        self.contested.contains(id)
     }
 
     /// Whether the group changes a service of this type.
@@ -72,6 +79,9 @@ impl Projection {
     /// The group puts this service.
     pub(super) fn put(&mut self, services: &Services, service: &Service) {
         self.leave(services, service.id());
+        if services.get(service.id()).is_none_or(|before| before.owner() != service.owner()) {
+            self.contested.insert(service.id().clone());
+        }
         for name in service.types().iter() {
             self.types.entry(name.clone()).or_default().passing += 1;
         }
@@ -82,6 +92,7 @@ impl Projection {
     /// The group removes this service.
     pub(super) fn remove(&mut self, services: &Services, id: &Arc<str>) {
         self.leave(services, id);
+        self.contested.insert(id.clone());
         self.ids.insert(id.clone(), None);
     }
 
