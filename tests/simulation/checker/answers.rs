@@ -122,7 +122,10 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
         ("overloaded", Ask::Register(_) | Ask::Deregister { .. }) => true,
         ("overloaded", Ask::List { .. }) => lists_under_way(index, call) >= index.rules.waiting_max,
         ("backend_refused", ask) => ask.is_change() && has_trouble(life, call.asked, answer.moment),
-        ("backend_unavailable", ask) => ask.is_change() && has_trouble(life, call.asked, answer.moment),
+        ("backend_unavailable", ask) => {
+            ask.is_change()
+                && (has_trouble(life, call.asked, answer.moment) || is_behind_others(index, life, call, answer))
+        }
         _ => false,
     };
     if !is_true && !life.is_cut_off_at(answer.moment) {
@@ -147,6 +150,19 @@ fn has_trouble(life: &Life<'_>, from: Moment, to: Moment) -> bool {
         is_near && (!group.is_clean() || group.moment.at_ms - group.sent_at_ms >= GROUP_MS)
     };
     life.committed.iter().any(is_bad) || life.held_up_ms(from.at_ms, to.at_ms) > 0
+}
+
+/// Whether so many changes of the same service waited before a change that they alone may have taken all the time: each
+/// may depend on the one before, and so take a group of its own.
+fn is_behind_others(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'_>) -> bool {
+    let is_before = |other: &&Call<'_>| {
+        let is_same = other.ask.is_change() && other.host == call.host && other.ask.id() == call.ask.id();
+        is_same && other.asked < call.asked && other.answer.as_ref().is_none_or(|answer| answer.moment > call.asked)
+    };
+    let before = index.calls.iter().filter(is_before).count() as u64;
+    let is_near = |group: &&Committed| group.moment > call.asked && group.sent_at_ms <= answer.moment.at_ms;
+    let groups = life.committed.iter().filter(is_near).map(|group| group.moment.at_ms - group.sent_at_ms);
+    (before + 1) * groups.max().unwrap_or(0) >= index.rules.reply_timeout_ms
 }
 
 /// A deregistration that is acknowledged has an event of its own, and the other way round.

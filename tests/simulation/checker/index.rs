@@ -10,7 +10,7 @@ use crate::history::{Ask, End, Event, History, How, Kind, Rules, Service, What};
 /// How often a host reads its clock at least: see `clock.rs`.
 const READ_MS: u64 = 100;
 
-/// How long what the store has refused waits before it is tried again, and the turn of a host that it takes.
+/// How long what the store has refused waits before it is tried again, on the host's clock, and the turn that it takes.
 const RETRY_MS: u64 = 210;
 
 /// When something was seen: the time, and the place in the history.
@@ -370,7 +370,10 @@ impl<'a> Life<'a> {
     /// so while what the store has refused waits for another try.
     pub(super) fn is_settled_since(&self, at_ms: u64) -> bool {
         let waits = |until_ms: u64| {
-            let is_near = |group: &&Committed| (group.moment.at_ms..=group.moment.at_ms + RETRY_MS).contains(&until_ms);
+            let is_near = |group: &&Committed| {
+                let from_ms = group.moment.at_ms;
+                from_ms <= until_ms && self.uptime_ms(until_ms) <= self.uptime_ms(from_ms) + RETRY_MS
+            };
             self.committed.iter().filter(is_near).any(|group| group.end == End::Mixed)
         };
         let mut settled = self.committed.iter().filter(|group| group.is_clean() && group.sent_at_ms > at_ms);
