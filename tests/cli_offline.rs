@@ -68,7 +68,10 @@ fn wrong_usage_is_exit_code_2() {
         &["register", "n", "h", "0"][..],
         &["register", "n", "h", "65536"],
         &["register", "n", "h", "1", "--meta", "no equals sign"],
+        &["register", "n", "h", "1", "--metadata", "room:=four"],
+        &["register", "n", "h", "1", "--exec", "--"],
         &["register", "n", "h", "1", "--ttl", "-1"],
+        &["list", "a", "--type", "b"],
         &["list", "--connect", "nowhere"],
         &["list", "--connect", "udp://h:1"],
         &["list", "--connect", "::1:5556"],
@@ -95,6 +98,11 @@ fn every_command_explains_itself_and_its_exit_codes() {
         "renew",
         "deregister",
         "watch",
+        "wait",
+        "types",
+        "history",
+        "update",
+        "expiry",
         "health",
         "info",
         "stop",
@@ -102,7 +110,13 @@ fn every_command_explains_itself_and_its_exit_codes() {
         let arguments: Vec<_> = command.split(' ').chain(["--help"]).collect();
         let output = registry(&arguments).output().unwrap();
         assert!(output.status.success(), "{command}");
-        assert!(text(&output.stdout).contains("Exit codes:"), "{command}");
+        let help = text(&output.stdout);
+        assert!(help.contains("Exit codes:"), "{command}");
+        // Nothing wraps what is written as a whole, so it has to fit into any terminal.
+        let whole = help.lines().skip_while(|line| !["With --exec:", "Exit codes:"].contains(line));
+        for line in whole {
+            assert!(line.len() <= 80, "{command}: {line}");
+        }
     }
 }
 
@@ -110,12 +124,14 @@ fn every_command_explains_itself_and_its_exit_codes() {
 fn list_asks_for_the_type_and_prints_a_table() {
     let one = StandIn::saying(json!({ "success": true, "services": [camera()] }));
     let output = one.run(&["list", "Camera"]);
-    assert_eq!(one.request(), json!({ "action": "list", "service_type": "Camera" }));
+    assert_eq!(one.request(), json!({ "action": "list", "service_type": "Camera", "limit": 500 }));
     let printed = text(&output.stdout);
     let words = |line: usize| printed.lines().nth(line).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(words(0), "ID NAME TYPE HOST PORT HEALTH TTL HEARTBEAT");
     assert!(words(1).starts_with("camera-1 Camera Camera 10.0.0.7 7000 critical 30 s "), "{printed}");
     assert!(words(1).ends_with(" days ago"), "{printed}");
+    one.run(&["list", "--type", "Camera"]);
+    assert_eq!(one.request()["service_type"], "Camera");
     one.run(&["list"]);
     assert_eq!(one.request()["service_type"], Value::Null);
 }
@@ -167,11 +183,11 @@ fn register_sends_what_it_is_told_and_prints_the_id() {
     let plain = json!({ "name": "Camera", "host": "10.0.0.7", "port": 7000 });
     assert_eq!(registry.request(), json!({ "action": "register", "service_info": plain }));
 
-    let arguments = "register Camera 10.0.0.7 7000 --type Camera --id camera-1 --tag a --tag b --meta room=b=1 --ttl 5 \
+    let arguments = "register Camera 10.0.0.7 7000 --type Camera --id camera-1 --tag a --tag b --metadata room=b=1 --meta floor:=4 --ttl 5 \
                      --singleton --json";
     let output = registry.run(&arguments.split_whitespace().collect::<Vec<_>>());
     let info = json!({ "name": "Camera", "host": "10.0.0.7", "port": 7000, "id": "camera-1", "type": "Camera",
-                       "tags": ["a", "b"], "metadata": { "room": "b=1" }, "singleton": true });
+                       "tags": ["a", "b"], "metadata": { "room": "b=1", "floor": 4 }, "singleton": true });
     assert_eq!(registry.request(), json!({ "action": "register", "service_info": info, "ttl": 5 }));
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["service_id"], "camera-1");
 }
@@ -211,4 +227,47 @@ fn health_of_a_registry_whose_storage_fails_is_exit_code_1_with_the_reason() {
     let output = failing.run(&["health", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), reply);
+}
+
+#[test]
+fn health_of_a_registry_that_is_not_ready_is_exit_code_1_with_the_reasons() {
+    let reply = json!({ "success": true, "status": "ok", "alive": true, "ready": false, "not_ready": ["a", "b"] });
+    let output = StandIn::saying(reply).run(&["health"]);
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(1), "registry: not ready: a, b\n"));
+    let reply = json!({ "success": false, "code": "starting", "error": "The registry is starting",
+                        "status": "starting", "alive": true, "ready": false });
+    let output = StandIn::saying(reply.clone()).run(&["health", "--json"]);
+    assert_eq!(
+        (output.status.code(), text(&output.stderr).as_str()),
+        (Some(1), "registry: not ready: The registry is starting\n")
+    );
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), reply);
+}
+
+#[test]
+fn a_list_follows_the_cursor_and_begins_again_if_the_registry_cannot_go_on() {
+    let pages = StandIn::start(0, {
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        move |request, _| {
+            let of = |id: &str| json!([{ "id": id }]);
+            let reply = match (asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed), request["cursor"].as_str()) {
+                (0, None) => {
+                    json!({ "success": true, "services": of("a"), "revision": 1, "epoch": "e", "cursor": "x" })
+                }
+                (1, Some("x")) => json!({ "success": false, "error": "list again", "code": "compacted" }),
+                (2, None) => {
+                    json!({ "success": true, "services": of("b"), "revision": 2, "epoch": "e", "cursor": "y" })
+                }
+                (3, Some("y")) => {
+                    json!({ "success": true, "services": [], "revision": 2, "epoch": "e", "cursor": "z" })
+                }
+                (4, Some("z")) => json!({ "success": true, "services": of("c"), "revision": 2, "epoch": "e" }),
+                other => json!({ "success": false, "error": format!("{other:?}") }),
+            };
+            reply.to_string()
+        }
+    });
+    let output = pages.run(&["list", "--json"]);
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), json!([{ "id": "b" }, { "id": "c" }]));
 }

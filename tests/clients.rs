@@ -1,4 +1,5 @@
-//! Clients that others wrote, against the real binary: pyzmq sockets and the unchanged clients of cgse-core.
+//! Clients against the real binary: those that others wrote (pyzmq sockets, the unchanged clients of cgse-core), and our
+//! own for Python.
 //!
 //! The checks themselves are in tests/clients, one printed line each. Here the host is started for them, stopped and
 //! started again when a script asks for it, and the scripts' output is judged. They need a Python environment that
@@ -10,7 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use harness::{Host, PATIENCE, python, workspace};
@@ -66,6 +67,97 @@ fn clients_with_keys_are_served_and_kept_apart() {
     let mut stage = Stage::with_keys("sqlite");
     run_script(&python, "curve_client.py", &["--durable", "--control", "--terminate"], &mut stage);
     stage.ends_by_itself();
+}
+
+/// Our own client for Python is put through what `clients/behaviours.md` promises. The scenarios start their hosts
+/// themselves, and kill them.
+#[test]
+fn the_python_client_keeps_its_promises() {
+    let Some(python) = python() else { return };
+    run_scenarios(&python, &[&python.display().to_string(), &adapter_for_python()], &[]);
+}
+
+/// The same without asyncio, but for the crowd: it is one implementation.
+#[test]
+fn the_python_client_keeps_its_promises_without_asyncio() {
+    let Some(python) = python() else { return };
+    let adapter = [&python.display().to_string(), &adapter_for_python(), "--sync"].map(String::from);
+    run_scenarios(&python, &adapter.each_ref().map(String::as_str), &["--without", "thousand_clients"]);
+}
+
+/// And our own client for Rust.
+#[test]
+fn the_rust_client_keeps_its_promises() {
+    let Some(python) = python() else { return };
+    let adapter = harness::client_example("adapter").display().to_string();
+    run_scenarios(&python, &[&adapter], &[]);
+}
+
+/// What the client for Python says of itself: types, style, its README, and what becomes of forks and signals.
+#[test]
+fn the_python_client_passes_its_own_tests() {
+    let Some(python) = python() else { return };
+    let package = workspace().join("clients/python");
+    let run = |arguments: &[&str], directory: &Path, variables: &[(&str, &str)]| {
+        let mut command = Command::new(&python);
+        command.args(arguments).current_dir(directory).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("PYTHONPATH", package.join("src")).envs(variables.iter().copied());
+        let output = command.output().expect("Python can be started");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    };
+    run(&["-m", "mypy", "--cache-dir=/dev/null"], &package, &[]);
+    for directory in [&package, &workspace().join("tests/clients/scenarios")] {
+        run(&["-m", "ruff", "check", "--no-cache", "."], directory, &[]);
+        run(&["-m", "ruff", "format", "--no-cache", "--check", "."], directory, &[]);
+    }
+
+    let mut stage = Stage::start("memory", "");
+    let mut keys = Stage::with_keys("memory");
+    let directory = keys.directory.path();
+    let variables =
+        [("REGISTRY_ENDPOINT", stage.endpoints()[0].clone()), ("REGISTRY_KEYS", directory.display().to_string())];
+    let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+    run(&["-m", "unittest"], &package.join("tests"), &variables);
+    stage.stop();
+    keys.stop();
+}
+
+/// The program that drives our client for Python: see tests/clients/scenarios/ADAPTER.md.
+fn adapter_for_python() -> String {
+    workspace().join("clients/python/tests/adapter.py").display().to_string()
+}
+
+/// Scenarios are about time, and share it with few.
+static SCENARIOS: Mutex<()> = Mutex::new(());
+
+/// Puts the client library behind an adapter through all scenarios.
+fn run_scenarios(python: &Path, adapter: &[&str], flags: &[&str]) {
+    let _alone = SCENARIOS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut process = Command::new(python)
+        .args(["-u", "-W", "ignore"])
+        .arg(workspace().join("tests/clients/scenarios/run.py"))
+        .args(["--program", env!("CARGO_BIN_EXE_registry"), "--plugins"])
+        .arg(harness::plugin_dir())
+        .args(flags)
+        .arg("--")
+        .args(adapter)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONPATH", workspace().join("clients/python/src"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("Python can be started");
+    let errors = Arc::new(Mutex::new(String::new()));
+    let _unread = read_lines(process.stderr.take().expect("stderr is piped"), Some(errors.clone()));
+    // Its own watchdog ends it, if it hangs.
+    for line in read_lines(process.stdout.take().expect("stdout is piped"), None) {
+        println!("{line}");
+    }
+    let status = wait(&mut process, PATIENCE).expect("a script that has closed its output ends");
+    let errors = errors.lock().expect("no reader panics");
+    assert!(status.success(), "the scenarios ended with {status}; they say:\n{errors}");
 }
 
 /// The host under test, which a script may stop and start again: same directory, same ports.

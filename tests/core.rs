@@ -3,7 +3,7 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use registry_host::protocol::request::{Limits, Port, parse};
-use registry_host::registry::{About, Forbidden, Now, Output, Policy, Promises, Registry};
+use registry_host::registry::{About, Following, Forbidden, Now, Output, Policy, Promises, Registry};
 use registry_host::security::access::Access;
 use registry_host::security::key::PublicKey;
 use registry_host::security::principal::Principal;
@@ -12,20 +12,48 @@ use serde_json::{Value, json};
 
 #[path = "core/access.rs"]
 mod access;
+#[path = "core/certainty.rs"]
+mod certainty;
 #[path = "core/changes.rs"]
 mod changes;
+#[path = "core/choices.rs"]
+mod choices;
 #[path = "core/discovery.rs"]
 mod discovery;
+#[path = "core/follow.rs"]
+mod follow;
+#[path = "core/groups.rs"]
+mod groups;
+#[path = "core/kept.rs"]
+mod kept;
 #[path = "core/lists.rs"]
 mod lists;
+#[path = "core/lives.rs"]
+mod lives;
 #[path = "core/loading.rs"]
 mod loading;
+#[path = "core/mass.rs"]
+mod mass;
+#[path = "core/pages.rs"]
+mod pages;
+#[path = "core/pieces.rs"]
+mod pieces;
 #[path = "core/random.rs"]
 mod random;
+#[path = "core/seeking.rs"]
+mod seeking;
+#[path = "core/shown.rs"]
+mod shown;
 #[path = "core/time.rs"]
 mod time;
+#[path = "core/trail.rs"]
+mod trail;
 #[path = "core/unique.rs"]
 mod unique;
+#[path = "core/updates.rs"]
+mod updates;
+#[path = "core/waking.rs"]
+mod waking;
 
 /// A core, a clock, and the store's part.
 struct World {
@@ -48,6 +76,9 @@ fn policy() -> Policy {
         pending_bytes_max: 1 << 24,
         services_bytes_max: 1 << 24,
         access: Access::open(),
+        following: Following::default(),
+        mass_expiry_share: 0.0,
+        mass_expiry_hold_ms: 30_000,
     }
 }
 
@@ -84,7 +115,8 @@ impl World {
         let read = |json: String| serde_json::from_str::<Value>(&json).expect("replies and events are JSON");
         self.replies
             .extend(self.out.replies.drain(..).map(|(caller, reply)| (caller, read(reply.finish(None).into_text()))));
-        self.events.extend(self.out.events.drain(..).map(|event| read(event.json)));
+        let event = |json: &[u8]| serde_json::from_slice::<Value>(json).expect("events are JSON");
+        self.events.extend(self.out.events.drain(..).map(|told| event(&told.json)));
         self.queries.extend(self.out.queries.drain(..).map(|(ticket, _)| ticket));
     }
 

@@ -143,7 +143,7 @@ fn ids_in_the_log_are_quoted_and_short() {
 #[test]
 fn many_changes_make_few_lines() {
     const SERVICES: usize = 500;
-    let (_directory, host) = host(&format!("[server]\ncleanup_interval = 1.0\n{MEMORY}"));
+    let (_directory, host) = host(&format!("[server]\ncleanup_interval = 1.0\nmass_expiry_share = 0\n{MEMORY}"));
     let mut client = host.client();
     for number in 0..SERVICES {
         client.send(&[b"REQ", register(&format!("s{number}"), "web", 0.5).to_string().as_bytes()]);
@@ -186,4 +186,17 @@ fn heartbeats_that_wait_are_read_before_a_clean_up() {
         let reply: serde_json::Value = serde_json::from_slice(&client.receive()[1]).unwrap();
         assert_eq!(reply["success"], true, "round {round}: {reply}\n{}", host.log());
     }
+}
+
+#[test]
+fn the_end_of_the_host_answers_who_waits_for_a_service() {
+    let (_directory, host) = host(MEMORY);
+    let mut client = host.client();
+    let wait = json!({"action": "discover", "service_type": "web", "wait": 600, "request_id": "waits"});
+    client.send(&[b"REQ", wait.to_string().as_bytes()]);
+    assert_eq!(client.call(json!({"action": "health", "request_id": "meanwhile"}))["request_id"], "meanwhile");
+    host.signal("TERM");
+    let reply: serde_json::Value = serde_json::from_slice(&client.receive()[1]).unwrap();
+    assert_eq!((&reply["request_id"], &reply["code"]), (&json!("waits"), &json!("none_healthy")));
+    assert!(host.wait().0.success());
 }

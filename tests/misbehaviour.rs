@@ -137,6 +137,25 @@ fn a_flood_of_messages_is_cut_off() {
     assert!((1000..50_000).contains(&drips), "{drips} lines of 200,000");
 }
 
+/// The storage fails while the host stops: what still waits for it is not stored, and its clients are told so.
+#[test]
+fn who_waits_while_a_failing_host_stops_is_told() {
+    let (_directory, host) = host_that_waits(15.0, "");
+    let (mut first, mut second) = (host.client(), host.client());
+    first.send(&[b"REQ", register("moody-hang", "bad", 60.0).to_string().as_bytes()]);
+    // It hangs until it is given up. What comes meanwhile waits.
+    eventually(&mut host.client(), json!({"action": "get", "service_id": "steady"}), |reply| reply["success"] == true);
+    second.send(&[b"REQ", register("waits", "web", 60.0).to_string().as_bytes()]);
+    std::thread::sleep(Duration::from_millis(100));
+    host.signal("TERM");
+    for client in [&mut first, &mut second] {
+        let reply: Value = serde_json::from_slice(&client.receive()[1]).unwrap();
+        assert_eq!(reply["code"], "backend_unavailable", "{reply}");
+    }
+    let (status, log) = host.wait();
+    assert!(!status.success() && log.contains("the storage failed while stopping"), "{log}");
+}
+
 #[test]
 fn a_plugin_that_will_not_close_does_not_keep_the_host() {
     for (options, code, said) in [

@@ -58,9 +58,12 @@ struct Conversation {
     requests: Client,
     heartbeats: Client,
     events: Subscriber,
-    /// The revision that the document calls 0.
+    /// The revision that the document calls 0, and the epoch that it counts in.
     revision: u64,
+    epoch: String,
     reply: Option<Value>,
+    /// The last cursor, as the document shows it and as it came.
+    cursor: Option<(String, String)>,
 }
 
 impl Conversation {
@@ -69,16 +72,38 @@ impl Conversation {
         let host = Host::start(directory.path(), config);
         let events = host.subscriber();
         let (mut requests, heartbeats) = (host.client(), host.heartbeat_client());
-        let revision = requests.call(json!({"action": "list"}))["revision"].as_u64().expect("a list has a revision");
-        Conversation { _directory: directory, host, requests, heartbeats, events, revision, reply: None }
+        let list = requests.call(json!({"action": "list"}));
+        let revision = list["revision"].as_u64().expect("a list has a revision");
+        let epoch = list["epoch"].as_str().expect("a list has an epoch").to_string();
+        let (reply, cursor) = (None, None);
+        Conversation { _directory: directory, host, requests, heartbeats, events, revision, epoch, reply, cursor }
+    }
+
+    /// One with twenty services that are not heard of any more.
+    fn begin_with_fleet(config: &str) -> Self {
+        let mut conversation = Conversation::begin(config);
+        for number in 0..20 {
+            let request = harness::register(&format!("s{number}"), "fleet", 1.0);
+            conversation.requests.send(&[b"REQ", request.to_string().as_bytes()]);
+        }
+        (0..20).for_each(|_| drop(conversation.requests.receive()));
+        conversation
     }
 
     fn see(&mut self, words: &str, block: &str) {
         match words {
-            "json request" => self.reply = Some(ask(&mut self.requests, block)),
+            "json request" => {
+                let block = self.of_this_run(block);
+                let (shown, came) = self.cursor.clone().unwrap_or_default();
+                let request = if shown.is_empty() { block } else { block.replace(&shown, &came) };
+                self.reply = Some(ask(&mut self.requests, &request));
+            }
             "json heartbeat" => self.reply = Some(ask(&mut self.heartbeats, block)),
             "json reply" => {
                 let reply = self.reply.take().expect("a reply stands behind its request");
+                if let (Some(shown), Some(came)) = (read(block)["cursor"].as_str(), reply["cursor"].as_str()) {
+                    self.cursor = Some((shown.into(), came.into()));
+                }
                 self.compare(&read(block), &reply);
             }
             "json event" => {
@@ -92,8 +117,27 @@ impl Conversation {
                 assert_eq!(event["type"], topic, "the topic is the type");
                 self.compare(&expected, &event);
             }
+            "json notice" => {
+                let expected = read(block);
+                let (mut topic, mut notice) = self.events.next();
+                while topic != "mass_expiry" {
+                    (topic, notice) = self.events.next();
+                }
+                self.compare(&expected, &notice);
+            }
             other => panic!("what is a block of {other:?}?"),
         }
+    }
+
+    /// A request that goes on from a revision of the document, as it is in this run.
+    fn of_this_run(&self, block: &str) -> String {
+        let Ok(mut request) = serde_json::from_str::<Value>(block) else { return block.into() };
+        let Some(after) = request["after"].as_u64() else { return block.into() };
+        if request["epoch"] == EPOCH {
+            request["epoch"] = self.epoch.as_str().into();
+        }
+        request["after"] = json!(after + self.revision);
+        request.to_string()
     }
 
     fn frames(&mut self, request: &str, reply: &str, succeeds: bool) {
@@ -133,10 +177,15 @@ impl Conversation {
             Value::Object(fields) => {
                 let masked = fields.iter().map(|(field, value)| {
                     let masked = match field.as_str() {
-                        "timestamp" | "last_heartbeat" if value.is_u64() => json!("<seconds>"),
+                        "timestamp" | "last_heartbeat" | "since" if value.is_u64() => json!("<seconds>"),
                         "req_port" | "pub_port" | "hb_port" if value.is_u64() => json!("<port>"),
+                        "generation" if value.as_u64().is_some_and(|generation| generation > 7) => {
+                            json!("<generation>")
+                        }
+                        "address" if value.is_string() => json!("<address>"),
                         "epoch" if value.as_str().is_some_and(|epoch| !epoch.is_empty()) => json!("<epoch>"),
                         "version" if value.is_string() => json!("<version>"),
+                        "cursor" if value.is_string() => json!("<cursor>"),
                         _ => self.masked(value),
                     };
                     (field.clone(), masked)
@@ -150,6 +199,8 @@ impl Conversation {
     }
 }
 
+/// The epoch as the document has it.
+const EPOCH: &str = "b5f0a3c2-7d1e-4f7b-9c57-0a54d7f2f9a1";
 const HEALTH: &str = r#"{"action":"health"}"#;
 
 fn read(block: &str) -> Value {
@@ -193,6 +244,8 @@ fn move_revisions(value: &mut Value, by: u64) {
             value[field] = json!(revision + by);
         }
     }
+    let changes = value.get_mut("changes").and_then(Value::as_array_mut);
+    changes.into_iter().flatten().for_each(|change| move_revisions(change, by));
 }
 
 #[test]
@@ -203,6 +256,9 @@ fn what_the_document_shows_is_what_happens() {
         println!("docs/protocol.md:{line}: {what:?}");
         match what {
             What::Block(words, block) if words == "toml" => conversation = Conversation::begin(&block),
+            What::Block(words, block) if words == "toml fleet" => {
+                conversation = Conversation::begin_with_fleet(&block);
+            }
             What::Block(words, block) => conversation.see(&words, &block),
             What::Row(columns, cells) => {
                 let columns: Vec<&str> = columns.iter().map(String::as_str).collect();

@@ -24,7 +24,20 @@ fn blocks(language: &str) -> Vec<String> {
 }
 
 /// The commands that talk to a registry.
-const CLIENT_COMMANDS: [&str; 8] = ["list", "discover", "register", "renew", "deregister", "watch", "health", "info"];
+const CLIENT_COMMANDS: [&str; 12] = [
+    "list",
+    "types",
+    "discover",
+    "wait",
+    "register",
+    "renew",
+    "update",
+    "deregister",
+    "history",
+    "watch",
+    "health",
+    "info",
+];
 
 /// The ports of a configuration, in the environment.
 fn ports_as_variables(ports: [u16; 3]) -> impl Iterator<Item = (String, String)> {

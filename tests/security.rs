@@ -4,11 +4,13 @@
 mod harness;
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::{Host, keys, registry};
+use serde_json::json;
 
 const AS_CAMERA: [&str; 4] = ["--key", "camera.key_secret", "--server-key", "registry.key"];
 
@@ -192,4 +194,22 @@ fn refused_host(directory: &Path, config: &str) -> String {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     text(&output.stderr).lines().last().unwrap_or_default().to_string()
+}
+
+#[test]
+fn a_services_past_says_by_which_address_it_was_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = "[server]\nipc_dir = \".\"\n[backend]\nplugin = \"memory\"\n";
+    let host = Host::start(directory.path(), config);
+    let mut client = host.client();
+    done(directory.path(), &["register", "n", "h", "1", "--id", "x", "--connect", "ipc://requests"]);
+    assert_eq!(client.call(json!({"action": "deregister", "service_id": "x"}))["success"], true);
+    let reply = client.call(json!({"action": "history", "service_id": "x"}));
+    assert_eq!(
+        (&reply["history"][0]["what"], &reply["history"][0]["by"]),
+        (&json!("registered"), &json!({"address": "ipc"}))
+    );
+    assert_eq!(reply["history"][1]["what"], "deregistered");
+    let address = reply["history"][1]["by"]["address"].as_str().expect("it is known").parse::<SocketAddr>();
+    assert!(address.is_ok_and(|address| address.ip().is_loopback() && address.port() > 0), "{reply}");
 }

@@ -152,7 +152,7 @@ fn recent_changes_are_taken_over_from_a_store_that_has_kept_them() {
         backend.commit(group).await.unwrap();
         backend.close().await.unwrap();
     });
-    let (store, without) = Store::open(plugin("sqlite"), options.clone(), Duration::from_secs(5), false).unwrap();
+    let (store, without) = Store::open(plugin("sqlite"), options.clone(), Duration::from_secs(5), None).unwrap();
     assert_eq!((without.history.complete_after, without.history.events.len()), (5000, 0), "nobody wanted it");
     closed(store);
     let opened = contents("sqlite", options);

@@ -247,7 +247,7 @@ fn a_record_shows_what_the_client_said_and_what_the_registry_knows() {
     let mut client = host.client();
     let info = r#"{"name":"My Nice Service","host":"10.0.0.1","port":4001,"type":"camera","tags":["a"],
         "metadata":{"type":"old","serial":123456789012345678901234567890,"gain":1.50},
-        "protocol":"tcp","nested":{"b":[1,null]},"ttl":"mine","health":"mine","last_heartbeat":1}"#;
+        "protocol":"tcp","nested":{"b":[1,null]},"ttl":"mine","health":"mine","last_heartbeat":1,"generation":1}"#;
     client
         .send(&[b"REQ", format!(r#"{{"action":"register","ttl":12.5,"unknown":1,"service_info":{info}}}"#).as_bytes()]);
     let reply = parsed(&client.receive()[1]);
@@ -256,7 +256,7 @@ fn a_record_shows_what_the_client_said_and_what_the_registry_knows() {
     assert_eq!((uuid.len(), &uuid[14..15]), (36, "4"), "a random UUID: {uuid}");
     client.send(&[b"REQ", json!({"action": "get", "service_id": id}).to_string().as_bytes()]);
     let text = String::from_utf8(client.receive()[1].clone()).unwrap();
-    for own in ["\"ttl\":", "\"health\":", "\"last_heartbeat\":"] {
+    for own in ["\"ttl\":", "\"health\":", "\"last_heartbeat\":", "\"generation\":"] {
         assert_eq!(text.matches(own).count(), 1, "{own} stands once in {text}");
     }
     let mut service = parsed(text.as_bytes())["service"].clone();
@@ -264,10 +264,13 @@ fn a_record_shows_what_the_client_said_and_what_the_registry_knows() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     assert!(now.abs_diff(heartbeat) < 100, "{heartbeat}");
     service["last_heartbeat"] = 0.into();
+    assert_eq!(service["generation"], reply["generation"]);
+    assert!(service["generation"].as_u64().is_some_and(|generation| generation / 1000 >= now - 100), "{service}");
+    service["generation"] = 0.into();
     let expected = format!(
         r#"{{"id":"{id}","name":"My Nice Service","host":"10.0.0.1","port":4001,"type":"camera","tags":["a","camera"],
         "metadata":{{"type":"camera","serial":123456789012345678901234567890,"gain":1.50}},"ttl":12.5,
-        "protocol":"tcp","nested":{{"b":[1,null]}},"last_heartbeat":0,"health":"passing"}}"#
+        "protocol":"tcp","nested":{{"b":[1,null]}},"generation":0,"last_heartbeat":0,"health":"passing"}}"#
     );
     assert_eq!(service, parsed(expected.as_bytes()));
     for shown in ["list", "info"] {

@@ -13,7 +13,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use registry_fuzz::json;
 use registry_host::protocol::request::{Limits, Port, Request, parse};
-use registry_host::registry::{About, Now, Output, Policy, Promises, Registry};
+use registry_host::registry::{About, Following, Now, Output, Policy, Promises, Registry};
 use registry_host::security::access::{Access, Grant, Right};
 use registry_host::security::principal::Principal;
 use registry_plugin_api::{Change, Error, Outcome, Position, Record};
@@ -102,6 +102,9 @@ impl World {
             pending_bytes_max: 1 << 20,
             services_bytes_max: 1 << 20,
             access: Access::open(),
+            following: Following::default(),
+            mass_expiry_share: 0.0,
+            mass_expiry_hold_ms: 30_000,
         };
         let promises = Promises { balances: u.arbitrary()?, ..Promises::default() };
         if u.arbitrary()? {
@@ -187,15 +190,21 @@ impl World {
         self.answers.push(0);
         let client = self.has_keys().then_some(client);
         match parse(text.as_bytes(), Port::Requests, &Limits::default()).request {
-            Ok(Request::Renew { service_id }) => {
+            Ok(Request::Renew { service_id, generation: None }) => {
                 let owner = self.told.get(&service_id).and_then(|service| service["owner_key"].as_str());
                 let is_owner = owner.is_none_or(|owner| client.is_some_and(|client| client.to_string() == owner));
                 let is_allowed = is_owner || client == Some(CLIENTS[0]);
-                self.registry.request(caller, client.into(), Request::Renew { service_id }, self.now, &mut self.out);
+                self.registry.request(
+                    caller,
+                    Principal::from(client),
+                    Request::Renew { service_id, generation: None },
+                    self.now,
+                    &mut self.out,
+                );
                 let (_, reply) = self.out.replies.last().expect("it is answered at once");
                 assert_eq!(reply.clone().finish(None).into_text().contains("\"code\":\"forbidden\""), !is_allowed);
             }
-            Ok(request) => self.registry.request(caller, client.into(), request, self.now, &mut self.out),
+            Ok(request) => self.registry.request(caller, Principal::from(client), request, self.now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }
     }
@@ -226,7 +235,7 @@ impl World {
         }
         let has_keys = self.has_keys();
         for event in self.out.events.drain(..) {
-            let event: Value = serde_json::from_str(&event.json).expect("an event is JSON");
+            let event: Value = serde_json::from_slice(&event.json).expect("an event is JSON");
             let revision = event["revision"].as_u64().expect("a revision is a number");
             assert!(revision > self.revision_told, "{revision} after {}", self.revision_told);
             assert_eq!(event["previous"].as_u64(), Some(self.revision_told), "nothing is missing before {revision}");
@@ -252,7 +261,7 @@ impl World {
             return Value::Null;
         };
         let mut out = Output::default();
-        self.registry.request(0, self.has_keys().then_some(CLIENTS[0]).into(), request, self.now, &mut out);
+        self.registry.request(0, Principal::from(self.has_keys().then_some(CLIENTS[0])), request, self.now, &mut out);
         let (_, reply) = out.replies.pop().expect("it is answered at once");
         serde_json::from_str(&reply.finish(None).into_text()).expect("a reply is JSON")
     }
@@ -295,7 +304,7 @@ impl World {
             self.take_output();
             self.registry.hurry();
             self.take_group();
-            if self.group.is_none() && self.registry.is_idle() {
+            if self.group.is_none() && self.registry.is_idle() && !self.registry.is_searching() {
                 return;
             }
         }
@@ -303,6 +312,8 @@ impl World {
     }
 
     fn check_settled(&mut self) {
+        self.registry.dismiss_waiting(&mut self.out);
+        self.take_output();
         assert!(self.answers.iter().all(|count| *count == 1), "everybody is answered: {:?}", self.answers);
         let stored = self.store.records.values().map(|record| {
             let document = serde_json::from_str(&record.document).expect("what is stored is JSON");
@@ -326,7 +337,7 @@ fn access() -> Access {
 /// A request that most often concerns what is there.
 fn request(u: &mut Unstructured<'_>) -> Result<Value> {
     let id = *u.choose(&["a", "b", "c", "d"])?;
-    Ok(match u.int_in_range(0..=6_u8)? {
+    Ok(match u.int_in_range(0..=7_u8)? {
         0..=2 => {
             let mut info = json!({"name": "n", "host": "h", "port": 1, "id": id, "type": u.choose(&["t", "u", "v"])?});
             for (field, values) in [
@@ -344,7 +355,23 @@ fn request(u: &mut Unstructured<'_>) -> Result<Value> {
         }
         3 => json!({"action": "deregister", "service_id": id}),
         4 | 5 => json!({"action": "renew", "service_id": id}),
-        _ => json!({"action": "discover", "service_type": u.choose(&["t", "u", "v"])?}),
+        6 => json!({"action": "discover", "service_type": u.choose(&["t", "u", "v"])?}),
+        _ => {
+            let action = *u.choose(&["list", "discover", "types"])?;
+            let mut request = json!({"action": action, "service_type": u.choose(&["t", "u", "v"])?});
+            for (field, values) in [
+                ("tags", [json!(["w"]), json!(["t", "w"])]),
+                ("metadata", [json!({"type": "x"}), json!({"type": "t"})]),
+                ("limit", [json!(1), json!(2)]),
+                ("fields", [json!(["health"]), json!([])]),
+                ("wait", [json!(0.5), json!(30)]),
+            ] {
+                if u.ratio(1, 3)? {
+                    request[field] = u.choose(&values)?.clone();
+                }
+            }
+            request
+        }
     })
 }
 

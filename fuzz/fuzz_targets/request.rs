@@ -5,11 +5,13 @@
 #![no_main]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arbitrary::Unstructured;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use registry_fuzz::json;
+use registry_host::protocol::filter::Filter;
 use registry_host::protocol::frames::{self, Layout};
 use registry_host::protocol::registration::Registration;
 use registry_host::protocol::reply::{Code, Reply};
@@ -69,19 +71,59 @@ fn check_request(body: &[u8], port: Port, depth_max: usize) {
         Err(refusal) => return check_refusal(refusal, request_id),
     };
     let fields = fields.expect("what is accepted is a JSON object");
+    let request = match request {
+        Request::Fresh { read, .. } => {
+            assert!(fields.contains_key("max_stale"));
+            *read
+        }
+        request => request,
+    };
     match request {
         Request::Register(registration) => {
             let ttl = fields.get("ttl").map(|ttl| ttl.get());
             check_registration(*registration, fields["service_info"].get(), ttl, depth_max);
         }
-        Request::Deregister { service_id } | Request::Renew { service_id } | Request::Get { service_id } => {
+        Request::Deregister { service_id, .. }
+        | Request::Renew { service_id, .. }
+        | Request::Get { service_id }
+        | Request::History { service_id, .. } => {
             assert!(!service_id.is_empty() && is_same(fields["service_id"].get(), &service_id.into()));
         }
-        Request::Discover { service_type } | Request::List { service_type: Some(service_type) } => {
-            assert!(!service_type.is_empty() && is_same(fields["service_type"].get(), &service_type.into()));
+        Request::Discover(asked) => {
+            assert!(asked.filter.service_type.is_some() && asked.limit.is_none_or(|limit| (1..=1000).contains(&limit)));
+            assert!(asked.wait.as_secs() <= 600);
+            check_filter(asked.filter, &fields);
         }
-        Request::List { service_type: None } | Request::Health | Request::Info | Request::Terminate => {}
+        Request::List { filter, page, .. } => {
+            assert!(page.is_none_or(|page| (1..=10_000).contains(&page.limit)));
+            check_filter(filter, &fields);
+        }
+        Request::Types { page } => assert!((1..=10_000).contains(&page.limit)),
+        Request::Watch(watch) => {
+            assert!((1..=1000).contains(&watch.limit) && watch.wait.as_secs() <= 600);
+            check_filter(watch.filter, &fields);
+        }
+        Request::Expiry(_) => assert!(fields.contains_key("mass_expiry")),
+        Request::Fresh { .. } => unreachable!("one is enough"),
+        Request::Health | Request::Info | Request::Terminate => {}
+        Request::RenewMany(renewals) => assert!(!renewals.is_empty() && renewals.len() <= 1000),
+        Request::Update(update) => {
+            assert!(!update.service_id.is_empty() && is_same(fields["service_id"].get(), &update.service_id.into()));
+        }
     }
+}
+
+/// A filter says what the client has said, and a service that is just so is wanted.
+fn check_filter(filter: Filter, fields: &Fields) {
+    let types: Vec<Arc<str>> = filter.service_type.iter().chain(&filter.tags).map(|name| Arc::from(&**name)).collect();
+    if let Some(service_type) = &filter.service_type {
+        assert!(!service_type.is_empty() && is_same(fields["service_type"].get(), &service_type.as_str().into()));
+    }
+    let sent = fields.get("metadata").map_or("{}", |metadata| metadata.get());
+    if filter.version.is_none() && sent.starts_with('{') {
+        assert!(filter.matches(&types, &format!("{{\"id\":\"i\",\"metadata\":{sent}}}")), "{filter:?}");
+    }
+    assert_eq!(filter.matches(&types, "{\"id\":\"i\"}"), filter.metadata.is_empty() && filter.version.is_none());
 }
 
 fn check_refusal(refusal: Reply, request_id: Option<&str>) {
@@ -96,7 +138,7 @@ fn check_refusal(refusal: Reply, request_id: Option<&str>) {
 
 fn check_registration(registration: Registration, service_info: &str, ttl: Option<&str>, depth_max: usize) {
     let sent: Fields = serde_json::from_str(service_info).expect("what is accepted is a JSON object");
-    let document = registration.clone().into_document("an id", None);
+    let document = registration.clone().into_document("an id", None, 7);
     let Ok(Value::Object(kept)) = serde_json::from_str(&document) else { panic!("{document}") };
     // The record has lists and objects of its own, two levels with itself, that the client need not have sent.
     let depth = json::depth(&document);
@@ -106,7 +148,7 @@ fn check_registration(registration: Registration, service_info: &str, ttl: Optio
     assert!(ttl.is_none_or(|ttl| ttl == "null" || is_same(ttl, &kept["ttl"])), "{ttl:?} became {}", kept["ttl"]);
     for (field, value) in &sent {
         match field.as_str() {
-            "id" | "type" | "tags" | "ttl" | "last_heartbeat" | "health" | "owner_key" => {}
+            "id" | "type" | "tags" | "ttl" | "last_heartbeat" | "health" | "owner_key" | "generation" => {}
             "metadata" if value.get() == "null" => {}
             "metadata" => {
                 let mut metadata: Fields = serde_json::from_str(value.get()).expect("it is an object");
@@ -125,8 +167,8 @@ fn check_registration(registration: Registration, service_info: &str, ttl: Optio
     let second = sent_back(&document, &kept["ttl"]);
     assert_eq!((&second.types, second.ttl_ms), (&registration.types, registration.ttl_ms));
     assert_eq!((&second.service_type, &second.name), (&registration.service_type, &registration.name));
-    let second = second.into_document("an id", None);
-    assert_eq!(sent_back(&second, &kept["ttl"]).into_document("an id", None), second);
+    let second = second.into_document("an id", None, 7);
+    assert_eq!(sent_back(&second, &kept["ttl"]).into_document("an id", None, 7), second);
 }
 
 /// Whether a value is what the text says. The text is taken apart level by level, unlike in the code under test.

@@ -3,12 +3,26 @@
 
 use arbitrary::{Result, Unstructured};
 
-const ACTIONS: [&str; 9] =
-    ["register", "deregister", "renew", "get", "list", "discover", "health", "info", "terminate"];
+const ACTIONS: [&str; 10] =
+    ["register", "deregister", "renew", "get", "list", "discover", "health", "info", "terminate", "types"];
 const IDS: [&str; 4] = ["a", "b", "Camera 7", "é"];
 const TYPES: [&str; 4] = ["t", "u", "v", ""];
-const REQUEST_KEYS: [&str; 7] =
-    ["action", "service_info", "service_id", "service_type", "ttl", "request_id", "something_else"];
+const REQUEST_KEYS: [&str; 14] = [
+    "action",
+    "service_info",
+    "service_id",
+    "service_type",
+    "ttl",
+    "request_id",
+    "something_else",
+    "tags",
+    "metadata",
+    "version",
+    "fields",
+    "limit",
+    "cursor",
+    "wait",
+];
 const INFO_KEYS: [&str; 14] = [
     "name",
     "host",
@@ -71,6 +85,11 @@ pub fn request(u: &mut Unstructured<'_>) -> String {
         "service_id" => choose(u, text, &IDS),
         "service_type" => choose(u, text, &TYPES),
         "service_info" => service_info(u, text),
+        "tags" | "fields" => list(u, text, 3, |u, text| choose(u, text, &TYPES)),
+        "metadata" => object(u, text, &["type", "m"], 3, |u, text, _| any(u, text, 1)),
+        "version" => choose(u, text, &["1", "^1.2, <3", "*", ">=2.0.0-rc.1", "1..2"]),
+        "limit" | "wait" => choose_plain(u, text, &["0", "1", "3", "1000", "0.5", "null"]),
+        "cursor" => choose(u, text, &["0.0.0.0", "1.2.t", "1.2.3.4.5", "é"]),
         _ => any(u, text, 0),
     });
     text

@@ -12,13 +12,9 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use registry_plugin_api::{Capabilities, Cursor, Error, Event, Group, Outcome, Position, Query, Record, Result};
 use serde_json::{Map, Value};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::plugin::{OpenBackend, Plugin};
-
-/// How many recent changes are taken over from a store that has kept them, and how long they may be together.
-const EVENTS_MAX: usize = 100_000;
-const EVENTS_BYTES_MAX: usize = 64 << 20;
 
 /// What the lane is asked to do.
 enum Job {
@@ -29,6 +25,8 @@ enum Job {
 /// What comes back.
 #[derive(Debug)]
 pub enum Answer {
+    /// The plugin's store is open, and this is in it: the first answer. Or why it cannot be opened or read: the last one.
+    Opened(Result<Contents>),
     /// What became of the group of changes.
     Committed(Result<Vec<Outcome>>),
     /// The choice among the candidates of a query.
@@ -53,6 +51,21 @@ pub struct Contents {
     pub history: RecentChanges,
 }
 
+/// How many recent changes are taken over from a store that has kept them.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryMax {
+    /// The most changes.
+    pub changes: usize,
+    /// How long they may be together, in bytes.
+    pub bytes: usize,
+}
+
+impl Default for HistoryMax {
+    fn default() -> Self {
+        HistoryMax { changes: 100_000, bytes: 64 << 20 }
+    }
+}
+
 /// The recent changes that a store has kept.
 #[derive(Debug, Default)]
 pub struct RecentChanges {
@@ -72,9 +85,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the plugin's store on a lane of its own, and loads what is in it. From then on a call that takes longer
-    /// than `call_timeout` is given up, if it waits; one that blocks cannot be. The recent changes, which may be many,
-    /// are loaded only if they are wanted.
+    /// Opens the plugin's store on a lane of its own, and waits until everything is loaded that is in it: see
+    /// [`begin`](Self::begin).
     ///
     /// # Errors
     /// Why the store cannot be opened or read.
@@ -82,34 +94,50 @@ impl Store {
         plugin: Plugin,
         options: Map<String, Value>,
         call_timeout: Duration,
-        wants_history: bool,
+        history: Option<HistoryMax>,
     ) -> Result<(Store, Contents)> {
+        let mut store = Store::begin(plugin, options, call_timeout, history)?;
+        match store.answers.blocking_recv() {
+            Some(Answer::Opened(contents)) => Ok((store, contents?)),
+            _ => Err(Error::internal("the store lane ended unexpectedly")),
+        }
+    }
+
+    /// Begins to open the plugin's store on a lane of its own, and to load what is in it: the first
+    /// [`answer`](Self::answer) brings that. From then on a call that takes longer than `call_timeout` is given up, if
+    /// it waits; one that blocks cannot be. The recent changes, which may be many, are loaded only if they are wanted.
+    ///
+    /// # Errors
+    /// There is no lane.
+    pub fn begin(
+        plugin: Plugin,
+        options: Map<String, Value>,
+        call_timeout: Duration,
+        history: Option<HistoryMax>,
+    ) -> Result<Store> {
         let (jobs, job_receiver) = mpsc::unbounded_channel();
         let (answer_sender, answers) = mpsc::unbounded_channel();
-        let (opened_sender, opened) = oneshot::channel();
         let lane = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             let runtime = runtime.map_err(|error| Error::internal(format!("cannot start the store lane: {error}")));
             let opened = runtime.and_then(|runtime| {
                 runtime
-                    .block_on(open_with(&plugin, options, wants_history))
+                    .block_on(open_with(&plugin, options, history))
                     .map(|(backend, contents)| (runtime, backend, contents))
             });
             // If nobody waits for the answer any more, the host has given up.
             match opened {
                 Ok((runtime, backend, contents)) => {
-                    if opened_sender.send(Ok(contents)).is_ok() {
+                    if answer_sender.send(Answer::Opened(Ok(contents))).is_ok() {
                         runtime.block_on(work(backend, call_timeout, job_receiver, answer_sender));
                     }
                 }
-                Err(error) => drop(opened_sender.send(Err(error))),
+                Err(error) => drop(answer_sender.send(Answer::Opened(Err(error)))),
             }
         };
         let thread = std::thread::Builder::new().name("store".into()).spawn(lane);
         let thread = thread.map_err(|error| Error::internal(format!("cannot start the store lane: {error}")))?;
-        let lost = |_| Error::internal("the store lane ended unexpectedly");
-        let contents = opened.blocking_recv().map_err(lost)??;
-        Ok((Store { jobs: Some(jobs), answers, thread: Some(thread) }, contents))
+        Ok(Store { jobs: Some(jobs), answers, thread: Some(thread) })
     }
 
     /// Has a group of changes made: one at a time.
@@ -155,19 +183,21 @@ impl Store {
 /// # Errors
 /// Why it cannot be opened, read or, with a new epoch, written.
 pub async fn open(plugin: &Plugin, options: Map<String, Value>) -> Result<(OpenBackend, Contents)> {
-    open_with(plugin, options, true).await
+    open_with(plugin, options, Some(HistoryMax::default())).await
 }
 
 async fn open_with(
     plugin: &Plugin,
     options: Map<String, Value>,
-    wants_history: bool,
+    wanted: Option<HistoryMax>,
 ) -> Result<(OpenBackend, Contents)> {
-    let has_history = wants_history && plugin.capabilities(&options)?.has(Capabilities::NONE.history());
+    let is_kept = plugin.capabilities(&options)?.has(Capabilities::NONE.history());
     let (backend, position, records) = read(plugin, options).await?;
-    let history = match has_history {
-        true => load_history(&backend).await?,
-        false => RecentChanges::default(),
+    let wanted = wanted.filter(|_| is_kept);
+    let has_history = wanted.is_some();
+    let history = match wanted {
+        Some(max) => load_history(&backend, max).await?,
+        None => RecentChanges::default(),
     };
     let last_record = records.iter().map(|record| record.revision).max().unwrap_or_default();
     let last_event = history.events.back().map(|event| event.revision).unwrap_or_default();
@@ -218,7 +248,7 @@ pub async fn read(
 }
 
 /// The newest of the recent changes, as many as there may be.
-async fn load_history(backend: &OpenBackend) -> Result<RecentChanges> {
+async fn load_history(backend: &OpenBackend, max: HistoryMax) -> Result<RecentChanges> {
     let mut history = RecentChanges::default();
     let (mut next, mut bytes) = (Some(Cursor::start()), 0);
     while let Some(after) = next {
@@ -227,7 +257,7 @@ async fn load_history(backend: &OpenBackend) -> Result<RecentChanges> {
         for event in page.events {
             bytes += event.text.len();
             history.events.push_back(event);
-            while (history.events.len() > EVENTS_MAX || bytes > EVENTS_BYTES_MAX)
+            while (history.events.len() > max.changes || bytes > max.bytes)
                 && let Some(oldest) = history.events.pop_front()
             {
                 bytes -= oldest.text.len();

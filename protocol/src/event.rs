@@ -1,9 +1,15 @@
 //! Events: what subscribers are told of each change.
 
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::json::{Shown, push_number, push_text};
+
+/// How each body begins, up to the type's word.
+const TYPE: &str = "{\"type\":\"";
 
 /// What happened to a service. The word is also the topic that subscribers filter by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +55,9 @@ pub struct Event {
     /// To which service.
     pub service_id: Arc<str>,
     /// The body: a JSON object.
-    pub json: String,
+    pub json: Bytes,
+    /// Where in it the service's record stands.
+    pub service_info: Range<usize>,
 }
 
 impl Event {
@@ -63,15 +71,17 @@ impl Event {
         epoch: &str,
         (revision, previous): (u64, u64),
     ) -> Self {
-        let mut json = String::with_capacity(256);
-        json.push_str("{\"type\":\"");
+        let mut json = String::with_capacity(512);
+        json.push_str(TYPE);
         json.push_str(kind.as_str());
         json.push_str("\",\"timestamp\":");
         push_number(&mut json, unix_seconds);
         json.push_str(",\"data\":{\"service_id\":");
         push_text(&mut json, service_id);
         json.push_str(",\"service_info\":");
+        let begin = json.len();
         service.show(&mut json);
+        let service_info = begin..json.len();
         json.push_str("},\"revision\":");
         push_number(&mut json, revision);
         json.push_str(",\"previous\":");
@@ -79,8 +89,27 @@ impl Event {
         json.push_str(",\"epoch\":");
         push_text(&mut json, epoch);
         json.push('}');
-        Event { kind, service_id: service_id.clone(), json }
+        // It may be kept for long.
+        let json = json.into_boxed_str().into_boxed_bytes().into();
+        Event { kind, service_id: service_id.clone(), json, service_info }
     }
+}
+
+/// What is told of a change to whoever follows only some services, and no longer this one: the body of a `register`
+/// event with another type. The event is these two behind each other.
+pub fn leave(register: &Bytes) -> (&'static str, Bytes) {
+    let rest = TYPE.len() + EventKind::Register.as_str().len();
+    ("{\"type\":\"leave", register.slice(rest.min(register.len())..))
+}
+
+/// What subscribers are told that is no change of a service: it has no revision, and followers of changes may pass it
+/// over.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// What it is about: the topic, and the event's `type`.
+    pub topic: &'static str,
+    /// The body: a JSON object.
+    pub json: String,
 }
 
 #[cfg(test)]
@@ -109,6 +138,22 @@ mod tests {
             r#"{"type":"expire","timestamp":1764115200,"data":{"service_id":"a\"b","service_info":{"id":"a\"b"}},"#,
             r#""revision":7,"previous":5,"epoch":"e"}"#
         );
-        assert_eq!((event.json.as_str(), &*event.service_id, event.kind), (expected, "a\"b", EventKind::Expire));
+        let json = str::from_utf8(&event.json).unwrap();
+        assert_eq!(&json[event.service_info], r#"{"id":"a\"b"}"#);
+        assert_eq!((json, &*event.service_id, event.kind), (expected, "a\"b", EventKind::Expire));
+    }
+
+    #[test]
+    fn who_loses_sight_of_a_service_is_told_its_new_record() {
+        struct Record;
+        impl Shown for Record {
+            fn show(&self, json: &mut String) {
+                json.push_str("{\"id\":\"a\"}");
+            }
+        }
+        let event = Event::new(EventKind::Register, &"a".into(), &Record, 7, "e", (2, 1));
+        let (begin, rest) = leave(&event.json);
+        let expected = str::from_utf8(&event.json).unwrap().replacen("register", "leave", 1);
+        assert_eq!([begin.as_bytes(), &rest].concat(), expected.as_bytes());
     }
 }

@@ -9,6 +9,8 @@ use std::collections::hash_map::Entry;
 
 use foldhash::fast::RandomState;
 
+pub(crate) mod equal;
+
 /// What clients are shown as a service's record. A trait, so that nothing here depends on the core's services.
 pub trait Shown {
     /// Appends the record: a JSON object.
@@ -166,7 +168,7 @@ fn next_value<'a>(rest: &mut &'a str) -> Option<&'a str> {
 }
 
 /// How long the value is that these bytes begin with.
-fn value_end(bytes: &[u8]) -> usize {
+pub(crate) fn value_end(bytes: &[u8]) -> usize {
     match bytes.first() {
         Some(b'"') => string_end(bytes),
         Some(b'{' | b'[') => {
@@ -191,7 +193,7 @@ fn value_end(bytes: &[u8]) -> usize {
 }
 
 /// How long the string is that these bytes begin with, its quotes included.
-fn string_end(bytes: &[u8]) -> usize {
+pub(crate) fn string_end(bytes: &[u8]) -> usize {
     let mut position = 1;
     loop {
         match bytes.get(position) {

@@ -10,8 +10,13 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_types, clippy::disallowed_methods))]
 
 pub mod event;
+pub mod filter;
 pub mod frames;
 pub mod json;
+pub mod lives;
+pub mod page;
+pub mod patch;
 pub mod registration;
 pub mod reply;
 pub mod request;
+pub mod watch;

@@ -26,9 +26,13 @@ const TTL_CHARACTERS_MAX: usize = 32;
 const UUID_BYTES: usize = 37;
 /// Keys of a record that the registry writes. What a client sends for them is not kept, so that a client can send
 /// back a record that it was given. `owner_key` says whose the service is, which only the registry may say.
-const OWN_KEYS: [&str; 4] = ["ttl", "last_heartbeat", "health", OWNER_KEY];
+const OWN_KEYS: [&str; 5] = ["ttl", "last_heartbeat", "health", OWNER_KEY, GENERATION_KEY];
 /// Where a record says whose it is.
 pub const OWNER_KEY: &str = "owner_key";
+/// Where a record says which registration of its id it is.
+pub const GENERATION_KEY: &str = "generation";
+/// How much longer a record is with that, in bytes.
+pub const GENERATION_BYTES: usize = ",\"generation\":1764115200000".len();
 /// How the keys begin by which `serde_json` recognizes its own kinds of values. In a record that is read with it, a
 /// client's object with such a key would become a number, or JSON in a string that nobody has checked.
 const RESERVED: &str = "$serde_json::private::";
@@ -66,7 +70,7 @@ impl Registration {
         if !json.starts_with('{') {
             return Err(invalid_value("service_info", "an object", json));
         }
-        check_strings(json)?;
+        check_strings_of("service_info", json)?;
         let info = Info::read(json);
         for (field, value) in [("name", info.name), ("host", info.host), ("port", info.port)] {
             if value.is_none() {
@@ -157,9 +161,10 @@ impl Registration {
         })
     }
 
-    /// The service's document with this id: JSON text. `owner` is the key that the service belongs to.
-    pub fn into_document(self, id: &str, owner: Option<&str>) -> String {
-        let mut document = String::with_capacity(self.document.len() + id.len() + 80);
+    /// The service's document with this id: JSON text. `owner` is the key that the service belongs to, `generation` the
+    /// number of the registration.
+    pub fn into_document(self, id: &str, owner: Option<&str>, generation: u64) -> String {
+        let mut document = String::with_capacity(self.document.len() + id.len() + 112);
         document.push_str("{\"id\":");
         json::push_text(&mut document, id);
         document.push_str(&self.document);
@@ -169,9 +174,18 @@ impl Registration {
             document.push_str("\":");
             json::push_text(&mut document, owner);
         }
+        push_generation(&mut document, generation);
         document.push('}');
         document
     }
+}
+
+/// Adds to a document that lacks its closing brace which registration it is of.
+pub fn push_generation(document: &mut String, generation: u64) {
+    document.push_str(",\"");
+    document.push_str(GENERATION_KEY);
+    document.push_str("\":");
+    json::push_number(document, generation);
 }
 
 /// The fields of `service_info`, of equal ones the last, as JSON.
@@ -325,18 +339,18 @@ fn read_ttl(json: Option<&str>) -> Result<(Cow<'_, str>, u64), Reply> {
 }
 
 /// Refuses reserved keys and lone surrogates: every client that lists services must be able to read the record.
-fn check_strings(json: &str) -> Result<(), Reply> {
+pub(crate) fn check_strings_of(field: &str, json: &str) -> Result<(), Reply> {
     if !json.contains("\\u") && !json.contains(RESERVED) {
         return Ok(());
     }
     for (string, is_key) in json::strings(json) {
         if is_key && json::begins_with(string, RESERVED) {
-            return Err(invalid_value("service_info", &format!("no key that begins with {RESERVED}"), string));
+            return Err(invalid_value(field, &format!("no key that begins with {RESERVED}"), string));
         }
         // Only a surrogate can be alone.
         let mut triples = string.as_bytes().windows(3);
         if triples.any(|bytes| matches!(bytes, b"\\ud" | b"\\uD")) && json::text(string).is_none() {
-            return Err(invalid_value("service_info", "no lone surrogate", string));
+            return Err(invalid_value(field, "no lone surrogate", string));
         }
     }
     Ok(())

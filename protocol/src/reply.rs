@@ -33,11 +33,21 @@ pub enum Code {
     Overloaded,
     /// The server does not allow it.
     Forbidden,
+    /// What the client knows of the history is too old to go on from, or of another history: it has to list again.
+    Compacted,
+    /// Another registration has taken the place of the one that was named.
+    Replaced,
+    /// The service was deregistered, not long ago.
+    Deregistered,
+    /// The server has not loaded its services yet.
+    Starting,
+    /// What the server knows is older than the client wants.
+    Stale,
 }
 
 impl Code {
     /// All words.
-    pub const ALL: [Code; 11] = [
+    pub const ALL: [Code; 16] = [
         Code::InvalidJson,
         Code::InvalidRequest,
         Code::UnknownAction,
@@ -49,6 +59,11 @@ impl Code {
         Code::BackendRefused,
         Code::Overloaded,
         Code::Forbidden,
+        Code::Compacted,
+        Code::Replaced,
+        Code::Deregistered,
+        Code::Starting,
+        Code::Stale,
     ];
 
     /// The word on the wire.
@@ -65,6 +80,11 @@ impl Code {
             Code::BackendRefused => "backend_refused",
             Code::Overloaded => "overloaded",
             Code::Forbidden => "forbidden",
+            Code::Compacted => "compacted",
+            Code::Replaced => "replaced",
+            Code::Deregistered => "deregistered",
+            Code::Starting => "starting",
+            Code::Stale => "stale",
         }
     }
 }
@@ -140,6 +160,16 @@ impl Reply {
         self.json
     }
 
+    /// How long it is so far, without what it shares with others, in bytes.
+    pub fn len(&self) -> usize {
+        self.json.len()
+    }
+
+    /// Whether nothing is in it, which never is.
+    pub fn is_empty(&self) -> bool {
+        self.json.is_empty()
+    }
+
     /// Why it is a failure, if it is.
     pub fn code(&self) -> Option<Code> {
         self.code
@@ -165,6 +195,14 @@ impl Reply {
         self
     }
 
+    /// Adds a span of time in seconds, to the millisecond.
+    pub fn seconds(mut self, key: &'static str, ms: u64) -> Self {
+        self.key(key);
+        // Writing to a string cannot fail.
+        let _ = write!(self.json, "{:?}", ms as f64 / 1000.0);
+        self
+    }
+
     /// Adds `true` or `false`.
     pub fn boolean(mut self, key: &'static str, value: bool) -> Self {
         self.key(key);
@@ -177,6 +215,13 @@ impl Reply {
         self.key(key);
         // Writing to a string cannot fail.
         let _ = write!(self.json, "{value}");
+        self
+    }
+
+    /// Adds JSON that is written already.
+    pub fn written(mut self, key: &'static str, json: &str) -> Self {
+        self.key(key);
+        self.json.push_str(json);
         self
     }
 
@@ -243,12 +288,16 @@ mod tests {
             .number("number", 7)
             .boolean("yes", true)
             .boolean("no", false)
+            .seconds("seconds", 1250)
+            .seconds("whole", 2000)
             .json("json", &serde_json::json!({"a": [1, null]}))
+            .written("written", "[{}]")
             .service("service", &Camera(1))
             .services("none", [].into_iter().map(Camera))
             .services("services", [1, 2, 3].into_iter().map(Camera));
         let expected = concat!(
-            r#"{"success":true,"text":"a\"b","number":7,"yes":true,"no":false,"json":{"a":[1,null]},"#,
+            r#"{"success":true,"text":"a\"b","number":7,"yes":true,"no":false,"seconds":1.25,"whole":2.0,"json":{"a":[1,null]},"#,
+            r#""written":[{}],"#,
             r#""service":{"id":1},"none":[],"services":[{"id":1},{"id":2},{"id":3}],"request_id":-1.50}"#
         );
         let body = reply.finish(Some("-1.50"));
@@ -265,11 +314,13 @@ mod tests {
         for request_id in [None, Some("\"a\"")] {
             let body = Reply::with_shared(pieces.clone()).number("revision", 7).finish(request_id);
             assert!(body.shared().iter().zip(&*pieces).all(|(one, other)| one.as_ptr() == other.as_ptr()));
+            assert!(body.kept().is_some_and(|kept| Arc::ptr_eq(kept, &pieces)), "to keep them copies nothing");
             let reply: Value = serde_json::from_str(&body.into_text()).unwrap();
             assert_eq!((&reply["services"][0], &reply["revision"]), (&Value::from("é"), &Value::from(7)));
             assert_eq!(reply.get("request_id"), request_id.map(|_| Value::from("a")).as_ref());
         }
-        assert!(Reply::success().finish(None).shared().is_empty());
+        let alone = Reply::success().finish(None);
+        assert!(alone.shared().is_empty() && alone.kept().is_none());
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Requests: JSON in, a [`Request`] or a refusal that names what is wrong out.
 
+mod action;
+mod calm;
+mod right;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -7,67 +11,21 @@ use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::filter::{Filter, FilterFields};
 use crate::json;
+use crate::lives::{self, Renewal, Update};
+use crate::page::{Discover, Extent, Fields as ShownFields, ListCursor, Page, TypesCursor};
+use crate::patch::Patch;
 use crate::registration::{Registration, check_length, cut, invalid_value};
 use crate::reply::{Code, Reply};
+use crate::watch::{Watch, WatchFields};
+pub use action::Action;
+pub use right::Right;
 
 /// How much of an action that does not exist is shown, in characters.
 const ACTION_SHOWN_MAX: usize = 80;
 /// The longest `request_id` as it is written, in bytes: it is kept until the reply leaves.
 const REQUEST_ID_BYTES_MAX: usize = 1024;
-
-/// The words by which clients say what they want.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Add a service, or update the one with the same id.
-    Register,
-    /// Remove a service.
-    Deregister,
-    /// A heartbeat.
-    Renew,
-    /// One service.
-    Get,
-    /// All services, or all of a type.
-    List,
-    /// Any healthy service of a type.
-    Discover,
-    /// Is the registry there?
-    Health,
-    /// Its settings and services.
-    Info,
-    /// Stop the server.
-    Terminate,
-}
-
-impl Action {
-    /// All actions.
-    pub const ALL: [Action; 9] = [
-        Action::Register,
-        Action::Deregister,
-        Action::Renew,
-        Action::Get,
-        Action::List,
-        Action::Discover,
-        Action::Health,
-        Action::Info,
-        Action::Terminate,
-    ];
-
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Action::Register => "register",
-            Action::Deregister => "deregister",
-            Action::Renew => "renew",
-            Action::Get => "get",
-            Action::List => "list",
-            Action::Discover => "discover",
-            Action::Health => "health",
-            Action::Info => "info",
-            Action::Terminate => "terminate",
-        }
-    }
-}
 
 /// What a client asks for.
 #[derive(Clone, Debug)]
@@ -78,11 +36,15 @@ pub enum Request {
     Deregister {
         /// The service's id.
         service_id: String,
+        /// Only if the service is of this generation.
+        generation: Option<u64>,
     },
     /// A heartbeat: the service lives for another ttl.
     Renew {
         /// The service's id.
         service_id: String,
+        /// Only if the service is of this generation.
+        generation: Option<u64>,
     },
     /// One service.
     Get {
@@ -91,46 +53,58 @@ pub enum Request {
     },
     /// All services, or all of a type.
     List {
-        /// The type; `None` means all.
-        service_type: Option<String>,
+        /// Which of them.
+        filter: Filter,
+        /// What is shown of them: everything, if nothing is said.
+        fields: Option<ShownFields>,
+        /// Which page of the list; `None` for the whole list.
+        page: Option<Page<ListCursor>>,
     },
-    /// Any healthy service of a type.
-    Discover {
-        /// The type.
-        service_type: String,
-    },
+    /// Healthy services of a type.
+    Discover(Box<Discover>),
     /// Is the registry there?
     Health,
     /// Its settings and services.
     Info,
     /// Stop the server.
     Terminate,
-}
-
-/// The right that a client needs for a request.
-#[derive(Clone, Copy, Debug)]
-pub enum Right<'a> {
-    /// Nothing: everybody may ask.
-    None,
-    /// To see services.
-    Read,
-    /// To register this service; and to change the one with its id, if there is one.
-    Register(&'a Registration),
-    /// To change the service with this id: its own, or anybody's.
-    Change(&'a str),
-    /// To stop the server.
-    Terminate,
+    /// Which types there are, and how many services of each.
+    Types {
+        /// Which page of them.
+        page: Page<TypesCursor>,
+    },
+    /// The changes after a revision, or the next ones.
+    Watch(Box<Watch>),
+    /// Heartbeats of many services.
+    RenewMany(Vec<Renewal>),
+    /// Change a service's metadata.
+    Update(Box<Update>),
+    /// What has happened to a service.
+    History {
+        /// The service's id.
+        service_id: String,
+        /// How many of the last entries; `None` means all.
+        limit: Option<usize>,
+    },
+    /// End a mass expiry.
+    Expiry(Expiry),
+    /// A read, unless what the server knows may be older than this.
+    Fresh {
+        /// How old it may be, in milliseconds.
+        max_stale_ms: u64,
+        /// The read.
+        read: Box<Request>,
+    },
 }
 
 impl Request {
-    /// The right that it needs.
-    pub fn right(&self) -> Right<'_> {
+    /// Whether its answer may have to wait for something to happen, for as long as the client likes.
+    pub fn may_wait(&self) -> bool {
         match self {
-            Request::Health => Right::None,
-            Request::Get { .. } | Request::List { .. } | Request::Discover { .. } | Request::Info => Right::Read,
-            Request::Register(registration) => Right::Register(registration),
-            Request::Deregister { service_id } | Request::Renew { service_id } => Right::Change(service_id),
-            Request::Terminate => Right::Terminate,
+            Request::Watch(watch) => !watch.wait.is_zero(),
+            Request::Discover(discover) => !discover.wait.is_zero(),
+            Request::Fresh { read, .. } => read.may_wait(),
+            _ => false,
         }
     }
 }
@@ -166,13 +140,23 @@ pub struct Limits {
     pub type_bytes: usize,
     /// The most types of one service.
     pub types: usize,
+    /// The longest record of a service that an update may make, in bytes.
+    pub document_bytes: usize,
     /// The number of the request port, for clients that ask the heartbeat port by mistake.
     pub requests_port: Option<u16>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { json_depth: 64, id_bytes: 512, name_bytes: 256, type_bytes: 256, types: 256, requests_port: None }
+        Limits {
+            json_depth: 64,
+            id_bytes: 512,
+            name_bytes: 256,
+            type_bytes: 256,
+            types: 256,
+            document_bytes: 1 << 20,
+            requests_port: None,
+        }
     }
 }
 
@@ -205,6 +189,15 @@ struct Fields<'a> {
     service_info: Option<&'a RawValue>,
     ttl: Option<&'a RawValue>,
     request_id: Option<&'a RawValue>,
+    generation: Option<&'a RawValue>,
+    services: Option<&'a RawValue>,
+    tags: Option<&'a RawValue>,
+    metadata: Option<&'a RawValue>,
+    version: Option<&'a RawValue>,
+    extent: Extent<'a>,
+    watch: WatchFields<'a>,
+    max_stale: Option<&'a RawValue>,
+    mass_expiry: Option<&'a RawValue>,
 }
 
 fn read_fields(body: &[u8]) -> serde_json::Result<Fields<'_>> {
@@ -236,6 +229,19 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "service_info" => &mut fields.service_info,
                 "ttl" => &mut fields.ttl,
                 "request_id" => &mut fields.request_id,
+                "generation" => &mut fields.generation,
+                "services" => &mut fields.services,
+                "tags" => &mut fields.tags,
+                "metadata" => &mut fields.metadata,
+                "version" => &mut fields.version,
+                "fields" => &mut fields.extent.fields,
+                "limit" => &mut fields.extent.limit,
+                "cursor" => &mut fields.extent.cursor,
+                "wait" => &mut fields.extent.wait,
+                "epoch" => &mut fields.watch.epoch,
+                "after" => &mut fields.watch.after,
+                "max_stale" => &mut fields.max_stale,
+                "mass_expiry" => &mut fields.mass_expiry,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -263,18 +269,49 @@ impl Fields<'_> {
             let error = format!("Unknown action: {}", cut(word, ACTION_SHOWN_MAX));
             return Err(Reply::failure(Code::UnknownAction, &error));
         };
+        let request = self.requested(action, limits)?;
+        match request.right() {
+            Right::Read => calm::fresh(request, self.max_stale),
+            _ => Ok(request),
+        }
+    }
+
+    fn requested(&self, action: Action, limits: &Limits) -> Result<Request, Reply> {
         Ok(match action {
             Action::Register => Request::Register(Box::new(self.registration(limits)?)),
-            Action::Deregister => Request::Deregister { service_id: self.service_id(limits)? },
-            Action::Renew => Request::Renew { service_id: self.service_id(limits)? },
+            Action::Deregister => {
+                Request::Deregister { service_id: self.service_id(limits)?, generation: self.generation()? }
+            }
+            Action::Renew => self.renewal(limits)?.ok_or_else(|| missing("service_id"))?,
             Action::Get => Request::Get { service_id: self.service_id(limits)? },
-            Action::List => Request::List { service_type: self.service_type(limits)? },
+            Action::List => {
+                let (filter, fields) = (self.filter(limits)?, self.extent.fields()?);
+                Request::List { filter, fields, page: self.extent.list_page()? }
+            }
             Action::Discover => {
-                Request::Discover { service_type: self.service_type(limits)?.ok_or_else(|| missing("service_type"))? }
+                let filter = self.filter(limits)?;
+                if filter.service_type.is_none() {
+                    return Err(missing("service_type"));
+                }
+                Request::Discover(Box::new(self.extent.discover(filter)?))
             }
             Action::Health => Request::Health,
             Action::Info => Request::Info,
             Action::Terminate => Request::Terminate,
+            Action::Types => Request::Types { page: self.extent.types_page(limits.type_bytes)? },
+            Action::Watch => {
+                let fields = WatchFields { limit: self.extent.limit, wait: self.extent.wait, ..self.watch };
+                Request::Watch(Box::new(Watch::read(fields, self.filter(limits)?)?))
+            }
+            Action::Update => Request::Update(Box::new(Update {
+                service_id: self.service_id(limits)?,
+                generation: self.generation()?,
+                metadata: self.patch(limits)?,
+            })),
+            Action::History => {
+                Request::History { service_id: self.service_id(limits)?, limit: lives::entries(self.extent.limit)? }
+            }
+            Action::Expiry => Request::Expiry(calm::expiry(self.mass_expiry)?),
         })
     }
 
@@ -292,8 +329,8 @@ impl Fields<'_> {
 
     /// What is asked at the heartbeat port, whatever its `action` says.
     fn beat(&self, limits: &Limits) -> Result<Request, Reply> {
-        match optional("service_id", self.service_id, limits.id_bytes)? {
-            Some(service_id) => Ok(Request::Renew { service_id }),
+        match self.renewal(limits)? {
+            Some(renewal) => Ok(renewal),
             None => {
                 let requests_port = limits.requests_port.map_or("the request port".into(), |port| port.to_string());
                 let message = format!("this is the heartbeat port; requests go to {requests_port}");
@@ -302,12 +339,31 @@ impl Fields<'_> {
         }
     }
 
+    /// A heartbeat of one service, or of many; `None` if it names none.
+    fn renewal(&self, limits: &Limits) -> Result<Option<Request>, Reply> {
+        if let Some(service_id) = optional("service_id", self.service_id, limits.id_bytes)? {
+            return Ok(Some(Request::Renew { service_id, generation: self.generation()? }));
+        }
+        let services = self.services.filter(|services| !is_empty(services));
+        services.map(|services| lives::renewals(services, limits).map(Request::RenewMany)).transpose()
+    }
+
+    fn generation(&self) -> Result<Option<u64>, Reply> {
+        lives::generation("generation", self.generation)
+    }
+
+    fn patch(&self, limits: &Limits) -> Result<Patch, Reply> {
+        let metadata = self.metadata.filter(|metadata| !is_empty(metadata)).ok_or_else(|| missing("metadata"))?;
+        Patch::read(metadata, limits)
+    }
+
     fn service_id(&self, limits: &Limits) -> Result<String, Reply> {
         optional("service_id", self.service_id, limits.id_bytes)?.ok_or_else(|| missing("service_id"))
     }
 
-    fn service_type(&self, limits: &Limits) -> Result<Option<String>, Reply> {
-        optional("service_type", self.service_type, limits.type_bytes)
+    fn filter(&self, limits: &Limits) -> Result<Filter, Reply> {
+        let Fields { service_type, tags, metadata, version, .. } = *self;
+        Filter::read(FilterFields { service_type, tags, metadata, version }, limits)
     }
 }
 
@@ -327,7 +383,11 @@ fn request_id(fields: &Fields<'_>) -> Result<Option<Box<str>>, Reply> {
 }
 
 /// A text of limited length, since it may have to wait.
-fn optional(field: &'static str, value: Option<&RawValue>, bytes_max: usize) -> Result<Option<String>, Reply> {
+pub(crate) fn optional(
+    field: &'static str,
+    value: Option<&RawValue>,
+    bytes_max: usize,
+) -> Result<Option<String>, Reply> {
     let Some(value) = value.filter(|value| !is_empty(value)) else { return Ok(None) };
     let text = json::text(value.get()).ok_or_else(|| invalid_value(field, "a string", value.get()))?;
     check_length(field, &text, bytes_max)?;
@@ -342,6 +402,8 @@ fn missing(field: &str) -> Reply {
 fn is_empty(value: &RawValue) -> bool {
     matches!(value.get(), "null" | "\"\"" | "false" | "0" | "[]" | "{}")
 }
+
+pub use calm::Expiry;
 
 #[cfg(test)]
 mod tests;

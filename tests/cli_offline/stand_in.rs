@@ -3,29 +3,24 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use zeromq::{PubSocket, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
 /// Longer than anything takes here, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What the stand-in is told to do.
-pub(crate) enum Order {
-    Publish(Value),
-    Stop,
-}
 
 /// A registry that answers as a test says, and remembers what it was asked.
 pub(crate) struct StandIn {
     pub(crate) req_port: u16,
     pub(crate) pub_port: u16,
     pub(crate) requests: mpsc::Receiver<Value>,
-    pub(crate) orders: UnboundedSender<Order>,
+    stop: Option<oneshot::Sender<()>>,
+    changes: Arc<Mutex<Vec<Value>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -34,7 +29,7 @@ impl StandIn {
     pub(crate) fn start(req_port: u16, answer: impl Fn(&Value, u16) -> String + Send + 'static) -> Self {
         let (started, ports) = mpsc::channel();
         let (asked, requests) = mpsc::channel();
-        let (orders, mut ordered) = unbounded_channel();
+        let (stop, mut stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
@@ -46,26 +41,21 @@ impl StandIn {
                     tokio::select! {
                         message = router.recv() => {
                             let mut frames = message.unwrap().into_vec();
-                            let request = serde_json::from_slice(frames.last().unwrap()).unwrap();
+                            let mut request: Value = serde_json::from_slice(frames.last().unwrap()).unwrap();
+                            // Another one each time.
+                            request.as_object_mut().unwrap().remove("request_id");
                             *frames.last_mut().unwrap() = answer(&request, pub_port).into();
                             asked.send(request).unwrap();
                             router.send(ZmqMessage::try_from(frames).unwrap()).await.unwrap();
                         }
-                        order = ordered.recv() => match order {
-                            Some(Order::Publish(event)) => {
-                                let topic = event["type"].as_str().unwrap().to_string();
-                                let mut message = ZmqMessage::from(topic);
-                                message.push_back(event.to_string().into());
-                                publisher.send(message).await.unwrap();
-                            }
-                            Some(Order::Stop) | None => break,
-                        },
+                        _ = &mut stopped => break,
                     }
                 }
             });
         });
         let (req_port, pub_port) = ports.recv_timeout(PATIENCE).unwrap();
-        StandIn { req_port, pub_port, requests, orders, thread: Some(thread) }
+        let (stop, thread, changes) = (Some(stop), Some(thread), Arc::default());
+        StandIn { req_port, pub_port, requests, stop, changes, thread }
     }
 
     /// Answers each request with the same reply.
@@ -87,14 +77,15 @@ impl StandIn {
         self.requests.recv_timeout(PATIENCE).unwrap()
     }
 
+    /// Adds a change, if it is one that has changes.
     pub(crate) fn publish(&self, event: Value) {
-        assert!(self.orders.send(Order::Publish(event)).is_ok());
+        self.changes.lock().unwrap().push(event);
     }
 }
 
 impl Drop for StandIn {
     fn drop(&mut self) {
-        let _ = self.orders.send(Order::Stop);
+        self.stop.take();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -179,9 +170,29 @@ pub(crate) fn refusing_port() -> ((TcpListener, TcpStream), u16) {
     ((listener, stream), port)
 }
 
-/// A registry with events: `info` tells epoch, revision and event port.
+/// A registry with changes: it has no services, and knows what is published, after this revision.
 pub(crate) fn with_events(req_port: u16, epoch: &'static str, revision: u64) -> StandIn {
-    StandIn::start(req_port, move |_, pub_port| {
-        json!({ "success": true, "pub_port": pub_port, "epoch": epoch, "revision": revision }).to_string()
-    })
+    let changes: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let told = changes.clone();
+    let answer = move |request: &Value, _: u16| {
+        let changes = told.lock().unwrap().clone();
+        let now = changes.last().map_or(revision, |change| change["revision"].as_u64().unwrap());
+        let after = request["after"].as_u64().unwrap_or(0);
+        let reply = match request["action"].as_str() {
+            Some("list") => json!({ "success": true, "services": [], "epoch": epoch, "revision": now }),
+            Some("watch") if request["epoch"] != epoch || after < revision => {
+                json!({ "success": false, "error": "...", "code": "compacted", "epoch": epoch, "revision": now })
+            }
+            Some("watch") => {
+                let is_new = |change: &Value| change["revision"].as_u64().unwrap() > after;
+                let changes: Vec<Value> = changes.into_iter().filter(is_new).collect();
+                json!({ "success": true, "epoch": epoch, "revision": now, "changes": changes })
+            }
+            _ => json!({ "success": true, "epoch": epoch, "revision": now }),
+        };
+        reply.to_string()
+    };
+    let mut registry = StandIn::start(req_port, answer);
+    registry.changes = changes;
+    registry
 }

@@ -1,4 +1,4 @@
-//! `watch`: events as they come, and what is said of those that did not.
+//! `watch`: changes as they happen, and what is said if they are not known.
 
 use super::*;
 
@@ -7,61 +7,105 @@ fn event(event_type: &str, epoch: &str, revision: u64) -> Value {
             "epoch": epoch, "revision": revision })
 }
 
-/// Publishes until the watcher prints an event of that type: a subscription is in force some time after it was sent.
-fn publish_until_seen(registry: &StandIn, watcher: &Running, event: &Value) -> String {
-    let end = Instant::now() + PATIENCE;
-    while Instant::now() < end {
-        registry.publish(event.clone());
-        let line = watcher.out.recv_timeout(Duration::from_millis(100));
-        if let Some(line) = line.ok().filter(|line| line.contains(event["type"].as_str().unwrap())) {
-            return line;
-        }
-    }
-    panic!("no event was printed");
-}
-
-/// The next line that is not a repetition of an event published by [`publish_until_seen`].
-fn next_other_line(watcher: &Running, seen: &str) -> String {
-    std::iter::repeat_with(|| watcher.line()).find(|line| line != seen).unwrap()
+/// A watcher that has begun to watch.
+fn watching(registry: &StandIn, arguments: &[&str]) -> Running {
+    let watcher = Running::start(registry.command(&[&["watch"], arguments].concat()));
+    while registry.request()["action"] != "watch" {}
+    watcher
 }
 
 #[test]
-fn watch_prints_each_event_in_a_line_of_its_own_and_tells_of_gaps() {
+fn watch_prints_each_change_in_a_line_of_its_own() {
     let registry = with_events(0, "a", 4);
-    let watcher = Running::start(registry.command(&["watch"]));
-    let first = publish_until_seen(&registry, &watcher, &event("register", "a", 5));
-    assert_eq!(first, "1970-01-01T00:00:00Z  register    camera-1  Camera  10.0.0.7:7000");
+    let watcher = watching(&registry, &[]);
+    registry.publish(event("register", "a", 5));
     registry.publish(event("expire", "a", 9));
-    assert!(next_other_line(&watcher, &first).contains("expire"));
-    assert!(watcher.note().contains("changes missed between revision 5 and 8"));
-}
-
-#[test]
-fn watch_shows_only_the_events_that_are_asked_for_and_takes_no_others_for_missing() {
-    let registry = with_events(0, "a", 4);
-    let watcher = Running::start(registry.command(&["watch", "deregister", "--json"]));
-    let first = publish_until_seen(&registry, &watcher, &event("deregister", "a", 5));
-    assert_eq!(serde_json::from_str::<Value>(&first).unwrap(), event("deregister", "a", 5));
-    registry.publish(event("register", "a", 6));
-    registry.publish(event("deregister", "a", 7));
-    let second = next_other_line(&watcher, &first);
-    assert_eq!(serde_json::from_str::<Value>(&second).unwrap()["revision"], 7);
+    assert_eq!(watcher.line(), "1970-01-01T00:00:00Z  register    camera-1  Camera  10.0.0.7:7000");
+    assert_eq!(watcher.line(), "1970-01-01T00:00:00Z  expire      camera-1  Camera  10.0.0.7:7000");
     assert!(watcher.err.try_recv().is_err(), "nothing was missed");
 }
 
 #[test]
-fn watch_survives_a_restart_on_another_event_port_and_tells_what_it_missed() {
+fn watch_shows_only_the_events_that_are_asked_for() {
+    let registry = with_events(0, "a", 4);
+    let watcher = watching(&registry, &["deregister", "--json"]);
+    for (kind, revision) in [("deregister", 5), ("register", 6), ("deregister", 7)] {
+        registry.publish(event(kind, "a", revision));
+    }
+    for revision in [5, 7] {
+        let line = serde_json::from_str::<Value>(&watcher.line()).unwrap();
+        assert_eq!(line, event("deregister", "a", revision));
+    }
+    assert!(watcher.err.try_recv().is_err(), "nothing was missed");
+}
+
+#[test]
+fn watch_asks_for_what_it_is_to_show() {
+    let registry = with_events(0, "a", 4);
+    let arguments = "watch --type Camera --tag north --metadata room:=4 --metadata floor=1 --version ^1";
+    let _watcher = Running::start(registry.command(&arguments.split(' ').collect::<Vec<_>>()));
+    for action in ["list", "watch"] {
+        let request = registry.request();
+        let asked = ["action", "service_type", "tags", "metadata", "version"].map(|field| request[field].clone());
+        let metadata = json!({"room": 4, "floor": "1"});
+        assert_eq!(asked, [json!(action), json!("Camera"), json!(["north"]), metadata, json!("^1")]);
+    }
+}
+
+#[test]
+fn watch_goes_on_after_a_restart_where_it_was() {
     let before = with_events(0, "a", 4);
-    let watcher = Running::start(before.command(&["watch"]));
-    publish_until_seen(&before, &watcher, &event("register", "a", 5));
+    let watcher = watching(&before, &["--json"]);
+    let revision = || serde_json::from_str::<Value>(&watcher.line()).unwrap()["revision"].clone();
+    before.publish(event("register", "a", 5));
+    assert_eq!(revision(), 5);
     let port = before.req_port;
     drop(before);
     assert!(watcher.note().contains("is lost"));
-    let after = with_events(port, "a", 7);
+    let after = with_events(port, "a", 4);
+    for number in [5, 6, 7] {
+        after.publish(event("register", "a", number));
+    }
     assert!(watcher.note().ends_with("answers"));
-    assert!(watcher.note().contains("changes missed between revision 5 and 7"));
-    publish_until_seen(&after, &watcher, &event("expire", "b", 1));
-    assert!(watcher.note().contains("another history now (epoch b"));
+    assert_eq!([revision(), revision()], [6, 7], "neither 5 again nor 7 alone");
+    assert!(watcher.err.try_recv().is_err(), "nothing was missed");
+}
+
+#[test]
+fn watch_tells_of_another_history_and_of_what_is_gone_with_the_old_one() {
+    let before = with_events(0, "a", 4);
+    let watcher = watching(&before, &[]);
+    before.publish(event("register", "a", 5));
+    watcher.line();
+    let port = before.req_port;
+    drop(before);
+    assert!(watcher.note().contains("is lost"));
+    let after = with_events(port, "b", 1);
+    assert!(watcher.note().ends_with("answers"));
+    let note = watcher.note();
+    assert!(note.contains("another history now (epoch b, before a): what is different now follows"), "{note}");
+    assert!(watcher.line().contains("leave       camera-1"));
+    after.publish(event("register", "b", 2));
+    assert!(watcher.line().contains("register    camera-1"));
+}
+
+#[test]
+fn watch_tells_if_the_changes_are_not_known_any_more() {
+    let before = with_events(0, "a", 4);
+    let watcher = watching(&before, &[]);
+    before.publish(event("register", "a", 5));
+    watcher.line();
+    let port = before.req_port;
+    drop(before);
+    assert!(watcher.note().contains("is lost"));
+    let _after = with_events(port, "a", 9);
+    assert!(watcher.note().ends_with("answers"));
+    let note = watcher.note();
+    assert!(
+        note.contains("the changes since revision 5 are not known any more: what is different now follows"),
+        "{note}"
+    );
+    assert!(watcher.line().contains("leave       camera-1"));
 }
 
 #[test]
@@ -76,7 +120,9 @@ fn watch_waits_for_a_registry_that_is_not_there_yet_and_says_so_once() {
     assert!(watcher.err.recv_timeout(Duration::from_millis(1200)).is_err());
     let registry = with_events(port, "a", 4);
     assert!(watcher.note().ends_with("answers"));
-    publish_until_seen(&registry, &watcher, &event("register", "a", 5));
+    while registry.request()["action"] != "watch" {}
+    registry.publish(event("register", "a", 5));
+    assert!(watcher.line().contains("register    camera-1"));
 }
 
 #[test]

@@ -13,7 +13,9 @@ from checks import Host, check, equal, wait_until
 from plain import ask, ask_frames, encode, get, info, is_refused, names_field, new_type, register, socket
 
 UUID4 = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-GENERAL_FIELDS = {"id", "name", "host", "port", "type", "tags", "metadata", "ttl", "last_heartbeat", "health"}
+GENERAL_FIELDS = {
+    *("id", "name", "host", "port", "type", "tags", "metadata", "ttl", "generation", "last_heartbeat", "health"),
+}
 
 
 @check("a new id is the name in lower case with dashes, and a uuid4; also for id null and ''")

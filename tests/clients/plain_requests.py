@@ -59,10 +59,10 @@ def request_id(host: Host) -> None:
         assert "success" in ask(host, {"action": "health", "request_id": other}), f"request_id {other!r}"
 
 
-@check("register: replies service_id and message")
+@check("register: replies service_id, message and generation")
 def register_reply(host: Host) -> None:
     reply = ask(host, {"action": "register", "service_info": info("Reply")})
-    equal(set(reply), {"success", "service_id", "message"}, "fields")
+    equal(set(reply), {"success", "service_id", "message", "generation"}, "fields")
     equal(reply["message"], "Service registered successfully", "message")
 
 
@@ -124,7 +124,8 @@ def deregister(host: Host) -> None:
     equal(reply, {"success": True, "message": "Service deregistered successfully"}, "reply")
     assert get(host, service_id) is None, "it is still there"
     text = "Service not found or could not be deregistered"
-    is_refused(ask(host, {"action": "deregister", "service_id": service_id}), text, "not_found")
+    is_refused(ask(host, {"action": "deregister", "service_id": service_id}), text, "deregistered")
+    is_refused(ask(host, {"action": "deregister", "service_id": "nobody"}), text, "not_found")
     for request in [{}, {"service_id": None}, {"service_id": ""}]:
         is_refused(
             ask(host, {"action": "deregister", **request}), "Missing required field: service_id", "invalid_request"

@@ -25,7 +25,7 @@ fn unknown_keys_are_refused_with_place_and_nearest_key() {
         ),
         (
             "\n[metrics]\nport = 1\n[metrics.labels]\na = 1\n",
-            "unknown table [metrics] (registry.toml, line 2): expected [server], [limits], [security], [log], [backend], \
+            "unknown table [metrics] (registry.toml, line 2): expected [server], [limits], [events], [security], [log], [backend], \
              [backend.options]",
         ),
         (
@@ -75,6 +75,9 @@ fn wrong_values_are_refused_with_key_value_origin_and_what_was_expected() {
         ("server.cleanup_interval = nan", "expected a number of seconds"),
         ("server.cleanup_interval = inf", "expected a number of seconds"),
         ("server.cleanup_interval = 86401", "expected a number of seconds"),
+        ("server.mass_expiry_share = 1.1", "expected a number from 0 to 1"),
+        ("server.mass_expiry_share = -1", "expected a number from 0 to 1"),
+        ("server.mass_expiry_share = \"0.2\"", "expected a number from 0 to 1"),
         ("backend.reply_timeout = -0.4", "expected a number of seconds from 0.001 to 60"),
         ("server.receive_high_water_mark = 0", "expected a whole number from 1"),
         ("server.pending_changes_max = 1.5", "expected a whole number from 1"),

@@ -19,7 +19,7 @@ impl World {
         self.take_output();
     }
 
-    fn finish_lists(&mut self) {
+    pub(super) fn finish_lists(&mut self) {
         while self.registry.has_lists() {
             self.write_on();
         }
@@ -31,8 +31,7 @@ fn list() -> Value {
 }
 
 fn ids(reply: &Value) -> Vec<String> {
-    let services = reply["services"].as_array().expect("a list has services");
-    let mut ids: Vec<String> = services.iter().map(|service| service["id"].as_str().unwrap().to_string()).collect();
+    let mut ids = pages::ids(reply);
     ids.sort();
     ids
 }
@@ -52,9 +51,11 @@ fn a_long_list_comes_in_pieces_and_shows_the_moment_at_which_it_began() {
     world.call(deregister("s4900"));
     let mut before: Vec<String> = (0..5000).filter(|n| *n != 4900).map(|number| format!("s{number}")).collect();
     before.sort();
+    assert_eq!(world.registry.next_list_bytes(), None, "nobody waits");
     world.ask("a", list());
-    assert_eq!(world.registry.next_list_bytes().is_some(), world.registry.has_lists());
+    assert!(world.registry.next_list_bytes().is_some_and(|bytes| bytes > 5000 * 100), "it is about to begin");
     world.write_on();
+    assert_eq!(world.registry.next_list_bytes(), None, "it has begun, and no other waits");
     assert_eq!(world.reply("a"), None, "5000 services are more than a piece");
     assert_eq!(world.registry.wake_at_ms(), 0, "it is written on, whether anybody asks for something or not");
     world.register("early", "web");
@@ -139,4 +140,24 @@ fn a_list_that_may_not_begin_waits() {
     world.finish_lists();
     let length = world.reply("a").unwrap()["services"].to_string().len();
     assert!((bytes * 8 / 10..=bytes).contains(&length), "{length} bytes, expected about {bytes}");
+}
+
+#[test]
+fn plain_lists_are_made_before_filtered_ones() {
+    let mut world = World::new();
+    for number in 0..2000 {
+        world.registry.load(stored(&format!("s{number}"), "web"), world.now).unwrap();
+    }
+    for number in 0..20 {
+        world.ask("filtered", json!({"action": "list", "metadata": {"n": number}}));
+    }
+    world.ask("plain", json!({"action": "list", "service_type": "web"}));
+    world.ask("plain", json!({"action": "list"}));
+    let mut order = Vec::new();
+    while world.registry.has_lists() {
+        world.registry.continue_lists(true, world.now, &mut world.out);
+        world.take_output();
+        order.extend(world.replies.drain(..).map(|(caller, _)| caller));
+    }
+    assert_eq!((order.len(), &order[..2]), (22, &["plain", "plain"][..]));
 }

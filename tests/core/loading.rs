@@ -37,5 +37,5 @@ fn a_record_that_was_stored_as_it_is_shown_is_shown_as_it_is_now() {
     world.registry.load(shown, world.now).unwrap();
     let reply = world.call(json!({"action": "get", "service_id": "x"}));
     assert_eq!((&reply["service"]["health"], &reply["service"]["last_heartbeat"]), (&json!("passing"), &json!(1000)));
-    assert_eq!(reply["service"].as_object().unwrap().len(), 8);
+    assert_eq!(reply["service"].as_object().unwrap().len(), 9, "with a generation");
 }

@@ -1,6 +1,7 @@
 //! Random histories of requests, time and a store that fails in every way it may: whatever happens, each request is
-//! answered once and in time, what is announced is what there is, a unique type has one healthy service, and in the
-//! end the store holds what the core holds.
+//! answered once and in time, what is announced is what there is, also to a client that lists in pages and applies what
+//! was announced since the first, a unique type has one healthy service, and in the end the store holds what the core
+//! holds.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +17,16 @@ const UNIQUE: &str = "unique";
 
 #[test]
 fn whatever_happens_core_store_and_clients_agree() {
+    let mut paged = (0, 0);
     for seed in 0..HISTORIES {
         let mut history = History::new(seed);
         for _ in 0..STEPS {
             history.step();
         }
         history.end();
+        paged = (paged.0 + history.paged.0, paged.1 + history.paged.1);
     }
+    assert!(paged.0 > 1000 && paged.1 > 200, "lists in pages, and with changes meanwhile: {paged:?}");
 }
 
 struct History {
@@ -36,6 +40,12 @@ struct History {
     /// What the events tell.
     announced: BTreeMap<String, Value>,
     last_revision: u64,
+    /// Each change that was announced: its revision, of whom, and the record if there is one now.
+    told: Vec<(u64, String, Option<Value>)>,
+    /// A list that is under way, page by page: the revision of the first page, the cursor, and what was on them.
+    pages: Option<(u64, Value, BTreeMap<String, Value>)>,
+    /// How many such lists came to their end, and how many of those with changes meanwhile.
+    paged: (usize, usize),
     /// The store.
     stored: BTreeMap<String, Record>,
     under_way: Option<Vec<Change>>,
@@ -59,6 +69,9 @@ impl History {
             asked: Vec::new(),
             announced: BTreeMap::new(),
             last_revision: 0,
+            told: Vec::new(),
+            pages: None,
+            paged: (0, 0),
             stored: BTreeMap::new(),
             under_way: None,
         }
@@ -72,6 +85,42 @@ impl History {
             _ => self.pass(),
         }
         self.check();
+        if self.rng.random_bool(0.5) {
+            self.turn_page();
+        }
+    }
+
+    /// Asks for the next page of a list. After the last one, pages and changes tell what there is.
+    fn turn_page(&mut self) {
+        let (mut request, seed) = (json!({"action": "list", "limit": self.rng.random_range(1..4)}), self.seed);
+        let before = self.pages.take();
+        if let Some((_, cursor, _)) = &before {
+            request["cursor"] = cursor.clone();
+        }
+        let page = self.read(&request);
+        let revision = page["revision"].as_u64().expect("a page has a revision");
+        let mut known = before.map_or_else(BTreeMap::new, |(first, _, known)| {
+            assert_eq!(revision, first, "seed {seed}: the first page's");
+            known
+        });
+        known.extend(
+            page["services"].as_array().expect("a page has services").iter().map(|one| (id_of(one), fixed(one))),
+        );
+        if let Some(cursor) = page.get("cursor") {
+            self.pages = Some((revision, cursor.clone(), known));
+            return;
+        }
+        let since = self.told.iter().filter(|(told, ..)| *told > revision);
+        let changes = since.clone().count();
+        for (_, id, record) in since {
+            match record {
+                Some(record) => drop(known.insert(id.clone(), record.clone())),
+                None => drop(known.remove(id)),
+            }
+        }
+        assert_eq!(known, self.announced, "seed {seed}: pages, and {changes} changes since {revision}");
+        self.paged.0 += 1;
+        self.paged.1 += usize::from(changes > 0);
     }
 
     fn ask(&mut self) {
@@ -90,7 +139,7 @@ impl History {
             .expect("it is well-formed");
         let caller = self.asked.len();
         self.asked.push((self.now.uptime_ms, false));
-        self.registry.request(caller, Default::default(), request, self.now, &mut self.out);
+        self.registry.request(caller, Principal::Nobody, request, self.now, &mut self.out);
     }
 
     fn pass(&mut self) {
@@ -167,12 +216,14 @@ impl History {
         let late = self.asked.iter().find(|(asked_ms, done)| !done && asked_ms + 400 <= self.now.uptime_ms);
         assert_eq!(late, None, "seed {seed}: somebody waits at {:?}", self.now);
         for event in self.out.events.drain(..) {
-            let event: Value = serde_json::from_str(&event.json).expect("an event is JSON");
+            let event: Value = serde_json::from_slice(&event.json).expect("an event is JSON");
             let revision = event["revision"].as_u64().expect("an event has a revision");
             assert!(revision > self.last_revision, "seed {seed}: {event} after {}", self.last_revision);
             assert_eq!(event["previous"], self.last_revision, "seed {seed}: {event}");
             self.last_revision = revision;
             let id = event["data"]["service_id"].as_str().expect("an event is about a service").to_string();
+            let is_there = event["type"] == "register";
+            self.told.push((revision, id.clone(), is_there.then(|| fixed(&event["data"]["service_info"]))));
             match event["type"].as_str() {
                 Some("register") => drop(self.announced.insert(id, fixed(&event["data"]["service_info"]))),
                 _ => assert!(self.announced.remove(&id).is_some(), "seed {seed}: {event} about nobody"),
@@ -187,13 +238,16 @@ impl History {
     }
 
     fn list(&mut self) -> Vec<Value> {
-        let request =
-            parse(br#"{"action": "list"}"#, Port::Requests, &Limits::default()).request.expect("it is well-formed");
+        self.read(&json!({"action": "list"}))["services"].as_array().expect("a list has services").clone()
+    }
+
+    /// The answer to a question that is answered at once.
+    fn read(&mut self, request: &Value) -> Value {
+        let request = parse(request.to_string().as_bytes(), Port::Requests, &Limits::default()).request;
         let mut out = Output::default();
-        self.registry.request(0, Default::default(), request, self.now, &mut out);
+        self.registry.request(0, Principal::Nobody, request.expect("it is well-formed"), self.now, &mut out);
         let reply = out.replies.pop().expect("a list comes at once").1.finish(None).into_text();
-        let reply: Value = serde_json::from_str(&reply).expect("a reply is JSON");
-        reply["services"].as_array().expect("a list has services").clone()
+        serde_json::from_str(&reply).expect("a reply is JSON")
     }
 
     /// The store works again, and gets the time that it needs.

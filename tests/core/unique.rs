@@ -171,3 +171,85 @@ fn a_type_that_is_freed_and_taken_in_one_group_goes_to_the_first() {
     world.store();
     assert_eq!(world.reply("z").unwrap()["success"], true);
 }
+
+#[test]
+fn a_service_at_the_very_end_of_its_ttl_has_its_type_still() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.pass(30_000);
+    assert_eq!(world.call(singleton("y", "web"))["error"], "duplicate_service_type");
+    world.pass(1);
+    assert_eq!(world.call(singleton("y", "web"))["success"], true);
+}
+
+#[test]
+fn who_is_leaving_anyway_makes_way_once() {
+    let mut world = World::new();
+    for id in ["a", "b", "c"] {
+        world.register(id, "web");
+    }
+    world.pass(30_001);
+    world.ask("b", deregister("b"));
+    world.ask("y", singleton("y", "web"));
+    let group = world.group();
+    let mut ids: Vec<_> = group.iter().map(Change::id).collect();
+    ids[1..3].sort_unstable();
+    assert_eq!(ids, ["b", "a", "c", "y"]);
+    world.accept(&group);
+    assert_eq!(world.reply("b").unwrap()["success"], true);
+    assert_eq!(world.reply("y").unwrap()["success"], true);
+    assert!(world.registry.is_idle());
+}
+
+#[test]
+fn a_type_whose_last_service_the_store_does_not_remove_is_not_free() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.pass(30_001);
+    world.ask("y", singleton("y", "web"));
+    assert_eq!(world.group().len(), 2);
+    world.outcome(Ok(vec![Outcome::Refused(failed()), Outcome::Done]));
+    let refusal = world.reply("y").unwrap();
+    let expected = "\"x\" has run out, and the storage does not remove it";
+    assert_eq!((&refusal["code"], &refusal["message"]), (&json!("backend_refused"), &json!(expected)));
+    assert_eq!((world.health("x").as_deref(), world.health("y")), (Some("critical"), None));
+    assert!(matches!(&world.group()[..], [Change::Remove(remove)] if remove.id == "y"), "it is taken back");
+}
+
+#[test]
+fn who_takes_a_type_need_not_make_way_itself_and_others_do() {
+    // `y` was of another type and has run out as well; or it is of the type, and was heard of.
+    for (before, is_heard_of) in [("mail", false), ("web", true)] {
+        let mut world = World::new();
+        world.register("x", "web");
+        world.register("y", before);
+        world.pass(20_000);
+        if is_heard_of {
+            world.call(renew("y"));
+        }
+        world.pass(10_001);
+        world.ask("y", singleton("y", "web"));
+        let group = world.group();
+        assert_eq!(group.iter().map(Change::id).collect::<Vec<_>>(), ["x", "y"], "{before}");
+        world.accept(&group);
+        assert_eq!(world.reply("y").unwrap()["success"], true, "{before}");
+    }
+}
+
+#[test]
+fn the_host_does_not_sleep_while_somebody_is_to_make_way_and_sleeps_afterwards() {
+    let mut world = crowded(1500);
+    world.ask("y", singleton("y", "web"));
+    world.ask("after", register("y", "web"));
+    for _ in 0..2 {
+        let group = world.group();
+        world.accept(&group);
+        assert_eq!(world.registry.wake_at_ms(), 0);
+    }
+    world.store();
+    assert_eq!(world.reply("after").unwrap()["success"], true);
+    assert!(world.registry.is_idle());
+    world.pass(400);
+    world.clean_up();
+    assert_eq!(world.registry.wake_at_ms(), world.now.uptime_ms + 10_000);
+}

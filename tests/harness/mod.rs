@@ -49,6 +49,17 @@ pub fn python() -> Option<PathBuf> {
     None
 }
 
+/// An example of the client library in Rust. It is built with the tests of the whole workspace; else it is now.
+pub fn client_example(name: &str) -> PathBuf {
+    let profile = plugin_dir().parent().expect("tests are built in target/*/deps").to_path_buf();
+    let target = profile.parent().expect("tests are built in target/*/deps");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--offline", "--quiet", "-p", "registry-client", "--example", name, "--target-dir"]);
+    let built = cargo.arg(target).current_dir(workspace()).status().expect("cargo can be started");
+    assert!(built.success(), "the example {name} cannot be built");
+    profile.join("examples").join(name)
+}
+
 /// The program under test, with no setting of this machine's, run in `directory`.
 pub fn registry(directory: &Path) -> Command {
     prepared(Command::new(PROGRAM), directory)

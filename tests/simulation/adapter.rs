@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use registry_host::protocol::request::{Limits, Port, parse};
-use registry_host::registry::{About, Now, Output, Policy, Promises, Registry};
+use registry_host::registry::{About, Following, Now, Output, Policy, Promises, Registry};
 use registry_host::security::access::{Access, Grant, Right};
 use registry_host::security::key::PublicKey;
 use registry_host::security::principal::Principal;
@@ -34,7 +34,7 @@ pub(crate) struct Core {
 
 impl Core {
     /// The core with what a store holds.
-    pub(crate) fn load(settings: &Settings, kept: &Kept, position: &Position, seed: u64) -> Core {
+    pub(crate) fn load(settings: &Settings, kept: &Kept, position: &Position, seed: u64, unix_ms: u64) -> Core {
         let everybody = HashSet::from([Right::Read, Right::Register]);
         let rule = |clients, allow| Grant { clients, allow, types: Vec::new(), names: Vec::new() };
         let admins = settings.admin.map(|admin| HashSet::from([key(admin)]));
@@ -47,16 +47,27 @@ impl Core {
             pending_changes_max: settings.pending_changes_max,
             pending_bytes_max: 1 << 24,
             services_bytes_max: 1 << 24,
+            following: Following { changes: settings.history_changes, bytes: 1 << 26, watchers: 20 },
             access: match settings.has_keys {
                 false => Access::open(),
                 true => Access::by_rules(vec![rule(None, everybody), rule(admins, HashSet::from([Right::Admin]))]),
             },
+            mass_expiry_share: settings.mass_expiry_share,
+            mass_expiry_hold_ms: settings.mass_expiry_hold_ms,
         };
         let rng = StdRng::seed_from_u64(seed);
         let promises = Promises { balances: false, history: settings.keeps_history };
         let mut registry = Registry::new(policy, promises, About::default(), position.clone(), rng);
+        let now = Now { uptime_ms: 0, unix_ms };
         for record in kept.records.values() {
-            registry.load(record.clone(), Now::default()).expect("what the host has stored can be loaded");
+            registry.load(record.clone(), now).expect("what the host has stored can be loaded");
+        }
+        if settings.keeps_history {
+            registry.begin_history(kept.complete_after);
+            for (revision, text) in &kept.events {
+                registry.load_change(*revision, text, now);
+            }
+            registry.end_history();
         }
         Core { registry, out: Output::default() }
     }
@@ -97,6 +108,19 @@ impl Core {
         self.registry.continue_lists(true, now, &mut self.out);
     }
 
+    /// Whether watchers are to be told something at once.
+    pub(crate) fn has_news(&self) -> bool {
+        self.registry.has_news()
+    }
+
+    pub(crate) fn end_watches(&mut self) {
+        self.registry.end_watches();
+    }
+
+    pub(crate) fn is_watched(&self) -> bool {
+        self.registry.is_watched()
+    }
+
     pub(crate) fn wake_at_ms(&self) -> u64 {
         self.registry.wake_at_ms()
     }
@@ -114,8 +138,17 @@ impl Core {
         self.out.replies.drain(..).map(|(call, reply)| (call, reply.finish(None).into_text())).collect()
     }
 
+    /// For how long no service was heard of, where all were given that time on top.
+    pub(crate) fn take_forgiven(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.out.forgiven)
+    }
+
+    pub(crate) fn take_notices(&mut self) -> Vec<String> {
+        self.out.notices.drain(..).map(|(notice, _)| notice.json).collect()
+    }
+
     pub(crate) fn take_events(&mut self) -> Vec<String> {
-        self.out.events.drain(..).map(|event| event.json).collect()
+        self.out.events.drain(..).map(|event| String::from_utf8_lossy(&event.json).into_owned()).collect()
     }
 }
 
@@ -150,11 +183,13 @@ pub(crate) struct Kept {
     pub(crate) records: BTreeMap<String, Record>,
     /// The text of each change, by its revision.
     events: BTreeMap<u64, String>,
+    /// Every change with a greater revision is among them.
+    complete_after: u64,
 }
 
 impl Kept {
     pub(crate) fn new() -> Kept {
-        Kept { position: None, epochs: 0, records: BTreeMap::new(), events: BTreeMap::new() }
+        Kept { position: None, epochs: 0, records: BTreeMap::new(), events: BTreeMap::new(), complete_after: 0 }
     }
 
     /// A host opens the store, as `store::open` does: without a position a new epoch begins.
@@ -164,6 +199,7 @@ impl Kept {
             self.epochs += 1;
             self.position = Some(Position::new(format!("epoch {}", self.epochs), last));
             self.events.clear();
+            self.complete_after = last;
         }
         self.position.clone().unwrap_or_default()
     }
@@ -209,7 +245,13 @@ impl Kept {
     /// All of a group is done.
     pub(crate) fn finish(&mut self, group: &Group) {
         self.position = Some(group.position.clone());
+        self.complete_after = self.complete_after.max(group.forget_before.saturating_sub(1));
         self.events.retain(|revision, _| *revision >= group.forget_before && !group.undone.contains(revision));
+    }
+
+    /// From which revision on changes can be followed.
+    pub(crate) fn complete_after(&self) -> u64 {
+        self.complete_after
     }
 
     /// What has been told of changes, as the checker sees it.

@@ -24,6 +24,16 @@ pub(crate) struct Rules {
     pub(crate) admins: BTreeSet<String>,
     /// What the clocks of whoever recorded the history may be apart, and how long a turn of a host may take.
     pub(crate) slack_ms: u64,
+    /// Whether the history shows what the store has answered.
+    pub(crate) sees_store: bool,
+    /// How far apart a reply and its event may be seen, if they come by different ways: so much of what a host has said
+    /// in the end may be lost when it is killed, too.
+    pub(crate) apart_ms: u64,
+    /// How many changes can be followed.
+    pub(crate) history_changes: usize,
+    /// Above which share of all services those that run out together are held, and for how long.
+    pub(crate) mass_expiry_share: f64,
+    pub(crate) mass_expiry_hold_ms: u64,
 }
 
 /// What a service wants to be alone with.
@@ -54,26 +64,74 @@ pub(crate) struct Registration {
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
     Register(Registration),
-    Deregister { id: String },
-    Renew { id: String },
-    Get { id: String },
-    List { service_type: Option<String> },
-    Discover { service_type: String },
+    Deregister {
+        id: String,
+        generation: Option<u64>,
+    },
+    Renew {
+        id: String,
+        generation: Option<u64>,
+    },
+    Get {
+        id: String,
+    },
+    List {
+        service_type: Option<String>,
+    },
+    Discover {
+        service_type: String,
+    },
+    /// Changes its metadata: what, goes by the number of the call.
+    Update {
+        id: String,
+        generation: Option<u64>,
+    },
+    /// From epoch and revision on, or from now on.
+    Watch {
+        after: Option<(String, u64)>,
+        service_type: Option<String>,
+        limit: usize,
+        wait_ms: u64,
+    },
+    /// The end of a mass expiry: for good, or for another ttl.
+    EndMassExpiry {
+        keep: bool,
+    },
 }
 
 impl Ask {
     /// Whether it changes what is stored.
     pub(crate) fn is_change(&self) -> bool {
-        matches!(self, Ask::Register(_) | Ask::Deregister { .. })
+        matches!(self, Ask::Register(_) | Ask::Deregister { .. } | Ask::Update { .. })
     }
 
     /// The service that it is about, if it names one.
     pub(crate) fn id(&self) -> Option<&str> {
         match self {
             Ask::Register(registration) => registration.id.as_deref(),
-            Ask::Deregister { id } | Ask::Renew { id } | Ask::Get { id } => Some(id),
-            Ask::List { .. } | Ask::Discover { .. } => None,
+            Ask::Deregister { id, .. } | Ask::Renew { id, .. } | Ask::Update { id, .. } | Ask::Get { id } => Some(id),
+            Ask::List { .. } | Ask::Discover { .. } | Ask::Watch { .. } | Ask::EndMassExpiry { .. } => None,
         }
+    }
+
+    /// The generation that it names, if it does.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        match self {
+            Ask::Deregister { generation, .. } | Ask::Renew { generation, .. } | Ask::Update { generation, .. } => {
+                *generation
+            }
+            _ => None,
+        }
+    }
+
+    /// The same with another generation, if it names one.
+    pub(crate) fn with_generation(mut self, named: Option<u64>) -> Self {
+        if let Ask::Deregister { generation, .. } | Ask::Renew { generation, .. } | Ask::Update { generation, .. } =
+            &mut self
+        {
+            *generation = generation.and(named);
+        }
+        self
     }
 }
 
@@ -83,6 +141,9 @@ pub(crate) struct Service {
     pub(crate) id: String,
     /// The call that registered it: every registration has the number of its call among its own fields.
     pub(crate) call: Option<usize>,
+    pub(crate) generation: Option<u64>,
+    /// The call that updated it last.
+    pub(crate) updated: Option<usize>,
     pub(crate) ttl_ms: u64,
     pub(crate) types: Vec<String>,
     pub(crate) owner: Option<String>,
@@ -108,6 +169,8 @@ impl Service {
         Ok(Service {
             id,
             call: record["call"].as_u64().map(|call| call as usize),
+            generation: record["generation"].as_u64(),
+            updated: record["metadata"]["updated"].as_u64().map(|call| call as usize),
             ttl_ms: (ttl * 1000.0).round() as u64,
             types: types.into_iter().map(String::from).collect(),
             owner: text("owner_key"),
@@ -131,6 +194,8 @@ pub(crate) struct Event {
     /// The revision of the event before, where events say so.
     pub(crate) previous: Option<u64>,
     pub(crate) epoch: String,
+    /// In seconds since 1970.
+    pub(crate) timestamp: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +219,8 @@ impl Event {
         }
         let Some(revision) = event["revision"].as_u64() else { return Err(format!("no revision: {event}")) };
         let Some(epoch) = event["epoch"].as_str().map(String::from) else { return Err(format!("no epoch: {event}")) };
-        Ok(Event { kind, service, revision, previous: event["previous"].as_u64(), epoch })
+        let (previous, timestamp) = (event["previous"].as_u64(), event["timestamp"].as_u64());
+        Ok(Event { kind, service, revision, previous, epoch, timestamp })
     }
 }
 
@@ -187,6 +253,8 @@ pub(crate) enum What {
     Asked { call: usize, client: usize, host: usize, key: Option<String>, ask: Ask },
     /// A client has received a reply.
     Answered { call: usize, host: usize, reply: Value },
+    /// A client waits no longer for the answer.
+    GaveUp { call: usize },
     /// Subscribers were told something.
     Announced { host: usize, event: Result<Event, String> },
     /// A host has begun to serve, with this in the store. `history` are the changes that the store keeps, by their
@@ -197,7 +265,11 @@ pub(crate) enum What {
         revision: u64,
         contents: Vec<Result<Service, String>>,
         history: Option<Vec<(u64, Value)>>,
+        /// Every change with a greater revision can be followed.
+        complete_after: u64,
     },
+    /// A host has opened its store: its clock begins.
+    Serving { host: usize },
     /// A host takes no more requests: it is about to stop.
     Stopping { host: usize },
     /// A host has ended.
@@ -206,6 +278,8 @@ pub(crate) enum What {
     HeldUp { host: usize, ms: u64, left_out_ms: u64 },
     /// The store has answered a group that it has had since `sent_at_ms`.
     Committed { host: usize, sent_at_ms: u64, end: End, text: String },
+    /// The store was made to fail, or to be slow, from then until now.
+    Trouble { host: usize, since_ms: u64, text: String },
     /// A host has no rest, though there is nothing for it to do.
     Busy { host: usize },
     /// The wall clock was set.
@@ -214,6 +288,10 @@ pub(crate) enum What {
     Lost { id: String },
     /// What was stored has been replaced by something else.
     Replaced,
+    /// Subscribers were told something that is no change.
+    Noticed { host: usize, notice: Value },
+    /// A host has given everybody the time on top in which nothing reached it: so long, until now, on its own clock.
+    Forgave { host: usize, ms: u64 },
     /// Of interest to readers only.
     Note(String),
 }

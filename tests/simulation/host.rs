@@ -11,6 +11,7 @@ use registry_plugin_api::Group;
 use serde_json::Value;
 
 use crate::adapter::Core;
+use crate::follower;
 use crate::history::{End, Event, History, How, Kind, What};
 use crate::plan::Settings;
 use crate::reached::Reached;
@@ -64,6 +65,8 @@ struct Life {
     quiet: Quiet,
     is_turn_of_messages: bool,
     began_ms: u64,
+    /// Where the store was then.
+    revision: u64,
     /// When the loop wakes by itself.
     wake_at_ms: u64,
     held_from_ms: u64,
@@ -213,12 +216,16 @@ impl Host {
         }
         self.starts += 1;
         let position = around.store.kept.open();
-        let core =
-            Core::load(around.settings, &around.store.kept, &position, around.settings.seed ^ (self.starts << 32));
+        let seed = around.settings.seed ^ (self.starts << 32);
+        let core = Core::load(around.settings, &around.store.kept, &position, seed, around.unix_ms);
         let kept = &around.store.kept;
         let (epoch, revision) = (position.epoch, position.revision);
         let (contents, history) = (kept.contents(), around.settings.keeps_history.then(|| kept.history()));
-        around.history.push(around.now_ms, What::Started { host: self.number, epoch, revision, contents, history });
+        let complete_after = if around.settings.keeps_history { kept.complete_after() } else { revision };
+        around.history.push(
+            around.now_ms,
+            What::Started { host: self.number, epoch, revision, contents, history, complete_after },
+        );
         self.life = Some(Life {
             core,
             answers: VecDeque::new(),
@@ -226,6 +233,7 @@ impl Host {
             quiet: Quiet::default(),
             is_turn_of_messages: true,
             began_ms: around.now_ms,
+            revision,
             wake_at_ms: around.now_ms,
             held_from_ms: 0,
             held_until_ms: 0,
@@ -273,6 +281,11 @@ impl Life {
                 self.stopping = Some(around.now_ms);
                 around.history.push(around.now_ms, What::Stopping { host: number });
                 self.wake_at_ms = around.now_ms;
+                self.core.end_watches();
+                while self.core.is_watched() {
+                    self.core.tick(now);
+                    self.hand_over_replies(number, around)?;
+                }
                 return Ok(None);
             }
             Woken::Store(answer) => self.answered(answer, now, around),
@@ -340,6 +353,12 @@ impl Life {
             self.send(number, group, around);
         }
         self.hand_over_replies(number, around)?;
+        for notice in self.core.take_notices() {
+            self.step()?;
+            let notice: Value = serde_json::from_str(&notice).unwrap_or_else(|error| Value::from(error.to_string()));
+            around.reached.note_notice(&notice);
+            around.history.push(around.now_ms, What::Noticed { host: number, notice });
+        }
         for event in self.core.take_events() {
             self.step()?;
             let event = serde_json::from_str(&event).map_err(|error| error.to_string()).and_then(Event::read);
@@ -349,6 +368,14 @@ impl Life {
                 Ok(Event { kind: Kind::Expired, .. }) => "event: expire",
                 Err(_) => "event: unreadable",
             });
+            if let Ok(Event { kind: Kind::Registered, service, .. }) = &event
+                && service.updated.is_some()
+            {
+                around.reached.note("event: register of an update");
+                if service.fixed["metadata"].as_object().is_some_and(|fields| fields.len() > 3) {
+                    around.reached.note("event: update on an update");
+                }
+            }
             around.history.push(around.now_ms, What::Announced { host: number, event });
         }
         Ok(())
@@ -359,9 +386,14 @@ impl Life {
     }
 
     fn hand_over_replies(&mut self, number: usize, around: &mut Around<'_>) -> Result<(), Killed> {
+        for ms in self.core.take_forgiven() {
+            around.reached.note("host: forgave a silence");
+            around.history.push(around.now_ms, What::Forgave { host: number, ms });
+        }
         for (call, reply) in self.core.take_replies() {
             self.step()?;
             let reply: Value = serde_json::from_str(&reply).unwrap_or_else(|error| Value::from(error.to_string()));
+            follower::note(&reply, self.revision, self.stopping.is_some(), around.reached);
             around.replies.push((call, reply.clone()));
             around.history.push(around.now_ms, What::Answered { call, host: number, reply });
         }
@@ -386,7 +418,8 @@ impl Life {
         let is_restless = pause_ms == 0 && self.stopping.is_none();
         self.restless_turns = if is_restless { self.restless_turns + 1 } else { 0 };
         // Without a pause while a list is written.
-        self.wake_at_ms = around.now_ms + if self.core.has_lists() { 0 } else { pause_ms.max(1) };
+        self.wake_at_ms =
+            around.now_ms + if self.core.has_lists() || self.core.has_news() { 0 } else { pause_ms.max(1) };
         if self.restless_turns > RESTLESS_TURNS_MAX {
             around.history.push(around.now_ms, What::Busy { host: number });
         }

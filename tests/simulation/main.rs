@@ -11,6 +11,9 @@
 
 mod adapter;
 mod checker;
+mod follower;
+// Some of it only a recorded history has.
+#[allow(dead_code)]
 mod history;
 mod host;
 mod plan;

@@ -4,6 +4,7 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::follower::Follow;
 use crate::history::{Ask, Claim, Registration};
 
 /// What stays the same for a whole simulation.
@@ -23,6 +24,10 @@ pub(crate) struct Settings {
     pub(crate) store_ms: u64,
     /// The store keeps what was told of changes.
     pub(crate) keeps_history: bool,
+    /// How many changes can be followed.
+    pub(crate) history_changes: usize,
+    pub(crate) mass_expiry_share: f64,
+    pub(crate) mass_expiry_hold_ms: u64,
 }
 
 /// What becomes of a group that the store has been sent.
@@ -63,7 +68,7 @@ pub(crate) enum Does {
         times: usize,
     },
     /// A client registers a service and renews it from time to time; when it is told that there is no such service, it
-    /// registers it again.
+    /// registers it again, but when it is told that it was deregistered or replaced, it is no longer kept alive.
     Keep {
         client: usize,
         host: usize,
@@ -71,6 +76,8 @@ pub(crate) enum Does {
         every_ms: u64,
         beats: u32,
     },
+    /// A client follows the changes.
+    Follow(Follow),
     Store(Fault),
     /// The store loses a record by itself.
     Lose {
@@ -98,6 +105,15 @@ pub(crate) enum Does {
     },
     WallJump {
         by_ms: i64,
+    },
+    /// Clients that keep services alive do not reach the host for so long: those at these places (bits).
+    CutOff {
+        clients: u32,
+        ms: u64,
+    },
+    /// An operator ends a mass expiry, if there is one.
+    EndMassExpiry {
+        keep: bool,
     },
 }
 
@@ -156,7 +172,15 @@ impl Plan {
             pending_changes_max: one_of(&mut rng, &[6, 40, 20_000]),
             store_ms: one_of(&mut rng, &[1, 4, 30, 90]),
             keeps_history: rng.random_bool(0.5),
+            history_changes: 100_000,
+            mass_expiry_share: 0.2,
+            mass_expiry_hold_ms: 5000,
         };
+        if rng.random_bool(0.15) {
+            let sweep_ms = one_of(&mut rng, &[2000, 5000]);
+            let mass_expiry_hold_ms = one_of(&mut rng, &[5000, 12_000]);
+            return Plan::of_fleet(Settings { enforce_unique: false, sweep_ms, mass_expiry_hold_ms, ..settings }, rng);
+        }
         let mut writer = Writer {
             ids: rng.random_range(1..9),
             types: rng.random_range(1..=TYPES.len()),
@@ -170,7 +194,59 @@ impl Plan {
             rng,
         };
         let count = writer.rng.random_range(20..300);
-        let actions = (0..count).map(|_| writer.action()).collect();
+        let mut actions: Vec<Action> = (0..count).map(|_| writer.action()).collect();
+        // By chance of their own, so that who follows changes nothing else.
+        writer.rng = StdRng::seed_from_u64(!seed);
+        let history_changes = one_of(&mut writer.rng, &[5, 100_000, 100_000]);
+        for _ in 0..writer.rng.random_range(0..5) {
+            let at = if writer.rng.random_bool(0.5) { 0 } else { writer.rng.random_range(0..actions.len()) };
+            actions.insert(at, Action { after_ms: 0, does: Does::Follow(writer.follow()) });
+        }
+        let settings = Settings { history_changes, ..settings };
+        Plan { settings, actions }
+    }
+}
+
+impl Plan {
+    /// Many services that are kept alive, by clients that are cut off now and then.
+    fn of_fleet(settings: Settings, rng: StdRng) -> Plan {
+        let has_keys = settings.has_keys;
+        let mut writer = Writer {
+            ids: 12,
+            types: TYPES.len(),
+            pause_ms: 4000,
+            faults: 15,
+            has_keys,
+            ttls: &[3000, 10_000],
+            singletons: 0,
+            careless: 0,
+            bulk: 0,
+            rng,
+        };
+        writer.ids = writer.rng.random_range(12..48);
+        writer.faults = one_of(&mut writer.rng, &[0, 5, 15]);
+        let mut actions = Vec::new();
+        for number in 0..writer.ids {
+            let client = number % CLIENTS;
+            let registration = Registration { id: Some(format!("s{number}")), ..writer.registration(client) };
+            let (every_ms, beats) = (registration.ttl_ms / 3, writer.rng.random_range(20..400));
+            let after_ms = writer.rng.random_range(0..60);
+            actions.push(Action { after_ms, does: Does::Keep { client, host: 0, registration, every_ms, beats } });
+        }
+        for _ in 0..writer.rng.random_range(10..60) {
+            let does = match writer.rng.random_range(0..10) {
+                0..3 => {
+                    let ms = one_of(&mut writer.rng, &[4000, 6000, 12_000, 13_000, 17_000, 100_000]);
+                    Does::CutOff { clients: one_of(&mut writer.rng, &[0b1, 0b11, 0b111, 0b1110, 0b1111]), ms }
+                }
+                3 | 4 => Does::EndMassExpiry { keep: writer.rng.random_bool(0.5) },
+                _ => {
+                    actions.push(writer.action());
+                    continue;
+                }
+            };
+            actions.push(Action { after_ms: writer.rng.random_range(0..writer.pause_ms), does });
+        }
         Plan { settings, actions }
     }
 }
@@ -230,6 +306,19 @@ impl Writer {
         }
     }
 
+    fn follow(&mut self) -> Follow {
+        let wait_ms = one_of(&mut self.rng, &[0, 100, 2000, 60_000]);
+        Follow {
+            client: self.rng.random_range(0..CLIENTS),
+            host: 0,
+            service_type: self.rng.random_bool(0.5).then(|| self.service_type()),
+            limit: one_of(&mut self.rng, &[1, 3, 1000]),
+            wait_ms,
+            pause_ms: if wait_ms == 0 { 1000 } else { one_of(&mut self.rng, &[1, 1, 50, 5000]) },
+            times: self.rng.random_range(20..200),
+        }
+    }
+
     fn request(&mut self) -> Does {
         let host = 0;
         let client = self.rng.random_range(0..CLIENTS);
@@ -244,14 +333,20 @@ impl Writer {
                 };
                 return Does::Keep { client, host, registration, every_ms, beats: self.rng.random_range(1..40) };
             }
-            7..10 => Ask::Deregister { id: self.id_of(client) },
-            10..13 => Ask::Renew { id: self.id_of(client) },
-            13..15 => Ask::Get { id: self.id() },
+            7..10 => Ask::Deregister { id: self.id_of(client), generation: self.generation() },
+            10..12 => Ask::Renew { id: self.id_of(client), generation: self.generation() },
+            12 | 13 => Ask::Update { id: self.id_of(client), generation: self.generation() },
+            14 => Ask::Get { id: self.id() },
             15..18 => Ask::List { service_type: self.rng.random_bool(0.2).then(|| self.service_type()) },
             _ => Ask::Discover { service_type: self.service_type() },
         };
         let times = if self.rng.random_bool(0.1) { self.rng.random_range(2..12) } else { 1 };
         Does::Ask { client, host, ask, times }
+    }
+
+    /// Half of the clients name the generation that they know of; which that is, is seen then.
+    fn generation(&mut self) -> Option<u64> {
+        self.rng.random_bool(0.5).then_some(0)
     }
 
     fn registration(&mut self, client: usize) -> Registration {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 /// Everything that a run of some length has to reach.
-pub(crate) const KINDS: [&str; 32] = [
+pub(crate) const KINDS: [&str; 48] = [
     "store: slow",
     "store: late",
     "store: lost a reply",
@@ -34,8 +36,24 @@ pub(crate) const KINDS: [&str; 32] = [
     "answer: forbidden",
     "answer: overloaded",
     "answer: not_found",
+    "answer: deregistered",
+    "answer: replaced",
+    "event: register of an update",
+    "event: update on an update",
     "event: expire",
+    "mass expiry: begun",
+    "mass expiry: ended, returned",
+    "mass expiry: ended, hold_over",
+    "mass expiry: ended, remove",
+    "mass expiry: ended, keep",
+    "host: forgave a silence",
     "list: in pieces",
+    "answer: compacted",
+    "watch: told of changes",
+    "watch: told of what was before a start",
+    "watch: told that a service leaves",
+    "watch: nothing in time",
+    "watch: answered at the end",
 ];
 
 #[derive(Clone, Debug, Default)]
@@ -51,6 +69,14 @@ impl Reached {
             Some(count) => *count += 1,
             None => drop(self.counts.insert(kind.into(), 1)),
         }
+    }
+
+    pub(crate) fn note_notice(&mut self, notice: &Value) {
+        let [state, reason] = ["state", "reason"].map(|field| notice[field].as_str());
+        self.note(&match (state, reason) {
+            (Some(state), Some(reason)) => format!("mass expiry: {state}, {reason}"),
+            (state, _) => format!("mass expiry: {}", state.unwrap_or("unreadable")),
+        });
     }
 
     pub(crate) fn add(&mut self, other: &Reached) {

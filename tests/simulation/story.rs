@@ -43,9 +43,10 @@ fn line(entry: &Entry) -> String {
             format!("client {client} -> host {host}  #{call} {}", asked(ask))
         }
         What::Answered { call, host, reply } => format!("host {host} -> #{call}  {}", answered(reply)),
+        What::GaveUp { call } => format!("nobody waits for #{call} any more"),
         What::Announced { host, event: Ok(event) } => format!("host {host} tells all: {}", told(event)),
         What::Announced { host, event: Err(problem) } => format!("host {host} tells all: {problem}"),
-        What::Started { host, epoch, revision, contents, history: _ } => {
+        What::Started { host, epoch, revision, contents, .. } => {
             let services: Vec<String> = contents
                 .iter()
                 .map(|service| match service {
@@ -56,6 +57,7 @@ fn line(entry: &Entry) -> String {
             let services = services.join(", ");
             format!("host {host} starts, the store is at {epoch:?} {revision} and has [{services}]")
         }
+        What::Serving { host } => format!("host {host} serves"),
         What::Stopping { host } => format!("host {host} is about to stop"),
         What::Ended { host, how: How::Killed } => format!("host {host} is killed"),
         What::Ended { host, how: How::Stopped } => format!("host {host} has stopped"),
@@ -66,10 +68,15 @@ fn line(entry: &Entry) -> String {
             format!("host {host} was held up for {ms} ms, {left_out_ms} of which do not count")
         }
         What::Committed { host, text, .. } => format!("store -> host {host}  {}", cut(text)),
+        What::Trouble { host, since_ms, text } => {
+            format!("the store of host {host} was in trouble since {}: {text}", time(*since_ms))
+        }
         What::Busy { host } => format!("host {host} turns and turns"),
         What::WallJumped { by_ms } => format!("the wall clock is set by {by_ms} ms"),
         What::Lost { id } => format!("the store loses {id}"),
         What::Replaced => "the store is replaced".into(),
+        What::Noticed { host, notice } => format!("host {host} tells all: {notice}"),
+        What::Forgave { host, ms } => format!("host {host} has heard nothing for {ms} ms, which all get on top"),
         What::Note(text) => format!("({text})"),
     }
 }
@@ -86,12 +93,23 @@ fn asked(ask: &Ask) -> String {
             };
             format!("register {id} as {service_type}{tag}, ttl {ttl_ms} ms{claim}")
         }
-        Ask::Deregister { id } => format!("deregister {id}"),
-        Ask::Renew { id } => format!("renew {id}"),
+        Ask::Deregister { id, generation } => format!("deregister {id}{}", named(*generation)),
+        Ask::Renew { id, generation } => format!("renew {id}{}", named(*generation)),
+        Ask::Update { id, generation } => format!("update {id}{}", named(*generation)),
         Ask::Get { id } => format!("get {id}"),
         Ask::List { service_type } => format!("list {}", service_type.as_deref().unwrap_or("all")),
         Ask::Discover { service_type } => format!("discover {service_type}"),
+        Ask::Watch { after, service_type, limit, wait_ms } => {
+            let service_type = service_type.as_deref().unwrap_or("all");
+            let after = after.as_ref().map(|(epoch, after)| format!(" after {after} of {epoch:?}")).unwrap_or_default();
+            format!("watch {service_type}{after}, {limit} at most, for {wait_ms} ms")
+        }
+        Ask::EndMassExpiry { keep } => format!("end the mass expiry, keep is {keep}"),
     }
+}
+
+fn named(generation: Option<u64>) -> String {
+    generation.map(|generation| format!(", generation {generation}")).unwrap_or_default()
 }
 
 fn answered(reply: &Value) -> String {
@@ -105,11 +123,19 @@ fn answered(reply: &Value) -> String {
         let services: Vec<String> = services.iter().map(show).collect();
         return cut(&format!("at {}: [{}]", reply["revision"], services.join(", ")));
     }
+    if let Some(changes) = reply["changes"].as_array() {
+        let show = |change: &Value| {
+            let (kind, data) = (text(&change["type"]), &change["data"]);
+            format!("{} {kind} {} (#{})", change["revision"], text(&data["service_id"]), data["service_info"]["call"])
+        };
+        let changes: Vec<String> = changes.iter().map(show).collect();
+        return cut(&format!("up to {}: [{}]", reply["revision"], changes.join(", ")));
+    }
     if reply["service"].is_object() {
         return format!("it is {}", show(&reply["service"]));
     }
     match reply["service_id"].as_str() {
-        Some(id) => format!("yes, it is {id}"),
+        Some(id) => format!("yes, it is {id}, generation {}", reply["generation"]),
         None => "yes".into(),
     }
 }

@@ -1,11 +1,13 @@
 //! The world of a simulation: it does what a plan says, hosts, store and clients do the rest, and the history is what
 //! comes of it. Nothing here is left to chance: the same plan has the same history.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
 use crate::adapter::{Kept, key_text};
+use crate::checker::patch;
+use crate::follower::Follower;
 use crate::history::{Ask, Claim, History, Registration, Rules, What};
 use crate::host::{Around, Host, Message};
 use crate::plan::{Does, Plan, key_of};
@@ -27,6 +29,11 @@ struct Keeper {
     beats_left: u32,
     /// Its last beat, while it is not answered.
     waits_for: Option<usize>,
+    /// Its registration, and the generation that it has got by it.
+    registered_by: usize,
+    generation: Option<u64>,
+    /// Until when nothing of it reaches the host.
+    cut_off_until_ms: u64,
 }
 
 struct World<'a> {
@@ -38,7 +45,11 @@ struct World<'a> {
     /// What was stored once.
     backup: Kept,
     keepers: Vec<Keeper>,
-    calls: usize,
+    /// Who has made which call.
+    callers: Vec<usize>,
+    /// The generations that clients have last been told of their registrations of an id.
+    generations: HashMap<(usize, String), u64>,
+    followers: Vec<Follower>,
     history: History,
     reached: Reached,
 }
@@ -54,7 +65,7 @@ pub(crate) fn play(plan: &Plan) -> (History, Reached) {
         world.act(&action.does);
     }
     world.finish();
-    world.reached.requests = world.calls as u64;
+    world.reached.requests = world.callers.len() as u64;
     world.reached.simulated_ms = world.now_ms;
     (world.history, world.reached)
 }
@@ -71,6 +82,11 @@ impl World<'_> {
             admins: settings.admin.map(key_text).into_iter().collect::<BTreeSet<_>>(),
             waiting_max: settings.pending_changes_max,
             slack_ms: 5,
+            sees_store: true,
+            apart_ms: 0,
+            history_changes: settings.history_changes,
+            mass_expiry_share: settings.mass_expiry_share,
+            mass_expiry_hold_ms: settings.mass_expiry_hold_ms,
         };
         World {
             plan,
@@ -80,7 +96,9 @@ impl World<'_> {
             store: Store::new(settings.store_ms, settings.call_timeout_ms),
             backup: Kept::new(),
             keepers: Vec::new(),
-            calls: 0,
+            callers: Vec::new(),
+            generations: HashMap::new(),
+            followers: Vec::new(),
             history: History { rules, unix_ms, entries: Vec::new() },
             reached: Reached::default(),
         }
@@ -92,7 +110,8 @@ impl World<'_> {
             let now_ms = self.now_ms;
             let hosts = self.hosts.iter().map(|host| host.next_at_ms(now_ms));
             let keepers = self.keepers.iter().map(|keeper| keeper.next_ms);
-            let next_ms = hosts.chain(keepers).chain(self.store.next_at_ms()).min();
+            let followers = self.followers.iter().map(|follower| follower.next_ms);
+            let next_ms = hosts.chain(keepers).chain(followers).chain(self.store.next_at_ms()).min();
             let Some(next_ms) = next_ms.filter(|next_ms| *next_ms <= until_ms) else { break };
             self.pass_to(next_ms.max(now_ms));
             self.happen();
@@ -108,6 +127,7 @@ impl World<'_> {
     /// Everything that is due now.
     fn happen(&mut self) {
         self.beat();
+        self.follow();
         let timeout_ms = self.plan.settings.reply_timeout_ms;
         for answer in self.store.answers(self.now_ms, timeout_ms, &mut self.reached) {
             let host = answer.host;
@@ -148,12 +168,22 @@ impl World<'_> {
 
     /// A client that keeps a service alive gets a reply.
     fn hear(&mut self, call: usize, reply: &Value) {
+        if let (Some(generation), Some(id)) = (reply["generation"].as_u64(), reply["service_id"].as_str()) {
+            self.generations.insert((self.callers[call], id.into()), generation);
+            for keeper in self.keepers.iter_mut().filter(|keeper| keeper.registered_by == call) {
+                keeper.generation = Some(generation);
+            }
+        }
+        self.followers.iter_mut().for_each(|follower| follower.hear(call, reply, self.now_ms));
         let Some(at) = self.keepers.iter().position(|keeper| keeper.waits_for == Some(call)) else { return };
         let keeper = &mut self.keepers[at];
         keeper.waits_for = None;
         if reply["code"] == "not_found" {
             let (client, host, registration) = (keeper.client, keeper.host, keeper.registration.clone());
-            self.ask(client, host, Ask::Register(registration));
+            self.keepers[at].generation = None;
+            self.keepers[at].registered_by = self.ask(client, host, Ask::Register(registration));
+        } else if reply["code"] == "deregistered" || reply["code"] == "replaced" {
+            self.keepers.remove(at);
         }
     }
 
@@ -166,18 +196,37 @@ impl World<'_> {
             }
             keeper.beats_left -= 1;
             keeper.next_ms = self.now_ms + keeper.every_ms;
+            if keeper.cut_off_until_ms > self.now_ms {
+                continue;
+            }
             let (client, host, id) = (keeper.client, keeper.host, keeper.registration.id.clone());
             if let Some(id) = id {
-                let call = self.ask(client, host, Ask::Renew { id });
+                let generation = keeper.generation;
+                let call = self.ask(client, host, Ask::Renew { id, generation });
                 self.keepers[at].waits_for = Some(call);
             }
         }
         self.keepers.retain(|keeper| keeper.beats_left > 0);
     }
 
+    /// Clients that follow changes ask for the next ones.
+    fn follow(&mut self) {
+        for at in 0..self.followers.len() {
+            let follower = &mut self.followers[at];
+            if follower.next_ms > self.now_ms {
+                continue;
+            }
+            if let Some((client, host, ask)) = follower.next(self.now_ms) {
+                let call = self.ask(client, host, ask);
+                self.followers[at].asked(call);
+            }
+        }
+        self.followers.retain(Follower::is_active);
+    }
+
     fn ask(&mut self, client: usize, host: usize, ask: Ask) -> usize {
-        let call = self.calls;
-        self.calls += 1;
+        let call = self.callers.len();
+        self.callers.push(client);
         let has_keys = self.plan.settings.has_keys;
         let key = has_keys.then(|| key_of(client));
         let body = body(&ask, call);
@@ -189,12 +238,15 @@ impl World<'_> {
     fn act(&mut self, does: &Does) {
         match does {
             Does::Ask { client, host, ask, times } => {
+                // Who has registered it knows of which generation it is.
+                let known = ask.id().and_then(|id| self.generations.get(&(*client, id.into()))).copied();
+                let ask = ask.clone().with_generation(known);
                 for _ in 0..*times {
                     self.ask(*client, *host, ask.clone());
                 }
             }
             Does::Keep { client, host, registration, every_ms, beats } => {
-                self.ask(*client, *host, Ask::Register(registration.clone()));
+                let registered_by = self.ask(*client, *host, Ask::Register(registration.clone()));
                 // One keeper for each service.
                 self.keepers.retain(|keeper| keeper.registration.id != registration.id);
                 self.keepers.push(Keeper {
@@ -205,8 +257,19 @@ impl World<'_> {
                     next_ms: self.now_ms + *every_ms,
                     beats_left: *beats,
                     waits_for: None,
+                    registered_by,
+                    generation: None,
+                    cut_off_until_ms: 0,
                 });
             }
+            Does::CutOff { clients, ms } => {
+                self.note(format!("clients {clients:b} are cut off for {ms} ms"));
+                let until_ms = self.now_ms + ms;
+                let cut_off = self.keepers.iter_mut().filter(|keeper| clients >> keeper.client & 1 == 1);
+                cut_off.for_each(|keeper| keeper.cut_off_until_ms = keeper.cut_off_until_ms.max(until_ms));
+            }
+            Does::EndMassExpiry { keep } => drop(self.ask(0, 0, Ask::EndMassExpiry { keep: *keep })),
+            Does::Follow(follow) => self.followers.push(Follower::new(follow.clone(), self.now_ms)),
             Does::Store(fault) => {
                 self.note(format!("the store: {fault:?}"));
                 self.store.fail(*fault, self.now_ms);
@@ -294,11 +357,24 @@ fn body(ask: &Ask, call: usize) -> String {
             }
             json!({"action": "register", "service_info": info, "ttl": *ttl_ms as f64 / 1000.0})
         }
-        Ask::Deregister { id } => json!({"action": "deregister", "service_id": id}),
-        Ask::Renew { id } => json!({"action": "renew", "service_id": id}),
+        Ask::Deregister { id, generation } => {
+            json!({"action": "deregister", "service_id": id, "generation": generation})
+        }
+        Ask::Renew { id, generation } => json!({"action": "renew", "service_id": id, "generation": generation}),
+        Ask::Update { id, generation } => {
+            json!({"action": "update", "service_id": id, "generation": generation, "metadata": patch(call)})
+        }
         Ask::Get { id } => json!({"action": "get", "service_id": id}),
         Ask::List { service_type } => json!({"action": "list", "service_type": service_type}),
         Ask::Discover { service_type } => json!({"action": "discover", "service_type": service_type}),
+        Ask::Watch { after, service_type, limit, wait_ms } => {
+            let (epoch, after) = after.as_ref().map(|(epoch, after)| (epoch, after)).unzip();
+            json!({"action": "watch", "epoch": epoch, "after": after, "service_type": service_type, "limit": limit,
+                "wait": *wait_ms as f64 / 1000.0})
+        }
+        Ask::EndMassExpiry { keep } => {
+            json!({"action": "expiry", "mass_expiry": if *keep { "keep" } else { "remove" }})
+        }
     };
     body.to_string()
 }

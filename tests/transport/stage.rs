@@ -64,8 +64,10 @@ impl Stage {
         let alone = alone();
         raise_own_limit();
         let directory = tempfile::tempdir().expect("there is room for a directory");
-        let config =
-            format!("[server]\ntransport = \"{transport}\"\n[backend]\nplugin = \"memory\"\n[limits]\n{limits}");
+        // What is kept for followers has a bound of its own, and is not what these tests measure.
+        let events = "[events]\nhistory_bytes = 1048576\nservice_history_bytes = 65536\n";
+        let backend = "[backend]\nplugin = \"memory\"\n";
+        let config = format!("[server]\ntransport = \"{transport}\"\n{backend}{events}[limits]\n{limits}");
         let host = start(directory.path(), &config);
         register(&mut host.client(), "steady", 0);
         // What is set up once, at the first use, belongs to the state before.

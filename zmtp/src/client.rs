@@ -2,11 +2,16 @@
 //!
 //! It is not made again when it is lost: only its user knows what was lost with it.
 
+use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::Frames;
@@ -22,6 +27,8 @@ use super::wire::{Wire, WireError};
 /// The longest message that is taken, in bytes. What a registry lists can be long; only a mistake is longer than this.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 const FRAMES_MAX: usize = 64;
+/// How much is read at once, in bytes.
+const READ_BYTES: usize = 16 * 1024;
 
 /// Where a server is.
 #[derive(Clone, Debug)]
@@ -84,14 +91,17 @@ fn port_of(socket_type: &str) -> String {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
 
 /// A connection that is ready.
 pub struct Client {
     stream: Box<dyn Stream>,
     wire: Wire,
     assembly: Assembly,
+    local_address: Option<SocketAddr>,
+    knows_ping: bool,
+    heard: Instant,
 }
 
 impl Client {
@@ -100,15 +110,18 @@ impl Client {
     /// # Errors
     /// Why there is no connection.
     pub async fn connect(address: &Address, socket_type: &str, keys: Option<&Keys>) -> Result<Self, ClientError> {
+        let mut local_address = None;
         let stream: Box<dyn Stream> = match address {
             Address::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
+                local_address = Some(stream.local_addr()?);
                 Box::new(stream)
             }
             Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
         };
-        let mut client = Client { stream, wire: Wire::default(), assembly: Assembly::default() };
+        let (wire, assembly) = (Wire::default(), Assembly::default());
+        let mut client = Client { stream, wire, assembly, local_address, knows_ping: false, heard: Instant::now() };
         client.greet(if keys.is_some() { Mechanism::Curve } else { Mechanism::Null }).await?;
         let metadata = command::metadata(socket_type);
         let theirs = match keys {
@@ -135,9 +148,13 @@ impl Client {
     async fn greet(&mut self, mechanism: Mechanism) -> Result<(), ClientError> {
         self.wire.out.extend_from_slice(&greeting::theirs(mechanism));
         self.flush().await?;
-        while greeting::read_from(Side::Server, self.wire.input.peek(), mechanism)?.is_none() {
-            self.read().await?.then_some(()).ok_or(ClientError::Handshake(""))?;
-        }
+        let minor = loop {
+            match greeting::read_from(Side::Server, self.wire.input.peek(), mechanism)? {
+                Some(minor) => break minor,
+                None => self.read().await?.then_some(()).ok_or(ClientError::Handshake(""))?,
+            }
+        };
+        self.knows_ping = minor >= 1;
         self.wire.input.take(GREETING_BYTES);
         Ok(())
     }
@@ -178,13 +195,48 @@ impl Client {
     /// # Errors
     /// If the connection is lost.
     pub async fn send(&mut self, frames: &[&[u8]]) -> Result<(), ClientError> {
-        let Some((last, first)) = frames.split_last() else { return Ok(()) };
-        first.iter().for_each(|frame| self.wire.put(Kind::Message { more: true }, frame));
-        self.wire.put(Kind::Message { more: false }, last);
+        self.put(frames);
         self.flush().await
     }
 
-    /// Waits for the next message. Nothing is lost if the future is dropped before it is ready.
+    /// Takes a message of at least one frame, which is sent by whatever waits next: [`receive`](Self::receive), say.
+    pub fn put(&mut self, frames: &[&[u8]]) {
+        let Some((last, first)) = frames.split_last() else { return };
+        first.iter().for_each(|frame| self.wire.put(Kind::Message { more: true }, frame));
+        self.wire.put(Kind::Message { more: false }, last);
+    }
+
+    /// Takes a PING, which is sent as a message is. `false` if the server's version knows none.
+    pub fn put_ping(&mut self, ttl: Duration) -> bool {
+        let tenths = u16::try_from(ttl.as_millis() / 100).unwrap_or(u16::MAX);
+        if self.knows_ping {
+            self.wire.put(Kind::Command, &command::body("PING", &tenths.to_be_bytes()));
+        }
+        self.knows_ping
+    }
+
+    /// Sends of what was taken as much as goes without waiting: for somebody who must not wait any more.
+    pub fn send_now(&mut self) {
+        while !self.wire.out.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(&mut Context::from_waker(Waker::noop()), &self.wire.out) {
+                Poll::Ready(Ok(written)) if written > 0 => self.wire.out.advance(written),
+                _ => return,
+            }
+        }
+    }
+
+    /// How long nothing has come.
+    pub fn silence(&self) -> Duration {
+        self.heard.elapsed()
+    }
+
+    /// This end of the connection, if it is one over TCP.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.local_address
+    }
+
+    /// Waits for the next message, and sends meanwhile what was taken. Nothing is lost if the future is dropped before
+    /// it is ready.
     ///
     /// # Errors
     /// If the connection is lost.
@@ -195,31 +247,58 @@ impl Client {
                     if let Some(frames) = self.assembly.add(frame.body, more, FRAMES_MAX, MESSAGE_BYTES_MAX)? {
                         return Ok(frames);
                     }
-                } else if let Command::Ping { context, .. } = command::read(&frame.body)? {
-                    self.wire.put(Kind::Command, &command::body("PONG", &context));
+                    continue;
+                }
+                match command::read(&frame.body)? {
+                    Command::Ping { context, .. } => {
+                        self.wire.put(Kind::Command, &command::body("PONG", &context));
+                    }
+                    Command::Error(reason) => return Err(ClientError::Server(reason)),
+                    _ => {}
                 }
             }
-            self.flush().await?;
             self.read().await?.then_some(()).ok_or(ClientError::Closed)?;
         }
     }
 
-    /// Reads what is there. `false` if nothing more will come.
+    /// Reads what is there, and writes meanwhile what is to go: a server that waits for its replies to be read need not
+    /// read. `false` if nothing more will come.
     async fn read(&mut self) -> Result<bool, ClientError> {
-        let mut bytes = bytes::BytesMut::with_capacity(16 * 1024);
-        if self.stream.read_buf(&mut bytes).await? == 0 {
-            return Ok(false);
+        let mut buffer = [0; READ_BYTES];
+        let count = poll_fn(|context| {
+            let written = self.poll_flush(context);
+            let mut buffer = ReadBuf::new(&mut buffer);
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Ready(read) => Poll::Ready(read.map(|()| buffer.filled().len())),
+                // Only now: a server that is gone may have said something before.
+                Poll::Pending => match written {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    _ => Poll::Pending,
+                },
+            }
+        });
+        let count = count.await?;
+        if count > 0 {
+            self.heard = Instant::now();
+            self.wire.input.feed(BytesMut::from(&buffer[..count]));
         }
-        self.wire.input.feed(bytes);
-        Ok(true)
+        Ok(count > 0)
     }
 
     async fn flush(&mut self) -> Result<(), ClientError> {
+        Ok(poll_fn(|context| self.poll_flush(context)).await?)
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.wire.out.is_empty() {
-            let written = self.stream.write(&self.wire.out).await?;
-            self.wire.out.advance(written);
+            match Pin::new(&mut self.stream).poll_write(context, &self.wire.out) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => self.wire.out.advance(written),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -252,6 +331,8 @@ impl std::fmt::Debug for Client {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     /// What a client with a socket of this type is told by a server that has one of that type.
@@ -280,5 +361,83 @@ mod tests {
         assert_eq!(error, "this is no port for requests, but a \"PULL\" socket, which no registry has");
         met("REQ", "ROUTER").await.unwrap();
         met("SUB", "PUB").await.unwrap();
+    }
+
+    /// A server of ZMTP 3 in this minor version, and its client.
+    async fn pair(minor: u8) -> (TcpStream, Client) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::Tcp("127.0.0.1".into(), listener.local_addr().unwrap().port());
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = BytesMut::from(&greeting::ours(Mechanism::Null)[..]);
+            bytes[11] = minor;
+            codec::put_frame(Kind::Command, &command::body("READY", &command::metadata("ROUTER")), &mut bytes);
+            stream.write_all(&bytes).await.unwrap();
+            // The greeting and the READY of the client.
+            let mut theirs = [0; GREETING_BYTES + 2 + 6 + 12 + 4 + 6 + 9 + 4];
+            stream.read_exact(&mut theirs).await.unwrap();
+            stream
+        };
+        let (stream, client) = tokio::join!(server, Client::connect(&address, "DEALER", None));
+        (stream, client.unwrap())
+    }
+
+    fn message(body: &[u8]) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        codec::put_frame(Kind::Message { more: false }, body, &mut bytes);
+        bytes
+    }
+
+    #[tokio::test]
+    async fn a_ping_is_for_those_who_know_it() {
+        for (minor, is_sent) in [(0, false), (1, true)] {
+            let (mut stream, mut client) = pair(minor).await;
+            assert_eq!(client.put_ping(Duration::from_secs(2)), is_sent);
+            client.send(&[b"end"]).await.unwrap();
+            let mut expected = BytesMut::new();
+            if is_sent {
+                codec::put_frame(Kind::Command, b"\x04PING\x00\x14", &mut expected);
+            }
+            expected.extend_from_slice(&message(b"end"));
+            let mut sent = vec![0; expected.len()];
+            stream.read_exact(&mut sent).await.unwrap();
+            assert_eq!(sent, expected, "to ZMTP 3.{minor}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_put_leaves_while_a_message_is_waited_for_however_much_it_is() {
+        const COUNT: usize = 20_000;
+        let (mut stream, mut client) = pair(1).await;
+        let long = vec![7; 1000];
+        (0..COUNT).for_each(|_| client.put(&[&long]));
+        // A server that reads nothing before its own words are read.
+        let server = async {
+            for _ in 0..COUNT {
+                stream.write_all(&message(&long)).await.unwrap();
+            }
+            let mut all = vec![0; COUNT * message(&long).len()];
+            stream.read_exact(&mut all).await.unwrap();
+            stream.write_all(&message(b"end")).await.unwrap();
+        };
+        let client = async {
+            while client.receive().await.unwrap()[0] != b"end"[..] {}
+            assert!(client.silence() < Duration::from_secs(10) && client.local_address().is_some());
+        };
+        tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(server, client) })
+            .await
+            .expect("both go on");
+    }
+
+    #[tokio::test]
+    async fn what_a_server_said_before_it_went_is_heard() {
+        let (mut stream, mut client) = pair(1).await;
+        let mut bytes = message(b"last");
+        command::put_error("too many", &mut bytes);
+        stream.write_all(&bytes).await.unwrap();
+        drop(stream);
+        client.put(&[b"nobody reads this"]);
+        assert_eq!(client.receive().await.unwrap()[0], b"last"[..]);
+        assert_eq!(client.receive().await.unwrap_err().to_string(), "the server gave up: too many");
     }
 }

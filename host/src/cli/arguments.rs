@@ -3,24 +3,28 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValue;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use registry_client::Endpoint;
+use serde_json::Value;
+
 use super::EXIT_CODES;
-use super::endpoint::Endpoint;
+use super::expiry::Ending;
 use super::keygen::NewKeys;
 use super::plugin::PluginCommand;
-use crate::protocol::event::EventKind;
+use super::selection::{Selection, key_and_json};
+use super::service::Service;
 
 const ABOUT: &str = "A service registry for ZeroMQ microservices. Without a command it serves.";
 const EXAMPLES: &str = "\
 Examples:
   registry                                          serve, as ./registry.toml says
   registry -c /etc/registry.toml -s log.level=debug serve, with another file and a louder log
-  registry register camera 10.0.0.7 7000 --type Camera --keep
+  registry register camera 10.0.0.7 7000 --type Camera --exec -- ./camera --quiet
+  registry wait Camera --timeout 60                 until there is one
   registry discover Camera --json
-  registry watch register expire
+  registry watch register expire --type Camera
 
 Environment:
   REGISTRY_SERVER__REQ_PORT and the like            override registry.toml: server.req_port
@@ -83,10 +87,10 @@ impl Configuration {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection", after_help = EXIT_CODES)]
 pub(super) struct Connection {
-    /// The registry's request port: HOST:PORT or ipc://PATH [default: where the configuration says that it serves,
-    /// 127.0.0.1:5556 if nothing else]
-    #[arg(long, value_name = "ENDPOINT", env = "REGISTRY_CONNECT")]
-    pub connect: Option<Endpoint>,
+    /// The registry's request port: HOST:PORT or ipc://PATH, several with commas between them [default: where the
+    /// configuration says that it serves, 127.0.0.1:5556 if nothing else]
+    #[arg(long, value_name = "ENDPOINT", env = "REGISTRY_CONNECT", value_delimiter = ',')]
+    pub connect: Vec<Endpoint>,
     #[command(flatten)]
     pub from: Configuration,
     /// Your secret certificate, for a registry that asks for keys: `registry keygen` makes one
@@ -142,6 +146,19 @@ Example:
         /// Only services of this type
         #[arg(value_name = "TYPE")]
         service_type: Option<String>,
+        /// The same, as `watch` has it
+        #[arg(long = "type", value_name = "TYPE", conflicts_with = "service_type")]
+        type_option: Option<String>,
+        #[command(flatten)]
+        selection: Selection,
+        /// Show only these fields, and the ids: names with commas between them
+        #[arg(long, value_name = "FIELD", value_delimiter = ',')]
+        fields: Vec<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// List the types by which services are discovered, and how many services each has
+    Types {
         #[command(flatten)]
         connection: Connection,
     },
@@ -158,9 +175,26 @@ Example:
         #[arg(value_name = "TYPE")]
         service_type: String,
         #[command(flatten)]
+        selection: Selection,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Wait until there is a healthy service of a type, and show it
+    ///
+    /// A registry that is not there yet is waited for as well. Exit code 1: there was no such service in time; 3: there
+    /// was no registry.
+    #[command(mut_arg("timeout", |timeout| timeout.default_value("60").help("How long to wait")))]
+    Wait {
+        /// The service type; case matters
+        #[arg(value_name = "TYPE")]
+        service_type: String,
+        #[command(flatten)]
+        selection: Selection,
+        #[command(flatten)]
         connection: Connection,
     },
     /// Register a service, and print its id
+    #[command(after_long_help = super::exec::help())]
     Register {
         #[command(flatten)]
         service: Service,
@@ -169,6 +203,23 @@ Example:
     },
     /// Send a heartbeat for a service, so that it lives for another ttl
     Renew {
+        /// The service's id
+        id: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Change a service's metadata, without registering it again
+    Update {
+        /// The service's id
+        id: String,
+        /// What it is to say of itself: a text (room=4), or JSON (room:=4); room:=null takes it away. May be repeated
+        #[arg(long, value_name = "KEY=VALUE|KEY:=JSON", value_parser = key_and_json, required = true)]
+        metadata: Vec<(String, Value)>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show what has happened to a service: when, what, and by whom
+    History {
         /// The service's id
         id: String,
         #[command(flatten)]
@@ -183,25 +234,39 @@ Example:
     },
     /// Print what happens to services, one line for each event, as it comes
     ///
-    /// A registry that is not there is waited for, at the start as later. Standard error says so if changes have been
-    /// missed, or if the registry has come back with another store.
+    /// A registry that is not there is waited for, at the start as later: after that, watching goes on where it was, and
+    /// nothing is left out or told twice. If the registry does not know any more what has happened meanwhile, or has come
+    /// back with another store, standard error says so, and the difference is told: as `register` what is new or other
+    /// than before, as `leave` what is gone.
     Watch {
         /// Only these events
         #[arg(value_name = "EVENT", value_enum)]
         events: Vec<EventType>,
-        /// The registry's event port [default: asked from the registry]
-        #[arg(long = "events", value_name = "ENDPOINT")]
-        endpoint: Option<Endpoint>,
+        /// Only services of this type
+        #[arg(long = "type", value_name = "TYPE")]
+        service_type: Option<String>,
+        #[command(flatten)]
+        selection: Selection,
         #[command(flatten)]
         connection: Connection,
     },
-    /// Ask whether the registry is well: ok, or degraded with exit code 1 if its storage fails
+    /// Ask whether the registry is well: ok, or with exit code 1 that it is starting, or degraded if its storage fails
+    ///
+    /// A mass expiry is told of, with exit code 0: the registry is well then, and nothing is to be restarted for it.
     Health {
         #[command(flatten)]
         connection: Connection,
     },
     /// Show the registry's ports and state
     Info {
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// End a mass expiry: services that have run out together, and that the registry holds for a while
+    Expiry {
+        /// What becomes of them
+        #[arg(value_name = "remove|keep", value_enum)]
+        way: Ending,
         #[command(flatten)]
         connection: Connection,
     },
@@ -227,6 +292,11 @@ impl Command {
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         match self {
             Command::List { connection, .. }
+            | Command::Types { connection }
+            | Command::Wait { connection, .. }
+            | Command::Update { connection, .. }
+            | Command::History { connection, .. }
+            | Command::Expiry { connection, .. }
             | Command::Get { connection, .. }
             | Command::Discover { connection, .. }
             | Command::Register { connection, .. }
@@ -275,64 +345,28 @@ pub(super) enum ConfigCommand {
     },
 }
 
-/// A service to be registered.
-#[derive(Args, Clone, Debug)]
-pub(super) struct Service {
-    /// The service's name
-    pub name: String,
-    /// Where it runs: a host name or address
-    pub host: String,
-    /// The port that it listens on
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
-    pub port: u16,
-    /// The type by which others discover it
-    #[arg(long = "type", value_name = "TYPE")]
-    pub service_type: Option<String>,
-    /// The id; if a service has it already, that one is updated [default: made from the name]
-    #[arg(long)]
-    pub id: Option<String>,
-    /// A further type that it answers to; may be repeated
-    #[arg(long = "tag", value_name = "TAG")]
-    pub tags: Vec<String>,
-    /// Something to say about it; may be repeated
-    #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = key_and_value)]
-    pub metadata: Vec<(String, String)>,
-    /// How long it lives after a heartbeat [default: the registry's, 30 seconds]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
-    pub ttl: Option<Duration>,
-    /// Refuse if another service of the type is registered
-    #[arg(long)]
-    pub singleton: bool,
-    /// Stay, and renew until Ctrl-C or SIGTERM; then deregister
-    #[arg(long)]
-    pub keep: bool,
-}
-
 /// A kind of event, as it is named on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct EventType(EventKind);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum EventType {
+    /// A service was registered or changed
+    Register,
+    /// A service was removed by request
+    Deregister,
+    /// A service was removed because no heartbeat came
+    Expire,
+    /// A service does not meet the filter any more, or has gone while nobody could tell how
+    Leave,
+}
 
 impl EventType {
-    const ALL: [EventType; 3] =
-        [EventType(EventKind::ALL[0]), EventType(EventKind::ALL[1]), EventType(EventKind::ALL[2])];
-
     /// As it stands in an event.
     pub(super) fn as_str(self) -> &'static str {
-        self.0.as_str()
-    }
-}
-
-impl ValueEnum for EventType {
-    fn value_variants<'a>() -> &'a [Self] {
-        &EventType::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.as_str()).help(match self.0 {
-            EventKind::Register => "A service was registered or changed",
-            EventKind::Deregister => "A service was removed by request",
-            EventKind::Expire => "A service was removed because no heartbeat came",
-        }))
+        match self {
+            EventType::Register => "register",
+            EventType::Deregister => "deregister",
+            EventType::Expire => "expire",
+            EventType::Leave => "leave",
+        }
     }
 }
 

@@ -1,214 +1,189 @@
-//! A client of a registry: one JSON request, one JSON reply, over a REQ socket.
+//! A client of a registry, whose failures are said as a user of the command line understands them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use registry_client::{
+    Code, ConnectionError, ConnectionProblem, Endpoint, Error, Keys, ProtocolProblem, Refusal, Registry,
+};
 use serde_json::{Value, json};
-use thiserror::Error;
 
 use super::arguments::Connection;
-use super::endpoint::{self, Endpoint};
+use super::endpoint;
 use super::keys;
 use super::output::Failure;
-use super::socket::{Asking, Trouble};
-use registry_zmtp::client::Keys;
 
-/// What the heartbeat port says of every request that is no heartbeat.
-const WANTS_A_HEARTBEAT: &str = "Missing required field: service_id";
-const RENEWED: [&str; 2] = ["Service renewed successfully", "Service not found or could not be renewed"];
+/// How long it takes until a registry that is away is looked for again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// Talks to one registry. The connection is made with the first request, and again after a failure.
+/// Talks to one registry.
 pub(super) struct Client {
-    endpoint: Endpoint,
+    registry: Registry,
+    endpoints: Vec<Endpoint>,
     timeout: Duration,
     keys: Option<Keys>,
     key_file: Option<PathBuf>,
-    socket: Option<Asking>,
 }
 
-/// Why there is no reply to use.
-#[derive(Debug, Error)]
-pub(super) enum ClientError {
-    /// The registry has answered, and said no.
-    #[error("{text}")]
-    Refused {
-        /// The word for programs: `not_found` and the like. Empty from a registry that sends none.
-        code: String,
-        /// What the registry said, as a line of text.
-        text: String,
-        /// The whole reply.
-        reply: Value,
-    },
-    /// Nothing came in time.
-    #[error("no answer from {endpoint} within {} s", timeout.as_secs_f64())]
-    NoAnswer { endpoint: Endpoint, timeout: Duration },
-    /// There is no such port or socket.
-    #[error("connection refused by {0}: nothing listens")]
-    NobodyListens(Endpoint),
-    /// The connection cannot be made for another reason, or broke.
-    #[error("{0}")]
-    Unreachable(String),
-    /// Something else than a registry answers there, or another port of it.
-    #[error("{0}")]
-    NotARegistry(String),
-}
-
-impl ClientError {
-    /// Whether the same request may well be answered a little later.
-    pub(super) fn may_pass(&self) -> bool {
-        match self {
-            ClientError::NoAnswer { .. } | ClientError::NobodyListens(_) | ClientError::Unreachable(_) => true,
-            ClientError::Refused { code, .. } => code == "backend_unavailable" || code == "overloaded",
-            ClientError::NotARegistry(_) => false,
-        }
-    }
-
-    /// Whether the registry has said that there is nothing of that id. An older one sends no code: what else could it
-    /// refuse a renewal or a removal for?
-    pub(super) fn is_not_found(&self) -> bool {
-        matches!(self, ClientError::Refused { code, .. } if code.is_empty() || code == "not_found")
-    }
+/// Whether a registry that is away is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// No: somebody waits for the answer.
+    None,
+    /// As long as a call may take.
+    Some,
 }
 
 impl Client {
     /// # Errors
     /// The keys cannot be used, or the configuration that says where the registry is.
-    pub(super) fn new(connection: &Connection) -> Result<Self, Failure> {
+    pub(super) fn new(connection: &Connection, patience: Patience) -> Result<Self, Failure> {
         let keys = keys::read(connection)?;
-        let endpoint = endpoint::of(connection)?;
-        Ok(Client { endpoint, timeout: connection.timeout, keys, key_file: connection.key.clone(), socket: None })
+        let endpoints = endpoint::of(connection)?;
+        let timeout = connection.timeout;
+        let mut builder = Registry::builder()
+            .hosts(&endpoints)
+            .timeout(timeout)
+            .connect_timeout(timeout)
+            .backoff(BACKOFF.0, BACKOFF.1)
+            .fail_fast(patience == Patience::None);
+        if let Some(keys) = &keys {
+            builder = builder.keys(keys.clone());
+        }
+        let registry = builder.connect().map_err(|error| Failure::Failed(error.to_string()))?;
+        Ok(Client { registry, endpoints, timeout, keys, key_file: connection.key.clone() })
     }
 
-    /// Where the registry is.
+    /// The client library's own.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Where the registry is, or the first that may be one.
     pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    /// The keys that the registry is talked to with.
-    pub(super) fn keys(&self) -> Option<&Keys> {
-        self.keys.as_ref()
+        &self.endpoints[0]
     }
 
     /// Asks for `action`, with the fields of `request`, and waits for the reply.
     ///
     /// # Errors
-    /// See [`ClientError`]. A reply with `success: false` is one.
-    pub(super) async fn request(&mut self, action: &str, mut request: Value) -> Result<Value, ClientError> {
-        request["action"] = json!(action);
-        let exchange = exchange(self.socket.take(), &self.endpoint, self.keys.as_ref(), request.to_string());
-        match tokio::time::timeout(self.timeout, exchange).await {
-            // The socket is gone with the exchange: a reply that comes late can answer no later request.
-            Err(_) => Err(ClientError::NoAnswer { endpoint: self.endpoint.clone(), timeout: self.timeout }),
-            Ok(Err(trouble)) => Err(self.unreachable(trouble)),
-            Ok(Ok((socket, reply))) => {
-                self.socket = Some(socket);
-                self.understand(&request, &reply)
+    /// There is none, or the registry refuses.
+    pub(super) async fn request(&self, action: &str, request: Value) -> Result<Value, Failure> {
+        self.understood(self.registry.request(action, request.clone()).await, &request)
+    }
+
+    /// The same, for what must not be done twice.
+    ///
+    /// # Errors
+    /// There is none, or the registry refuses.
+    pub(super) async fn request_once(&self, action: &str, request: Value) -> Result<Value, Failure> {
+        self.understood(self.registry.request_once(action, request.clone()).await, &request)
+    }
+
+    /// The result, with a failure that names what was asked for.
+    ///
+    /// # Errors
+    /// If it is a failure.
+    pub(super) fn understood<T>(&self, result: Result<T, Error>, request: &Value) -> Result<T, Failure> {
+        result.map_err(|error| self.failure(error, request))
+    }
+
+    /// The same of what asks about one service.
+    ///
+    /// # Errors
+    /// If it is a failure.
+    pub(super) fn about<T>(&self, id: &str, result: Result<T, Error>) -> Result<T, Failure> {
+        self.understood(result, &json!({ "service_id": id }))
+    }
+
+    /// A failure that names what was asked for.
+    pub(super) fn failure(&self, error: Error, request: &Value) -> Failure {
+        match error {
+            Error::Refused(refusal) => {
+                let text = refused(&refusal, request);
+                Failure::Refused { text, reply: refusal.reply }
             }
+            error => self.no_answer(&error),
         }
     }
 
-    /// What is in the way, and what can be done about it.
-    fn unreachable(&self, trouble: Trouble) -> ClientError {
-        let endpoint = &self.endpoint;
-        match trouble {
-            Trouble::Refused => ClientError::NobodyListens(endpoint.clone()),
-            Trouble::OtherSocket(kind) => {
-                let what = if kind.ends_with("PUB") { "it sends events".to_string() } else { format!("a {kind}") };
-                ClientError::NotARegistry(format!(
-                    "{endpoint} is no request port ({what}): try 5556, or what server.req_port says"
-                ))
+    fn no_answer(&self, error: &Error) -> Failure {
+        let text = self.told(error);
+        let is_elsewhere = match error {
+            Error::TimedOut { .. } | Error::Unreachable { cause: None } => true,
+            Error::Unreachable { cause: Some(cause) } => {
+                matches!(cause.problem, ConnectionProblem::Refused | ConnectionProblem::TimedOut(_))
             }
-            Trouble::KeysMissing => ClientError::Unreachable(format!(
-                "{endpoint} asks for keys: --key names yours, and --server-key the registry's"
-            )),
-            Trouble::KeysNotWanted => ClientError::Unreachable(format!(
+            _ => false,
+        };
+        let hint = if is_elsewhere { "; --connect or REGISTRY_CONNECT says where the registry is" } else { "" };
+        Failure::NoAnswer(format!("{text}{hint}"))
+    }
+
+    /// An error in one line, with what can be done about it.
+    pub(super) fn told(&self, error: &Error) -> String {
+        match error {
+            Error::Unreachable { cause: Some(cause) } => self.unreachable(cause),
+            Error::Unreachable { cause: None } => self.too_late(self.endpoint()),
+            Error::TimedOut { endpoint, .. } => self.too_late(endpoint),
+            Error::Protocol { endpoint, problem: ProtocolProblem::NoRegistry(why) } => {
+                format!("{endpoint} does not answer as a registry does: {why}")
+            }
+            error => error.to_string(),
+        }
+    }
+
+    fn too_late(&self, endpoint: &Endpoint) -> String {
+        format!("no answer from {endpoint} within {} s", self.timeout.as_secs_f64())
+    }
+
+    /// What is in the way of a connection, and what can be done about it.
+    pub(super) fn unreachable(&self, cause: &ConnectionError) -> String {
+        let endpoint = &cause.endpoint;
+        match &cause.problem {
+            ConnectionProblem::TimedOut(_) => self.too_late(endpoint),
+            ConnectionProblem::OtherSocket(kind) => {
+                let what = if kind.ends_with("PUB") { "it sends events".to_string() } else { format!("a {kind}") };
+                format!("{endpoint} is no request port ({what}): try 5556, or what server.req_port says")
+            }
+            ConnectionProblem::KeysMissing => {
+                format!("{endpoint} asks for keys: --key names yours, and --server-key the registry's")
+            }
+            ConnectionProblem::KeysNotWanted => format!(
                 "{endpoint} asks for no keys, so nothing would be encrypted: leave out --key and --server-key if that \
                  is meant"
-            )),
-            Trouble::KeyRefused => ClientError::Unreachable(self.key_refused()),
-            Trouble::Other(cause) => ClientError::Unreachable(format!("cannot talk to {endpoint}: {cause}")),
+            ),
+            ConnectionProblem::KeyRefused => self.key_refused(endpoint),
+            _ => cause.to_string(),
         }
     }
 
     /// That the client's key is not let in.
-    pub(super) fn key_refused(&self) -> String {
+    fn key_refused(&self, endpoint: &Endpoint) -> String {
         let key = self.keys.as_ref().map(|keys| keys.own.public().to_string()).unwrap_or_default();
         let certificate = self.key_file.as_deref().and_then(public_half);
         let certificate = certificate.map_or("its certificate".to_string(), |file| file.display().to_string());
-        let endpoint = &self.endpoint;
         format!(
             "your public key {key} is not authorized at {endpoint}: copy {certificate} into the directory that the \
              registry's security.authorized_clients names"
         )
     }
-
-    /// The reply, if it is one of a registry that has done what it was asked for.
-    fn understand(&self, request: &Value, reply: &[u8]) -> Result<Value, ClientError> {
-        let endpoint = &self.endpoint;
-        let no_registry = |cause: String| {
-            ClientError::NotARegistry(format!("{endpoint} does not answer as a registry does: {cause}"))
-        };
-        let reply: Value = serde_json::from_slice(reply).map_err(|error| no_registry(format!("no JSON: {error}")))?;
-        let text = |field: &str| reply.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
-        // Every request there is taken for a heartbeat.
-        let is_taken_for_a_heartbeat = match text("message").or(text("error")) {
-            Some(text) if request.get("service_id").is_none() => text == WANTS_A_HEARTBEAT,
-            Some(text) => request["action"] != "renew" && RENEWED.contains(&text),
-            None => false,
-        };
-        match reply.get("success").and_then(Value::as_bool) {
-            Some(_) if is_taken_for_a_heartbeat => Err(self.heartbeat_port()),
-            Some(true) => Ok(reply),
-            Some(false) => {
-                let code = text("code").unwrap_or_default().to_string();
-                Err(ClientError::Refused { text: refusal(request, &code, &reply, endpoint), code, reply })
-            }
-            None => Err(no_registry("a reply without `success`".to_string())),
-        }
-    }
-
-    fn heartbeat_port(&self) -> ClientError {
-        let endpoint = &self.endpoint;
-        ClientError::NotARegistry(format!(
-            "{endpoint} is the heartbeat port: try 5556 for requests, or what server.req_port says"
-        ))
-    }
 }
 
 /// A refusal as a line of text. It names what was asked for where the registry's own words do not.
-fn refusal(request: &Value, code: &str, reply: &Value, endpoint: &Endpoint) -> String {
+fn refused(refusal: &Refusal, request: &Value) -> String {
     let asked = |field: &str| request.get(field).and_then(Value::as_str);
-    match (code, asked("service_id"), asked("service_type")) {
-        ("not_found", Some(id), _) => return format!("no service {id:?} at {endpoint}"),
-        ("none_healthy", _, Some(service_type)) => {
-            return format!("no healthy service of type {service_type:?} at {endpoint}");
+    let endpoint = &refusal.endpoint;
+    match (&refusal.code, asked("service_id"), asked("service_type")) {
+        (Code::NotFound, Some(id), _) => format!("no service {id:?} at {endpoint}"),
+        (Code::NoneHealthy, _, Some(service_type)) => {
+            format!("no healthy service of type {service_type:?} at {endpoint}")
         }
-        _ => {}
+        _ => refusal.to_string(),
     }
-    let text = |field: &str| reply.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let error = text("error").unwrap_or("the registry refused, and did not say why");
-    text("message").map_or_else(|| error.to_string(), |message| format!("{error}: {message}"))
 }
 
 /// The public certificate that belongs to a secret one, by its name.
 fn public_half(secret: &Path) -> Option<PathBuf> {
     secret.to_str().and_then(|name| name.strip_suffix("_secret")).map(PathBuf::from)
-}
-
-/// Asks over the connection that there is. If the registry has closed that meanwhile, or was restarted, a new one is
-/// made: no request does harm that is done twice.
-async fn exchange(
-    socket: Option<Asking>,
-    endpoint: &Endpoint,
-    keys: Option<&Keys>,
-    request: String,
-) -> Result<(Asking, Vec<u8>), Trouble> {
-    if let Some(mut socket) = socket
-        && let Ok(reply) = socket.exchange(&request).await
-    {
-        return Ok((socket, reply));
-    }
-    let mut socket = Asking::connect(endpoint, keys).await?;
-    let reply = socket.exchange(&request).await?;
-    Ok((socket, reply))
 }

@@ -1,41 +1,140 @@
-//! `list`, `get`, `discover`: what is registered.
+//! `list`, `types`, `get`, `discover`, `wait`, `history`: what is registered, and what was.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
+use registry_client::{Code, Record};
 use serde_json::{Map, Value, json};
 
 use super::arguments::Connection;
-use super::client::Client;
+use super::client::{Client, Patience};
 use super::output::{self, Failure};
+use super::selection::Selection;
 use super::table;
 
-/// Prints all services, or those of one type. None is an answer, too.
-pub(super) async fn list(service_type: Option<String>, connection: &Connection) -> Result<(), Failure> {
-    let mut client = Client::new(connection)?;
-    let mut reply = client.request("list", json!({ "service_type": service_type })).await?;
-    let services = reply["services"].take();
+/// How long the last answer is waited for when the time to wait is over.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// Prints the services that are meant. None is an answer, too.
+pub(super) async fn list(
+    service_type: Option<&str>,
+    selection: &Selection,
+    fields: &[String],
+    connection: &Connection,
+) -> Result<(), Failure> {
+    let client = Client::new(connection, Patience::None)?;
+    let filter = fields.iter().fold(selection.filter(service_type), |filter, field| filter.field(field));
+    let listing = client.understood(client.registry().list(filter).await, &json!({}))?;
+    let services: Vec<Value> = listing.services.into_iter().map(Value::from).collect();
+    doubt(listing.stale_seconds);
     if connection.json {
-        return output::json(&services);
+        return output::json(&Value::Array(services));
     }
-    match services.as_array().map(Vec::as_slice) {
-        Some([]) | None => output::note("no services"),
-        Some(services) => output::line(&table::services(services, table::now_seconds(), terminal_width()))?,
+    match &services[..] {
+        [] => {
+            output::note("no services");
+            Ok(())
+        }
+        services if fields.is_empty() => {
+            output::line(&table::services(services, table::now_seconds(), terminal_width()))
+        }
+        services => output::line(&table::fields(services, fields)),
     }
-    Ok(())
+}
+
+/// Prints all types with the numbers of their services.
+pub(super) async fn types(connection: &Connection) -> Result<(), Failure> {
+    let client = Client::new(connection, Patience::None)?;
+    let types = client.understood(client.registry().types().await, &json!({}))?;
+    if connection.json {
+        let types = types
+            .into_iter()
+            .map(|(name, count)| (name, json!({ "passing": count.passing, "critical": count.critical })));
+        return output::json(&Value::Object(types.collect()));
+    }
+    if types.is_empty() {
+        output::note("no services");
+        return Ok(());
+    }
+    let head = ["TYPE", "PASSING", "CRITICAL"].map(String::from).to_vec();
+    let rows = types
+        .iter()
+        .map(|(name, count)| vec![output::printable(name), count.passing.to_string(), count.critical.to_string()]);
+    output::line(&table::plain(std::iter::once(head).chain(rows).collect()))
 }
 
 /// Prints the service with that id.
 pub(super) async fn get(id: &str, connection: &Connection) -> Result<(), Failure> {
-    let mut client = Client::new(connection)?;
+    let client = Client::new(connection, Patience::None)?;
     let reply = client.request("get", json!({ "service_id": id })).await?;
     show(&reply, &client, connection)
 }
 
 /// Prints one healthy service of that type.
-pub(super) async fn discover(service_type: &str, connection: &Connection) -> Result<(), Failure> {
-    let mut client = Client::new(connection)?;
-    let reply = client.request("discover", json!({ "service_type": service_type })).await?;
-    show(&reply, &client, connection)
+pub(super) async fn discover(
+    service_type: &str,
+    selection: &Selection,
+    connection: &Connection,
+) -> Result<(), Failure> {
+    let client = Client::new(connection, Patience::None)?;
+    let found = client.registry().discover(selection.filter(Some(service_type))).await;
+    let service = client.understood(found, &json!({ "service_type": service_type }))?;
+    show_record(&service, connection)
+}
+
+/// Waits until there is a healthy service of that type, and prints it.
+pub(super) async fn wait(service_type: &str, selection: &Selection, connection: &Connection) -> Result<(), Failure> {
+    let client = Client::new(connection, Patience::Some)?;
+    let filter = selection.filter(Some(service_type));
+    // The time is that of the wait: an answer comes soon after it, or not at all.
+    let registry = client.registry().within(ANSWER_WITHIN);
+    let found = registry.discover_within(filter, connection.timeout).await;
+    let service = found.map_err(|error| match error.code() {
+        Some(Code::NoneHealthy) => Failure::Failed(format!(
+            "no healthy service of type {service_type:?} at {} within {} s",
+            client.endpoint(),
+            connection.timeout.as_secs_f64()
+        )),
+        _ => client.failure(error, &json!({})),
+    })?;
+    show_record(&service, connection)
+}
+
+/// Prints what has happened to a service.
+pub(super) async fn history(id: &str, connection: &Connection) -> Result<(), Failure> {
+    let client = Client::new(connection, Patience::None)?;
+    let entries = client.about(id, client.registry().history(id).await)?;
+    if connection.json {
+        return output::json(&entries.into_iter().map(|entry| Value::Object(entry.fields)).collect());
+    }
+    if entries.is_empty() {
+        output::note(&format!("nothing is known of {id:?} at {}", client.endpoint()));
+        return Ok(());
+    }
+    let rows = entries.iter().map(|entry| {
+        let by = entry.key.as_ref().map(|key| format!("key {key}"));
+        let by = entry.address.clone().into_iter().chain(by).collect::<Vec<_>>().join(", ");
+        let by = if by.is_empty() { String::new() } else { format!("by {}", output::printable(&by)) };
+        let more = entry.fields.iter().filter(|(name, _)| !["timestamp", "what", "by"].contains(&name.as_str()));
+        let more = more.map(|(name, value)| format!("{}: {}", output::printable(name), table::cell(Some(value))));
+        let more = more.collect::<Vec<_>>().join(", ");
+        vec![table::utc(entry.timestamp), output::printable(&entry.what), by, more]
+    });
+    output::line(&table::plain(rows.collect()))
+}
+
+/// Says so if the registry cannot be sure of what it says.
+fn doubt(stale_seconds: Option<f64>) {
+    if let Some(seconds) = stale_seconds {
+        output::note(&format!("the registry cannot be sure of this: its storage has failed for {seconds:.0} s"));
+    }
+}
+
+fn show_record(record: &Record, connection: &Connection) -> Result<(), Failure> {
+    match connection.json {
+        true => output::json(&Value::Object(record.fields().clone())),
+        false => output::line(&fields_as_lines(record.fields())),
+    }
 }
 
 fn show(reply: &Value, client: &Client, connection: &Connection) -> Result<(), Failure> {

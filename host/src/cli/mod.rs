@@ -8,6 +8,8 @@ mod arguments;
 mod client;
 mod config;
 mod endpoint;
+mod exec;
+mod expiry;
 mod keygen;
 mod keys;
 mod lookup;
@@ -17,7 +19,8 @@ mod plugin_check;
 mod plugin_inspect;
 mod plugin_new;
 mod register;
-mod socket;
+mod selection;
+mod service;
 mod status;
 pub(crate) mod store_trial;
 mod table;
@@ -28,14 +31,14 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Command, ConfigCommand, Configuration};
-use client::ClientError;
 use output::Failure;
 
 /// What the exit code says; part of every `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0  done
-  1  the registry refused or found nothing, or the command failed: standard error says why
+  0  done; an empty `list`, `types` or `history` is an answer, too
+  1  the registry refused, or the command failed, or there is no such service
+     (get, discover, wait, renew, update, deregister): standard error says why
   2  wrong usage
   3  nothing listens, or there was no answer within the timeout";
 
@@ -45,12 +48,12 @@ pub fn main() -> ExitCode {
     let connection = arguments.command.as_mut().and_then(Command::connection);
     let as_json = connection.is_some_and(|connection| connection.json);
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.report(as_json),
     }
 }
 
-fn run(arguments: Arguments) -> Result<(), Failure> {
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let mut command = arguments.command.unwrap_or(Command::Serve(Configuration::default()));
     match command.configuration() {
         Some(from) => from.begin_with(arguments.serve),
@@ -59,7 +62,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             "--config and --set say how a registry is configured: `keygen`, `migrate` and `plugin new` do not go by that",
         ),
     }
-    match command {
+    let done = match command {
         Command::Serve(from) => {
             let loaded = crate::config::load(from.config.as_deref(), &from.set)?;
             crate::server::start::run(loaded).map_err(failed)
@@ -72,21 +75,40 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             let copied = crate::migrate::run(&from, &to, merge).map_err(failed)?;
             output::line(&format!("{} copied", crate::log::counted(copied, "service", "services")))
         }
-        Command::List { service_type, connection } => wait_for(lookup::list(service_type, &connection)),
+        Command::List { service_type, type_option, selection, fields, connection } => {
+            let service_type = service_type.or(type_option);
+            wait_for(lookup::list(service_type.as_deref(), &selection, &fields, &connection))
+        }
+        Command::Types { connection } => wait_for(lookup::types(&connection)),
         Command::Get { id, connection } => wait_for(lookup::get(&id, &connection)),
-        Command::Discover { service_type, connection } => wait_for(lookup::discover(&service_type, &connection)),
-        Command::Register { service, connection } => wait_for(register::register(&service, &connection)),
+        Command::Discover { service_type, selection, connection } => {
+            wait_for(lookup::discover(&service_type, &selection, &connection))
+        }
+        Command::Wait { service_type, selection, connection } => {
+            wait_for(lookup::wait(&service_type, &selection, &connection))
+        }
+        Command::History { id, connection } => wait_for(lookup::history(&id, &connection)),
+        Command::Register { service, connection } if service.exec.is_empty() => {
+            wait_for(register::register(&service, &connection))
+        }
+        Command::Register { service, connection } => return exec::exec(&service, &connection),
         Command::Renew { id, connection } => wait_for(register::renew(&id, &connection)),
+        Command::Update { id, metadata, connection } => wait_for(register::update(&id, metadata, &connection)),
         Command::Deregister { id, connection } => wait_for(register::deregister(&id, &connection)),
-        Command::Watch { events, endpoint, connection } => wait_for(watch::watch(&events, endpoint, &connection)),
+        Command::Watch { events, service_type, selection, connection } => {
+            let filter = selection.filter(service_type.as_deref());
+            wait_for(watch::watch(&events, filter, &connection))
+        }
+        Command::Expiry { way, connection } => wait_for(expiry::end(way, &connection)),
         Command::Health { connection } => wait_for(status::health(&connection)),
         Command::Info { connection } => wait_for(status::info(&connection)),
         Command::Stop { connection } => wait_for(status::stop(&connection)),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Runs a client command. One thread is enough: these commands wait for one thing at a time.
-fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn wait_for<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -118,17 +140,5 @@ fn failure_line(error: &(dyn Error + 'static)) -> String {
 impl From<crate::config::ConfigError> for Failure {
     fn from(error: crate::config::ConfigError) -> Self {
         Failure::Failed(error.to_string())
-    }
-}
-
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::Refused { text, reply, .. } => Failure::Refused { text, reply },
-            ClientError::NoAnswer { .. } | ClientError::NobodyListens(_) => {
-                Failure::NoAnswer(format!("{error}; --connect or REGISTRY_CONNECT says where the registry is"))
-            }
-            ClientError::Unreachable(text) | ClientError::NotARegistry(text) => Failure::NoAnswer(text),
-        }
     }
 }

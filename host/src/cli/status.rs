@@ -3,21 +3,30 @@
 use serde_json::{Value, json};
 
 use super::arguments::Connection;
-use super::client::Client;
+use super::client::{Client, Patience};
+use super::expiry::{self, recently};
 use super::lookup::fields_as_lines;
 use super::output::{self, Failure};
-use super::table::{now_seconds, utc};
+use super::table::now_seconds;
 
 /// Says whether the registry is well, which takes more than that it answers: without its storage it refuses what is
 /// new.
 pub(super) async fn health(connection: &Connection) -> Result<(), Failure> {
-    let mut client = Client::new(connection)?;
-    let reply = client.request("health", json!({})).await?;
+    let client = Client::new(connection, Patience::None)?;
+    let health = client.understood(client.registry().health().await, &json!({}))?;
+    let reply = Value::Object(health.fields);
     if connection.json {
         output::json(&reply)?;
     }
     if let Some(trouble) = trouble(&reply["backend"], now_seconds()) {
         return Err(Failure::Failed(trouble));
+    }
+    if !health.ready {
+        let why = match &health.not_ready[..] {
+            [] => reply["error"].as_str().unwrap_or("it does not say why").to_string(),
+            reasons => reasons.join(", "),
+        };
+        return Err(Failure::Failed(format!("not ready: {why}")));
     }
     if connection.json {
         return Ok(());
@@ -29,7 +38,8 @@ pub(super) async fn health(connection: &Connection) -> Result<(), Failure> {
         Some(bad) => format!("; {bad} files with clients' keys cannot be used: the log says which"),
     };
     let status = reply["status"].as_str().unwrap_or("ok");
-    output::line(&format!("{}{keys}", output::printable(status)))
+    let held = expiry::told(&reply).map(|told| format!("; {told}")).unwrap_or_default();
+    output::line(&format!("{}{keys}{held}", output::printable(status)))
 }
 
 /// What is wrong with the storage, if anything is. An older registry says nothing about it.
@@ -41,18 +51,9 @@ fn trouble(backend: &Value, now_seconds: f64) -> Option<String> {
     Some(format!("degraded: storage {state}{since}{why}; registrations are refused"))
 }
 
-/// A time of day, with the date if that is not today's.
-fn recently(seconds: f64, now_seconds: f64) -> String {
-    let (then, now) = (utc(seconds), utc(now_seconds));
-    match (then.split_once('T'), now.split_once('T')) {
-        (Some((day, time)), Some((today, _))) if day == today => format!("{} UTC", time.trim_end_matches('Z')),
-        _ => then,
-    }
-}
-
 /// Prints what the registry says about itself.
 pub(super) async fn info(connection: &Connection) -> Result<(), Failure> {
-    let mut client = Client::new(connection)?;
+    let client = Client::new(connection, Patience::None)?;
     let mut reply = client.request("info", json!({})).await?;
     if connection.json {
         return output::json(&reply);
@@ -73,7 +74,7 @@ pub(super) async fn info(connection: &Connection) -> Result<(), Failure> {
 
 /// Stops the registry.
 pub(super) async fn stop(connection: &Connection) -> Result<(), Failure> {
-    let mut client = Client::new(connection)?;
+    let client = Client::new(connection, Patience::None)?;
     let reply: Value = client.request("terminate", json!({})).await?;
     match connection.json {
         true => output::json(&reply),

@@ -46,6 +46,23 @@ pub(super) fn services(services: &[Value], now_seconds: f64, width: Option<usize
     joined(rows.iter().map(|row| format!("{}\n{GAP}{}", row[0], aligned(row, &below))))
 }
 
+/// One line for the head and one for each service: its id, and these fields.
+pub(super) fn fields(services: &[Value], fields: &[String]) -> String {
+    let fields: Vec<&str> = fields.iter().map(String::as_str).filter(|field| *field != "id").collect();
+    let names = || std::iter::once("id").chain(fields.iter().copied());
+    let head = names().map(|name| printable(&name.to_uppercase())).collect();
+    let rows = services.iter().map(|service| names().map(|name| cell(service.get(name))).collect());
+    plain(std::iter::once(head).chain(rows).collect())
+}
+
+/// Rows of cells, aligned, with nothing shortened.
+pub(super) fn plain(rows: Vec<Vec<String>>) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let widest = |column: usize| (column, rows.iter().map(|row| row[column].width()).max().unwrap_or(0));
+    let columns: Vec<Column> = (0..columns).map(widest).collect();
+    joined(rows.iter().map(|row| aligned(row, &columns)))
+}
+
 fn joined(lines: impl Iterator<Item = String>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }

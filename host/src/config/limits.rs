@@ -54,6 +54,8 @@ pub struct Limits {
     pub requests_waiting: u32,
     /// The most requests per second from one connection, on average; 0 for any number.
     pub requests_per_second: u32,
+    /// The most watchers that wait for changes, of all clients together.
+    pub waiting_watchers: u32,
 }
 
 impl Default for Limits {
@@ -80,6 +82,7 @@ impl Default for Limits {
             subscriptions: 1000,
             requests_waiting: 256,
             requests_per_second: 0,
+            waiting_watchers: 20_000,
         }
     }
 }
@@ -93,6 +96,7 @@ impl Limits {
             name_bytes: self.name_bytes as usize,
             type_bytes: self.type_bytes as usize,
             types: self.types as usize,
+            document_bytes: self.message_bytes as usize,
             requests_port: Some(requests_port),
         }
     }

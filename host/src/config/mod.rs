@@ -8,6 +8,7 @@
 mod check;
 mod environment;
 mod error;
+mod events;
 mod file;
 mod layer;
 mod limits;
@@ -27,9 +28,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use error::ConfigError;
+pub use events::Events;
 use layer::{Entry, Layer};
 pub use limits::Limits;
 pub use security::{Mechanism, Rule, Security};
+
+use crate::registry::Following;
 
 /// The file that is read if it is there and no other is named.
 pub const DEFAULT_FILE: &str = "registry.toml";
@@ -42,6 +46,8 @@ pub struct Config {
     pub server: Server,
     /// `[limits]`: what clients may cost.
     pub limits: Limits,
+    /// `[events]`: what is kept of what has happened, and what clients can follow.
+    pub events: Events,
     /// `[security]`: who may come in, and do what.
     pub security: Security,
     /// `[log]`: what is logged, and how.
@@ -70,6 +76,10 @@ pub struct Server {
     pub ipc_dir: Option<PathBuf>,
     /// Seconds from one search for expired services to the next.
     pub cleanup_interval: f64,
+    /// The share of all services above which those that expire together are held; 0 to hold none.
+    pub mass_expiry_share: f64,
+    /// Seconds for which they are held at most.
+    pub mass_expiry_hold: f64,
     /// Whether a service type may be registered only once, unless the request says otherwise.
     pub enforce_unique_service_types: bool,
     /// Whether a client may stop the registry.
@@ -91,6 +101,8 @@ impl Default for Server {
             heartbeat_port: 5558,
             ipc_dir: None,
             cleanup_interval: 10.0,
+            mass_expiry_share: 0.2,
+            mass_expiry_hold: 30.0,
             enforce_unique_service_types: false,
             allow_terminate: false,
             receive_high_water_mark: 512,
@@ -113,6 +125,11 @@ impl Server {
     pub fn cleanup_interval(&self) -> Duration {
         Duration::from_secs_f64(self.cleanup_interval)
     }
+
+    /// For how long services that expire together are held at most.
+    pub fn mass_expiry_hold(&self) -> Duration {
+        Duration::from_secs_f64(self.mass_expiry_hold)
+    }
 }
 
 /// What speaks ZeroMQ.
@@ -123,6 +140,17 @@ pub enum Transport {
     Zmtp,
     /// The `zeromq` crate.
     ZeroMq,
+}
+
+impl Config {
+    /// How much clients may follow.
+    pub fn following(&self) -> Following {
+        Following {
+            changes: self.events.history_changes as usize,
+            bytes: self.events.history_bytes as usize,
+            watchers: self.limits.waiting_watchers as usize,
+        }
+    }
 }
 
 /// `[log]`: what is logged, and how.

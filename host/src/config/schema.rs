@@ -44,10 +44,12 @@ pub(super) enum Kind {
     Word(&'static [&'static str]),
     /// What is said of clients: see [`rules`].
     Rules,
+    /// A part of all, from none to all.
+    Share,
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 43] = [
+pub(super) const KEYS: [(&str, Kind); 49] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
@@ -56,6 +58,8 @@ pub(super) const KEYS: [(&str, Kind); 43] = [
     ("server.heartbeat_port", Kind::Port),
     ("server.ipc_dir", Kind::Text),
     ("server.cleanup_interval", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
+    ("server.mass_expiry_share", Kind::Share),
+    ("server.mass_expiry_hold", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
     ("server.enforce_unique_service_types", Kind::Boolean),
     ("server.allow_terminate", Kind::Boolean),
     ("server.receive_high_water_mark", Kind::Count { min: 1, max: 1_000_000 }),
@@ -82,6 +86,10 @@ pub(super) const KEYS: [(&str, Kind); 43] = [
     ("limits.subscriptions", Kind::Count { min: 1, max: 1_000_000 }),
     ("limits.requests_waiting", Kind::Count { min: 1, max: 1_000_000 }),
     ("limits.requests_per_second", Kind::Count { min: 0, max: 1_000_000 }),
+    ("limits.waiting_watchers", Kind::Count { min: 1, max: 1_000_000 }),
+    ("events.history_changes", Kind::Count { min: 2000, max: 10_000_000 }),
+    ("events.history_bytes", Kind::Count { min: 1 << 20, max: BYTES_MAX }),
+    ("events.service_history_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
     ("security.mechanism", Kind::Word(&["null", "curve"])),
     ("security.key_file", Kind::Text),
     ("security.authorized_clients", Kind::Text),
@@ -153,6 +161,7 @@ impl Kind {
             Kind::Port => "a port: a whole number from 0 to 65535, 0 for a free one".to_string(),
             Kind::Count { min, max } => format!("a whole number from {min} to {max}"),
             Kind::Seconds { max } => format!("a number of seconds from {SECONDS_MIN} to {max}"),
+            Kind::Share => "a number from 0 to 1".to_string(),
             Kind::Boolean => "true or false".to_string(),
             Kind::Text => "text that is not empty".to_string(),
             Kind::Filter => "a level (error, warn, info, debug, trace or off), which target=level pairs may follow: \
@@ -171,6 +180,8 @@ impl Kind {
             (Kind::Count { min, max }, Value::Integer(number)) => (i64::from(min)..=i64::from(max)).contains(number),
             (Kind::Seconds { max }, Value::Float(number)) => (SECONDS_MIN..=max).contains(number),
             (Kind::Seconds { max }, Value::Integer(number)) => (SECONDS_MIN..=max).contains(&(*number as f64)),
+            (Kind::Share, Value::Float(number)) => (0.0..=1.0).contains(number),
+            (Kind::Share, Value::Integer(number)) => (0..=1).contains(number),
             (Kind::Boolean, Value::Boolean(_)) => true,
             (Kind::Text, Value::String(text)) => !text.is_empty(),
             (Kind::Filter, Value::String(text)) => is_filter(text),
@@ -185,7 +196,7 @@ impl Kind {
     pub(super) fn parse(self, text: &str) -> Value {
         let parsed = match self {
             Kind::Port | Kind::Count { .. } => text.trim().parse().ok().map(Value::Integer),
-            Kind::Seconds { .. } => text.trim().parse().ok().map(Value::Float),
+            Kind::Seconds { .. } | Kind::Share => text.trim().parse().ok().map(Value::Float),
             Kind::Boolean => text.trim().parse().ok().map(Value::Boolean),
             Kind::Rules => text.parse().ok(),
             Kind::Address | Kind::Text | Kind::Filter | Kind::Word(_) => unquoted(text),

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::protocol::event::Event;
+use crate::protocol::event::{Event, Notice};
 use crate::protocol::frames::{self, Layout};
 use crate::protocol::reply::{Code, Reply};
-use crate::protocol::request::{self, Limits, Parsed, Port};
+use crate::protocol::request::{self, Limits, Parsed, Port, Request};
 use crate::security::key::PublicKey;
+use crate::security::origin::Address;
 
 use super::{Asked, Front};
 
@@ -28,6 +29,8 @@ pub struct Inbound<P> {
     pub peer: P,
     /// Whose key the client has proved to hold; `None` without CURVE.
     pub client: Option<PublicKey>,
+    /// The other end of the connection, as far as it is known.
+    pub address: Address,
     /// The frames.
     pub frames: Frames,
 }
@@ -49,6 +52,12 @@ pub trait Transport {
     /// Whether there is room for a reply of so many bytes. If there is none, clients that hold memory and do nothing are
     /// cut off for it, and [`receive`](Transport::receive) is ready when there is room.
     fn has_room(&self, bytes: usize) -> bool;
+
+    /// Whether a request of this peer may wait for long: so many of its others are still to come through.
+    fn may_wait(&self, peer: &Self::Peer) -> bool;
+
+    /// Whether a peer is known to be gone.
+    fn is_gone(&self, peer: &Self::Peer) -> bool;
 
     /// Queues a reply, or drops it if the peer is gone or does not read. `first` are the frames before the last one,
     /// which is `shared` and then `rest`: many clients may be sent the same `shared` pieces, whose memory counts once. A
@@ -95,23 +104,33 @@ impl<T: Transport> Front for Messages<T> {
     }
 
     fn read(&mut self, message: Self::Message) -> Option<Asked<Self::Caller>> {
-        let Inbound { port, peer, client, frames } = self.transport.ready(message)?;
+        let Inbound { port, peer, client, address, frames } = self.transport.ready(message)?;
         let principal = client.into();
         Some(match frames::open(&frames) {
             Ok((layout, body)) => {
-                let Parsed { request, request_id } = request::parse(body, port, &self.limits);
-                Asked { caller: Caller { peer, layout, request_id }, principal, request }
+                let Parsed { mut request, request_id } = request::parse(body, port, &self.limits);
+                if request.as_ref().is_ok_and(Request::may_wait) && !self.transport.may_wait(&peer) {
+                    let message = "too many requests of this connection wait, half as many as limits.requests_waiting";
+                    let refusal = Reply::failure(Code::Overloaded, "Too many requests");
+                    request = Err(refusal.text("message", message));
+                }
+                Asked { caller: Caller { peer, layout, request_id }, principal, address, request }
             }
             Err((layout, problem)) => {
                 tracing::debug!(%problem, "a message in no known layout");
                 let refusal = Reply::failure(Code::InvalidRequest, "Invalid message frames").text("message", &problem);
-                Asked { caller: Caller { peer, layout, request_id: None }, principal, request: Err(refusal) }
+                let caller = Caller { peer, layout, request_id: None };
+                Asked { caller, principal, address, request: Err(refusal) }
             }
         })
     }
 
     fn has_room(&self, bytes: usize) -> bool {
         self.transport.has_room(bytes)
+    }
+
+    fn is_gone(&self, caller: &Self::Caller) -> bool {
+        self.transport.is_gone(&caller.peer)
     }
 
     fn reply(&mut self, caller: Self::Caller, reply: Reply) {
@@ -124,7 +143,11 @@ impl<T: Transport> Front for Messages<T> {
     }
 
     fn publish(&mut self, event: Event) {
-        self.transport.publish(event.kind.as_str(), Bytes::from(event.json));
+        self.transport.publish(event.kind.as_str(), event.json);
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        self.transport.publish(notice.topic, Bytes::from(notice.json));
     }
 
     fn flush(&mut self) {

@@ -21,9 +21,10 @@ use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::config::Server;
-use crate::protocol::event::Event;
+use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
 use crate::protocol::request::Request;
+use crate::security::origin::Address;
 use crate::security::principal::Principal;
 
 use ipc::{IpcError, IpcListeners};
@@ -36,6 +37,8 @@ pub struct Asked<C> {
     pub caller: C,
     /// Who asks.
     pub principal: Principal,
+    /// From where.
+    pub address: Address,
     /// The request, or the reply that refuses what cannot be read.
     pub request: Result<Request, Reply>,
 }
@@ -60,11 +63,17 @@ pub trait Front {
     /// Whether a reply of this length may be made now. What waits for clients is bounded; short replies always may.
     fn has_room(&self, bytes: usize) -> bool;
 
+    /// Whether a client is known to be gone: nobody waits for its reply.
+    fn is_gone(&self, caller: &Self::Caller) -> bool;
+
     /// Queues a reply, or drops it if the client is gone, does not read or wants none.
     fn reply(&mut self, caller: Self::Caller, reply: Reply);
 
     /// Queues an event for all who follow events of its kind.
     fn publish(&mut self, event: Event);
+
+    /// Queues a notice for all who follow its topic.
+    fn notify(&mut self, notice: Notice);
 
     /// Sends what is queued, without waiting for anybody.
     fn flush(&mut self);

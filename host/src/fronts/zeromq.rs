@@ -15,6 +15,7 @@ use zeromq::{PubSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, So
 
 use crate::fronts::{Inbound, Listeners, Transport};
 use crate::protocol::request::Port;
+use crate::security::origin::Address;
 
 /// When the server stops, the crate's writers get this long: the crate does not tell when they are done.
 const LINGER: Duration = Duration::from_millis(250);
@@ -77,7 +78,7 @@ impl Router {
         };
         let mut frames = message.into_vec();
         let peer = Route { port: self.port, identity: frames.remove(0) };
-        Some(Inbound { port: self.port, peer, client: None, frames: frames.into() })
+        Some(Inbound { port: self.port, peer, client: None, address: Address::Unknown, frames: frames.into() })
     }
 
     /// Takes what is there without waiting.
@@ -117,6 +118,16 @@ impl Transport for ZeroMq {
     /// The crate's queues have bounds of their own, which it does not tell.
     fn has_room(&self, _bytes: usize) -> bool {
         true
+    }
+
+    /// The crate takes whatever comes.
+    fn may_wait(&self, _: &Route) -> bool {
+        true
+    }
+
+    /// The crate does not tell.
+    fn is_gone(&self, _: &Route) -> bool {
+        false
     }
 
     fn reply(&mut self, route: Route, first: &[&[u8]], shared: Option<&Arc<[Bytes]>>, rest: &[u8]) {

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use crate::registry::service::Service;
 use crate::registry::slots::Slot;
 
-/// What stood at slots that have changed since a snapshot began: a service as clients saw it, or nothing.
+/// What stood at slots that have changed since a snapshot began: a service and until when, or nothing.
 #[derive(Default)]
 pub(super) struct Journal {
-    before: HashMap<Slot, Option<Box<str>>>,
+    before: HashMap<Slot, Option<Box<(Service, u64)>>>,
     /// The slots before this one are written already.
     next: Slot,
 }
@@ -26,7 +26,7 @@ impl Journal {
         if slot < self.next {
             return;
         }
-        self.before.entry(slot).or_insert_with(|| Some(service.at(uptime_ms).to_json().into()));
+        self.before.entry(slot).or_insert_with(|| Some(Box::new((service.clone(), uptime_ms))));
     }
 
     /// The slots before this one are written.
@@ -34,8 +34,8 @@ impl Journal {
         self.next = next;
     }
 
-    /// What stood at a slot that has changed since; `None` if it has not.
-    pub(super) fn before(&self, slot: Slot) -> Option<Option<&str>> {
+    /// What stood at a slot that has changed since, and until when; `None` if it has not.
+    pub(super) fn before(&self, slot: Slot) -> Option<Option<&(Service, u64)>> {
         self.before.get(&slot).map(Option::as_deref)
     }
 }

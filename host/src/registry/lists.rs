@@ -13,6 +13,7 @@ use crate::protocol::reply::Reply;
 use crate::registry::Registry;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
+use crate::registry::selection::Selection;
 use crate::registry::snapshot::Snapshot;
 
 /// Up to here a list is written at once, in bytes.
@@ -33,9 +34,6 @@ pub(super) enum Form {
     },
 }
 
-/// Which list: of a type, or of all.
-type Extent = Option<Arc<str>>;
-
 /// A list that is being made.
 struct Making<C> {
     takers: Vec<(C, Form)>,
@@ -47,9 +45,11 @@ struct Making<C> {
 /// The long lists that clients wait for.
 pub(super) struct Lists<C> {
     making: Option<Making<C>>,
-    /// Those to be made afterwards, in this order, and who waits for them.
-    wanted: VecDeque<Extent>,
-    takers: HashMap<Extent, Vec<(C, Form)>>,
+    /// Those to be made afterwards, in this order, and who waits for them. Plain ones come first: there are fewer of
+    /// them, and each is of use to more clients.
+    plain: VecDeque<Arc<Selection>>,
+    filtered: VecDeque<Arc<Selection>>,
+    takers: HashMap<Arc<Selection>, Vec<(C, Form)>>,
     waiting: usize,
     /// Replies that are whole, to be handed over a number at a time.
     ready: VecDeque<(C, Reply)>,
@@ -57,7 +57,14 @@ pub(super) struct Lists<C> {
 
 impl<C> Default for Lists<C> {
     fn default() -> Self {
-        Lists { making: None, wanted: VecDeque::new(), takers: HashMap::new(), waiting: 0, ready: VecDeque::new() }
+        Lists {
+            making: None,
+            plain: VecDeque::new(),
+            filtered: VecDeque::new(),
+            takers: HashMap::new(),
+            waiting: 0,
+            ready: VecDeque::new(),
+        }
     }
 }
 
@@ -67,15 +74,24 @@ impl<C> Lists<C> {
         self.making.is_some() || !self.ready.is_empty()
     }
 
+    /// The next one to be made.
+    fn next(&self) -> Option<&Arc<Selection>> {
+        self.plain.front().or(self.filtered.front())
+    }
+
+    fn take_next(&mut self) -> Option<Arc<Selection>> {
+        self.plain.pop_front().or_else(|| self.filtered.pop_front())
+    }
+
     /// How many clients wait for one.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    pub(super) fn ask(&mut self, caller: C, form: Form, service_type: Option<&str>) {
-        let extent = service_type.map(Arc::from);
-        let takers = self.takers.entry(extent).or_insert_with_key(|extent| {
-            self.wanted.push_back(extent.clone());
+    pub(super) fn ask(&mut self, caller: C, form: Form, selection: Selection) {
+        let takers = self.takers.entry(Arc::new(selection)).or_insert_with_key(|selection| {
+            let wanted = if selection.is_plain() { &mut self.plain } else { &mut self.filtered };
+            wanted.push_back(selection.clone());
             Vec::new()
         });
         takers.push((caller, form));
@@ -84,15 +100,20 @@ impl<C> Lists<C> {
 }
 
 impl<C> Registry<C> {
-    /// Whether somebody waits for a long list.
-    pub fn has_lists(&self) -> bool {
-        self.lists.is_making() || !self.lists.wanted.is_empty()
+    /// Whether there is more to do for long lists at once.
+    pub fn is_making_list(&self) -> bool {
+        self.lists.is_making()
     }
 
-    /// About how much memory the next list to begin takes, in bytes, if there is one and none is being made.
+    /// Whether somebody waits for a long list.
+    pub fn has_lists(&self) -> bool {
+        self.lists.is_making() || self.lists.next().is_some()
+    }
+
+    /// About how much memory the next list to begin takes at most, in bytes, if there is one and none is being made.
     pub fn next_list_bytes(&self) -> Option<usize> {
-        let next = self.lists.wanted.front().filter(|_| self.lists.making.is_none())?;
-        Some(self.services.extent(next.as_deref()).1)
+        let next = self.lists.next().filter(|_| self.lists.making.is_none())?;
+        Some(self.services.extent(next.narrowest(&self.services)).1)
     }
 
     /// Writes a piece of the list that is being made, or begins the next one if it `may_begin`. What is whole goes to
@@ -102,12 +123,14 @@ impl<C> Registry<C> {
             let count = self.lists.ready.len().min(HANDED_MAX);
             self.lists.waiting -= count;
             out.replies.extend(self.lists.ready.drain(..count));
-            return;
+            if !self.lists.ready.is_empty() {
+                return;
+            }
         }
         if self.lists.making.is_none() && may_begin {
-            self.lists.making = self.lists.wanted.pop_front().map(|extent| Making {
-                snapshot: Snapshot::begin(&mut self.services, extent.as_deref()),
-                takers: self.lists.takers.remove(&extent).unwrap_or_default(),
+            self.lists.making = self.lists.take_next().map(|selection| Making {
+                takers: self.lists.takers.remove(&selection).unwrap_or_default(),
+                snapshot: Snapshot::begin(&mut self.services, selection),
                 revision: self.revision,
             });
         }

@@ -8,25 +8,39 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | `reads` | `get`, `list`, `info`, `health`, `renew` |
+//! | `reads` | `get`, `list`, `info`, `health` |
+//! | `lives`, `past`, `trail` | `renew`, and what is known of a service's life and end |
 //! | `lists`, `snapshot`, `journal` | long lists, written a piece at a time |
-//! | `discovery` | who is found by type |
-//! | `changes/` | `register`, `deregister`, expiries: the life of a change |
+//! | `selection`, `pages` | which services a client wants, and what of them; a part at a time |
+//! | `discovery`, `search`, `waiting` | who is found by type: now, after a while, or when it comes |
+//! | `changes/` | `register`, `deregister`, `update`, expiries: the life of a change |
+//! | `changes/mass` | what becomes of services that run out together |
+//! | `follow/` | `watch`: the recent changes, and who waits for the next |
+//! | `certainty` | what is answered while nothing is sure: starting, stale, not ready |
 //! | `service`, `services`, `slots` | one service, all of them, sets of them |
 //! | `moment`, `policy`, `output` | what goes in and what comes out |
 
+mod certainty;
 mod changes;
 mod discovery;
+mod follow;
 mod journal;
 mod lists;
+mod lives;
 mod moment;
 mod output;
+mod pages;
+mod past;
 mod policy;
 mod reads;
+mod search;
+mod selection;
 mod service;
 mod services;
 mod slots;
 mod snapshot;
+mod trail;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -34,19 +48,26 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use registry_plugin_api::{Position, Record};
 
-use crate::protocol::event::{Event, EventKind};
+use crate::protocol::event::EventKind;
 use crate::protocol::registration::cut;
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::{Request, Right};
+use crate::security::origin::Origin;
 use crate::security::principal::Principal;
 use changes::Changes;
+use follow::{Follow, Told};
 use lists::{Form, Lists};
 pub use moment::Now;
 pub use output::{Forbidden, Output, Unreadable};
-pub use policy::{About, Policy, Promises};
+use past::Past;
+pub use policy::{About, Following, Policy, Promises};
 use reads::StorageFailure;
+use search::Searches;
+use selection::Selection;
 pub use service::Service;
 use services::Services;
+use trail::Trail;
+use waiting::Waiting;
 
 /// How much of what was forbidden is shown, in characters.
 const FORBIDDEN_SHOWN_MAX: usize = 200;
@@ -61,8 +82,13 @@ pub struct Registry<C> {
     services: Services,
     changes: Changes<C>,
     lists: Lists<C>,
+    searches: Searches<C>,
+    waiting: Waiting<C>,
+    follow: Follow<C>,
     /// The name of the history that `revision` counts in.
     epoch: String,
+    /// A number of this run of the host, by which it knows cursors that it has given.
+    run: u64,
     /// The revision of the last change that took effect.
     revision: u64,
     /// Makes ids, and chooses among services.
@@ -76,26 +102,42 @@ pub struct Registry<C> {
     storage_failure: Option<StorageFailure>,
     /// How many files with clients' keys cannot be used.
     bad_key_files: usize,
+    /// What was deregistered not long ago.
+    past: Past,
+    /// What has happened to each service.
+    trail: Trail,
+    /// There are no services yet.
+    is_starting: bool,
+    /// For how long the store has been failing or stalled, if it is.
+    stale_ms: Option<u64>,
 }
 
 impl<C> Registry<C> {
     /// A core without services, at this position in a store's history.
-    pub fn new(policy: Policy, promises: Promises, about: About, position: Position, rng: StdRng) -> Self {
+    pub fn new(policy: Policy, promises: Promises, about: About, position: Position, mut rng: StdRng) -> Self {
         Registry {
             cleanup_at_ms: policy.cleanup_interval_ms,
-            policy,
             promises,
             about,
             services: Services::default(),
             changes: Changes::after(position.revision, promises.history),
             lists: Lists::default(),
+            searches: Searches::default(),
+            waiting: Waiting::default(),
+            follow: Follow::after(position.revision, policy.following),
             epoch: position.epoch,
+            run: rng.random(),
             revision: position.revision,
             rng,
             queries: 0,
             is_behind: false,
             storage_failure: None,
             bad_key_files: 0,
+            past: Past::default(),
+            trail: Trail::default(),
+            is_starting: false,
+            stale_ms: None,
+            policy,
         }
     }
 
@@ -106,6 +148,7 @@ impl<C> Registry<C> {
     pub fn load(&mut self, record: Record, now: Now) -> Result<(), Unreadable> {
         let id = record.id.clone();
         let service = Service::from_record(record, now).map_err(|reason| Unreadable { id, reason })?;
+        self.changes.generation = self.changes.generation.max(service.generation());
         self.services.put(service, now.uptime_ms);
         Ok(())
     }
@@ -141,25 +184,48 @@ impl<C> Registry<C> {
     }
 
     /// Answers a request, now or when the store has spoken.
-    pub fn request(&mut self, caller: C, principal: Principal, request: Request, now: Now, out: &mut Output<C>) {
+    pub fn request(&mut self, caller: C, origin: impl Into<Origin>, request: Request, now: Now, out: &mut Output<C>) {
+        let origin = origin.into();
+        let principal = origin.principal;
+        if self.is_starting {
+            return out.replies.push((caller, Self::not_started(&request)));
+        }
         self.is_behind = self.services.advance(now.uptime_ms, ADVANCE_MAX.1);
+        self.look_at_storage(now);
+        if let Right::Register(_) | Right::Change(_) | Right::RenewEach(_) = request.right() {
+            self.end_silence(now, out);
+        }
         if let Err(refusal) = self.authorise(principal, &request, out) {
+            self.note_unauthorised(&request, origin, now);
             return out.replies.push((caller, refusal));
         }
         let reply = match request {
-            Request::Register(registration) => return self.register(caller, principal, registration, now, out),
-            Request::Deregister { service_id } => return self.deregister(caller, principal, &service_id, now, out),
-            Request::List { service_type } => {
-                return self.list(caller, Form::List, service_type.as_deref(), now, out);
+            Request::Register(registration) => return self.register(caller, origin, registration, now, out),
+            Request::Deregister { service_id, generation } => {
+                return self.deregister(caller, origin, (&service_id, generation), now, out);
             }
+            Request::Update(update) => return self.update(caller, origin, update, now, out),
+            Request::List { filter, fields, page: None } => {
+                return self.list(caller, Form::List, Selection { filter, fields }, now, out);
+            }
+            Request::List { filter, fields, page: Some(page) } => {
+                self.list_page(&Selection { filter, fields }, page, now)
+            }
+            Request::Types { page } => self.types(page),
             Request::Info => {
                 let to_admin = self.policy.access.is_admin(&principal);
-                return self.list(caller, Form::Info { to_admin }, None, now, out);
+                return self.list(caller, Form::Info { to_admin }, Selection::default(), now, out);
             }
-            Request::Discover { service_type } => return self.discover(caller, service_type, now, out),
-            Request::Renew { service_id } => self.renew(principal, &service_id, now, out),
+            Request::Discover(asked) => return self.discover(caller, *asked, now, out),
+            Request::Watch(watch) => return self.watch(caller, *watch, now, out),
+            Request::Renew { service_id, generation } => self.renew(origin, &service_id, generation, now, out),
+            Request::RenewMany(renewals) => self.renew_many(origin, renewals, now, out),
+            Request::History { service_id, limit } => self.history(&service_id, limit),
             Request::Get { service_id } => self.get(&service_id, now),
-            Request::Health => self.health(self.policy.access.is_admin(&principal), now),
+            Request::Health => {
+                let reply = self.health(self.policy.access.is_admin(&principal), now);
+                self.with_mass_expiry(self.with_readiness(reply, now), now)
+            }
             Request::Terminate if self.policy.allow_terminate => {
                 out.terminate = true;
                 Reply::success().text("status", "terminating").number("timestamp", now.unix_seconds())
@@ -168,6 +234,11 @@ impl<C> Registry<C> {
                 let error = "terminate is not allowed: the server's allow_terminate is off";
                 Reply::failure(Code::Forbidden, error)
             }
+            Request::Expiry(way) => self.end_by(way, now, out),
+            Request::Fresh { max_stale_ms, read } => match self.too_stale(max_stale_ms) {
+                Some(refusal) => refusal,
+                None => return self.request(caller, origin, *read, now, out),
+            },
         };
         out.replies.push((caller, reply));
     }
@@ -176,11 +247,13 @@ impl<C> Registry<C> {
     fn authorise(&self, principal: Principal, request: &Request, out: &mut Output<C>) -> Result<(), Reply> {
         let access = &self.policy.access;
         let what = match request.right() {
-            Right::None | Right::Change(_) => return Ok(()),
+            Right::None | Right::Change(_) | Right::RenewEach(_) => return Ok(()),
             Right::Read if access.may_read(&principal) => return Ok(()),
             Right::Read => "to read".to_string(),
             Right::Terminate if access.is_admin(&principal) => return Ok(()),
             Right::Terminate => "to stop the server".to_string(),
+            Right::Expiry if access.is_admin(&principal) => return Ok(()),
+            Right::Expiry => "to end a mass expiry".to_string(),
             Right::Register(service) if access.may_register(&principal, &service.name, &service.types) => return Ok(()),
             Right::Register(service) if service.types.is_empty() => {
                 format!("to register the service {:?}, which has no type", service.name)
@@ -195,30 +268,51 @@ impl<C> Registry<C> {
     /// What time alone brings: services past their ttl become critical, and whoever waits for the store too long is
     /// told so. To be called at [`wake_at_ms`](Self::wake_at_ms), or more often.
     pub fn tick(&mut self, now: Now, out: &mut Output<C>) {
+        self.pass_silence(now, out);
         self.is_behind = self.services.advance(now.uptime_ms, ADVANCE_MAX.0);
+        self.look_at_storage(now);
+        self.go_on_granting(now);
         self.give_up_waiting(now, out);
+        self.tell_waiting(now, out);
+        self.go_on_searching(now, out);
+        self.tell_watchers(now, out);
     }
 
     /// Whether it is time for [`clean_up`](Self::clean_up).
     pub fn is_cleanup_due(&self, now: Now) -> bool {
         // Only when all are known that have run out.
-        now.uptime_ms >= self.cleanup_at_ms && !self.is_behind
+        now.uptime_ms >= self.cleanup_at_ms && !self.is_behind && !self.changes.mass.is_granting()
     }
 
     /// Has all critical services removed that are still critical when their turn has come. Heartbeats that have arrived
     /// are to be handed in first.
     pub fn clean_up(&mut self, now: Now) {
         self.cleanup_at_ms = now.uptime_ms + self.policy.cleanup_interval_ms;
-        self.changes.upkeep.sweep_to(self.services.last_critical());
+        let last = self.judge_mass(now);
+        self.changes.upkeep.sweep_to(last);
     }
 
     /// When [`tick`](Self::tick), [`clean_up`](Self::clean_up) or [`next_group`](Self::next_group) has something to
     /// do next, on the clock that deadlines go by.
     pub fn wake_at_ms(&self) -> u64 {
-        if self.is_behind || self.lists.is_making() || self.changes.is_ready() {
+        let is_busy =
+            self.is_behind || self.is_searching() || self.lists.is_making() || self.changes.mass.is_granting();
+        if is_busy || self.changes.is_ready() {
             return 0;
         }
-        self.changes.wake_at_ms().map_or(self.cleanup_at_ms, |at_ms| at_ms.min(self.cleanup_at_ms))
+        let others = [self.changes.wake_at_ms(), self.waiting.wake_at_ms(), self.watchers_wake_at_ms()];
+        others.into_iter().flatten().fold(self.cleanup_at_ms, u64::min)
+    }
+
+    /// Whether there is a piece of work that [`tick`](Self::tick) or [`continue_lists`](Self::continue_lists) can do at
+    /// once.
+    pub fn is_busy(&self) -> bool {
+        self.is_making_list() || self.is_searching() || self.has_news()
+    }
+
+    /// Whether a search is under way, which [`tick`](Self::tick) goes on with: the sooner the better.
+    pub fn is_searching(&self) -> bool {
+        !self.searches.is_idle()
     }
 
     /// Makes the heartbeats due that gather: the host is about to stop.
@@ -249,9 +343,12 @@ impl<C> Registry<C> {
     }
 
     /// Announces a change that takes effect now.
-    fn announce(&mut self, kind: EventKind, service: &Service, revision: u64, now: Now, out: &mut Output<C>) {
-        let previous = std::mem::replace(&mut self.revision, revision);
-        let (shown, place) = (service.at(now.uptime_ms), (revision, previous));
-        out.events.push(Event::new(kind, service.id(), &shown, now.unix_seconds(), &self.epoch, place));
+    fn announce(&mut self, kind: EventKind, service: &Service, revision: u64, told: Told, out: &mut Output<C>) {
+        if kind == EventKind::Expire {
+            self.changes.mass.note_removal();
+        }
+        self.revision = revision;
+        let event = self.note_change(kind, service, revision, told);
+        out.events.push(event);
     }
 }

@@ -2,7 +2,7 @@
 
 use registry_plugin_api::Query;
 
-use crate::protocol::event::Event;
+use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
 use crate::security::principal::Principal;
 
@@ -19,11 +19,26 @@ pub struct Output<C> {
     pub forbidden: Vec<Forbidden>,
     /// A client asked the server to stop, and may.
     pub terminate: bool,
+    /// What subscribers and operators are told that is no change of a service, each with the log's line.
+    pub notices: Vec<(Notice, String)>,
+    /// For how long no service was heard of, in milliseconds, where all were given that time on top.
+    pub forgiven: Vec<u64>,
+    /// For how long no service has been heard of, in milliseconds, if nobody is judged from now on for that.
+    pub silent_ms: Option<u64>,
 }
 
 impl<C> Default for Output<C> {
     fn default() -> Self {
-        Output { replies: Vec::new(), events: Vec::new(), queries: Vec::new(), forbidden: Vec::new(), terminate: false }
+        Output {
+            replies: Vec::new(),
+            events: Vec::new(),
+            queries: Vec::new(),
+            forbidden: Vec::new(),
+            terminate: false,
+            notices: Vec::new(),
+            forgiven: Vec::new(),
+            silent_ms: None,
+        }
     }
 }
 

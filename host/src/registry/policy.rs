@@ -23,6 +23,29 @@ pub struct Policy {
     pub services_bytes_max: usize,
     /// Who may do what.
     pub access: Access,
+    /// How much clients may follow.
+    pub following: Following,
+    /// The share of all services above which those that run out together are a mass expiry; 0 for never.
+    pub mass_expiry_share: f64,
+    /// How long they are held then, in milliseconds.
+    pub mass_expiry_hold_ms: u64,
+}
+
+/// How many recent changes are kept for those who follow them, and how many may wait for the next.
+#[derive(Clone, Copy, Debug)]
+pub struct Following {
+    /// The most changes.
+    pub changes: usize,
+    /// The most memory that they take together, in bytes.
+    pub bytes: usize,
+    /// The most watchers that wait.
+    pub watchers: usize,
+}
+
+impl Default for Following {
+    fn default() -> Self {
+        Following { changes: 100_000, bytes: 64 << 20, watchers: 20_000 }
+    }
 }
 
 /// What the store promises, as far as the core acts on it.

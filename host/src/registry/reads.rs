@@ -7,26 +7,28 @@ use crate::registry::Registry;
 use crate::registry::lists::{AT_ONCE_BYTES, Form};
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
+use crate::registry::selection::Selection;
 use crate::registry::service::Service;
-use crate::security::principal::Principal;
 
 /// Since when the store fails, and why.
 pub(super) struct StorageFailure {
     since_unix_ms: u64,
     error: String,
+    pub(super) since_uptime_ms: u64,
 }
 
 impl<C> Registry<C> {
     pub(super) fn get(&self, service_id: &str, now: Now) -> Reply {
-        match self.services.get(service_id) {
+        self.as_sure(match self.services.get(service_id) {
             Some(service) => Reply::success().service("service", &service.at(now.uptime_ms)),
             None => Reply::failure(Code::NotFound, "Service not found"),
-        }
+        })
     }
 
     /// Answers `list` and `info` at once if that does not take long, and in pieces otherwise.
-    pub(super) fn list(&mut self, caller: C, form: Form, service_type: Option<&str>, now: Now, out: &mut Output<C>) {
-        let (_, bytes) = self.services.extent(service_type);
+    pub(super) fn list(&mut self, caller: C, form: Form, selection: Selection, now: Now, out: &mut Output<C>) {
+        let among = selection.narrowest(&self.services);
+        let (_, bytes) = self.services.extent(among);
         if bytes > AT_ONCE_BYTES && self.lists.waiting() >= self.policy.pending_changes_max {
             let message = "too many clients wait for long lists, try again later";
             let refusal = Reply::failure(Code::Overloaded, "Too many requests").text("message", message);
@@ -34,14 +36,15 @@ impl<C> Registry<C> {
             return;
         }
         if bytes > AT_ONCE_BYTES {
-            self.lists.ask(caller, form, service_type);
+            self.lists.ask(caller, form, selection);
             return;
         }
         let begin = self.begin(form, now);
-        let seen = |service| Service::at(service, now.uptime_ms);
-        let reply = match service_type {
-            Some(service_type) => begin.services("services", self.services.of_type(service_type).map(seen)),
-            None => begin.services("services", self.services.iter().map(seen)),
+        let wanted = |service: &&Service| selection.wants(service);
+        let shown = |service| selection.show(service, now.uptime_ms);
+        let reply = match among {
+            Some(among) => begin.services("services", self.services.of_type(among).filter(wanted).map(shown)),
+            None => begin.services("services", self.services.iter().filter(wanted).map(shown)),
         };
         out.replies.push((caller, self.at_revision(reply, self.revision)));
     }
@@ -56,7 +59,7 @@ impl<C> Registry<C> {
 
     /// Says of which moment in the store's history a list is.
     pub(super) fn at_revision(&self, reply: Reply, revision: u64) -> Reply {
-        reply.number("revision", revision).text("epoch", &self.epoch)
+        self.as_sure(reply.number("revision", revision).text("epoch", &self.epoch))
     }
 
     /// `info`, but for the services.
@@ -110,21 +113,9 @@ impl<C> Registry<C> {
     pub(super) fn note_storage(&mut self, failed: Option<String>, now: Now) {
         self.storage_failure = failed.map(|error| {
             let since_unix_ms = self.storage_failure.as_ref().map_or(now.unix_ms, |failure| failure.since_unix_ms);
-            StorageFailure { since_unix_ms, error }
+            let since_uptime_ms =
+                self.storage_failure.as_ref().map_or(now.uptime_ms, |failure| failure.since_uptime_ms);
+            StorageFailure { since_unix_ms, error, since_uptime_ms }
         });
-    }
-
-    pub(super) fn renew(&mut self, principal: Principal, service_id: &str, now: Now, out: &mut Output<C>) -> Reply {
-        let owner = self.services.get(service_id).map(|service| service.owner());
-        if owner.is_some_and(|owner| !self.policy.access.may_change(&principal, owner)) {
-            return self.forbid(principal, &format!("to renew {service_id:?}, which belongs to another key"), out);
-        }
-        match self.services.renew(service_id, now.uptime_ms, now.unix_ms) {
-            Some(service) => {
-                self.changes.upkeep.heartbeat(service.id().clone(), now);
-                Reply::success().text("message", "Service renewed successfully")
-            }
-            None => Reply::failure(Code::NotFound, "Service not found or could not be renewed"),
-        }
     }
 }

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::protocol::json::{Shown, push_number};
-use crate::protocol::registration::{OWNER_KEY, Registration};
+use crate::protocol::lives::GENERATION_MAX;
+use crate::protocol::registration::{GENERATION_KEY, OWNER_KEY, Registration, push_generation};
 use crate::registry::moment::Now;
 use crate::security::key::PublicKey;
 use crate::security::principal::Principal;
@@ -32,6 +33,8 @@ pub struct Service {
     types: Arc<[Arc<str>]>,
     /// The key that registered it, if clients have keys.
     owner: Option<PublicKey>,
+    /// Which registration it is: another one of the same id has another number.
+    generation: u64,
     ttl_ms: u64,
     /// The last heartbeat on the clock that deadlines go by.
     heartbeat_ms: u64,
@@ -39,17 +42,42 @@ pub struct Service {
     last_heartbeat_ms: u64,
     /// The store's revision when it was last put.
     pub(super) revision: u64,
+    /// How much longer it has since its last heartbeat, because nobody was heard of.
+    granted_ms: u64,
+    /// By how much `heartbeat_ms` has been moved since it was heard of.
+    moved_ms: u64,
 }
 
 impl Service {
     /// A service that registers now, and belongs to whoever registers it.
-    pub(super) fn new(id: Arc<str>, registration: Registration, principal: Principal, now: Now) -> Self {
+    pub(super) fn new(
+        id: Arc<str>,
+        registration: Registration,
+        principal: Principal,
+        generation: u64,
+        now: Now,
+    ) -> Self {
         let owner = principal.key().copied();
         let types = registration.types.iter().map(|name| Arc::from(name.as_str())).collect();
         let ttl_ms = registration.ttl_ms;
-        let document = registration.into_document(&id, owner.map(|key| key.to_string()).as_deref()).into();
+        let owner_key = owner.map(|key| key.to_string());
+        let document = registration.into_document(&id, owner_key.as_deref(), generation).into();
         let (heartbeat_ms, last_heartbeat_ms) = (now.uptime_ms, now.unix_ms);
-        Service { id, document, types, owner, ttl_ms, heartbeat_ms, last_heartbeat_ms, revision: 0 }
+        let revision = 0;
+        let (granted_ms, moved_ms) = (0, 0);
+        Service {
+            id,
+            document,
+            types,
+            owner,
+            generation,
+            ttl_ms,
+            heartbeat_ms,
+            last_heartbeat_ms,
+            revision,
+            granted_ms,
+            moved_ms,
+        }
     }
 
     /// A service that a store has kept. Its time to live begins anew: the store cannot know whether it has been heard
@@ -74,19 +102,33 @@ impl Service {
         let owner = fields.get(OWNER_KEY).map(|key| serde_json::from_str::<String>(key.get()));
         let owner = owner.map(|key| key.ok().and_then(|key| key.parse().ok()).ok_or("its owner_key is no key"));
         let owner = owner.transpose()?;
-        let document = match MOVING.iter().any(|field| fields.contains_key(*field)) {
-            true => without_moving(&record.document)?,
-            false => record.document.trim().into(),
+        let kept = fields.get(GENERATION_KEY).and_then(|generation| generation.get().parse().ok());
+        // As far as no clock gets: else the next ones could be greater than clients may name.
+        let kept = kept.filter(|generation| *generation <= GENERATION_MAX / 2);
+        // One that is none is of another registry, or a client's own.
+        let has_odd = kept.is_none() && fields.contains_key(GENERATION_KEY);
+        let mut document = match has_odd || MOVING.iter().any(|field| fields.contains_key(*field)) {
+            true => without_moving(&record.document, has_odd)?,
+            false => record.document.trim().to_string(),
         };
+        let generation = kept.unwrap_or(record.revision.min(GENERATION_MAX));
+        if kept.is_none() {
+            document.pop();
+            push_generation(&mut document, generation);
+            document.push('}');
+        }
         Ok(Service {
             id: record.id.into(),
-            document,
+            document: document.into(),
             types: record.types.iter().map(|name| Arc::from(name.as_str())).collect(),
             owner,
+            generation,
             ttl_ms: record.ttl_ms,
             heartbeat_ms: now.uptime_ms,
             last_heartbeat_ms: record.last_heartbeat_ms,
             revision: record.revision,
+            granted_ms: 0,
+            moved_ms: 0,
         })
     }
 
@@ -103,6 +145,11 @@ impl Service {
     /// The id.
     pub fn id(&self) -> &Arc<str> {
         &self.id
+    }
+
+    /// The record, without what moves.
+    pub(super) fn document(&self) -> &str {
+        &self.document
     }
 
     /// About how much memory it takes, in bytes.
@@ -126,6 +173,31 @@ impl Service {
         self.owner.as_ref()
     }
 
+    /// Which registration it is.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn shared_document(&self) -> Arc<str> {
+        self.document.clone()
+    }
+
+    /// The same service with another document.
+    pub(super) fn with_document(&self, document: String) -> Self {
+        Service { document: document.into(), ..self.clone() }
+    }
+
+    /// Takes over another document, which is stored under this revision. All else stays.
+    pub(super) fn amend(&mut self, document: Arc<str>, revision: u64) {
+        self.document = document;
+        self.revision = revision;
+    }
+
+    /// How long it has not been heard of, in milliseconds.
+    pub(super) fn silent_ms(&self, uptime_ms: u64) -> u64 {
+        uptime_ms.saturating_sub(self.heartbeat_ms) + self.moved_ms
+    }
+
     /// The last moment at which it is passing, on the clock that deadlines go by.
     pub(super) fn deadline_ms(&self) -> u64 {
         self.heartbeat_ms.saturating_add(self.ttl_ms)
@@ -145,6 +217,34 @@ impl Service {
     pub(super) fn beat(&mut self, heartbeat_ms: u64, last_heartbeat_ms: u64) {
         self.heartbeat_ms = heartbeat_ms;
         self.last_heartbeat_ms = last_heartbeat_ms;
+        (self.granted_ms, self.moved_ms) = (0, 0);
+    }
+
+    /// Moves its deadline by so much, though it was not heard of, and by no more than `most` since it was.
+    pub(super) fn grant(&mut self, more_ms: u64, most_ms: u64) {
+        let more_ms = more_ms.min(most_ms.saturating_sub(self.granted_ms));
+        self.granted_ms += more_ms;
+        self.move_to(self.heartbeat_ms + more_ms);
+    }
+
+    /// Gives it a full ttl from now on, though it was not heard of.
+    pub(super) fn keep(&mut self, uptime_ms: u64) {
+        self.move_to(self.heartbeat_ms.max(uptime_ms));
+    }
+
+    fn move_to(&mut self, heartbeat_ms: u64) {
+        self.moved_ms += heartbeat_ms - self.heartbeat_ms;
+        self.heartbeat_ms = heartbeat_ms;
+    }
+
+    /// The moment of its last heartbeat, or what stands for it, on the clock that deadlines go by.
+    pub(super) fn heartbeat_ms(&self) -> u64 {
+        self.heartbeat_ms
+    }
+
+    /// For how long it is passing after a heartbeat, in milliseconds.
+    pub(super) fn ttl_ms(&self) -> u64 {
+        self.ttl_ms
     }
 
     /// Keeps the later heartbeat of the two: `earlier` is what this service takes the place of.
@@ -156,24 +256,41 @@ impl Service {
 
     /// What clients see of it at a moment.
     pub(super) fn at(&self, uptime_ms: u64) -> Seen<'_> {
-        Seen { service: self, uptime_ms }
+        self.with(self.moving(uptime_ms))
     }
+
+    /// What clients see of it if this is what moves with its heartbeats.
+    pub(super) fn with(&self, moving: Moving) -> Seen<'_> {
+        Seen { service: self, moving }
+    }
+
+    /// What moves with its heartbeats, as it is at a moment.
+    pub(super) fn moving(&self, uptime_ms: u64) -> Moving {
+        Moving { last_heartbeat_ms: self.last_heartbeat_ms, is_passing: self.is_passing(uptime_ms) }
+    }
+}
+
+/// What is shown of a service and moves with its heartbeats.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moving {
+    last_heartbeat_ms: u64,
+    is_passing: bool,
 }
 
 /// What clients see of a service at a moment.
 pub(super) struct Seen<'a> {
     service: &'a Service,
-    uptime_ms: u64,
+    moving: Moving,
 }
 
 impl Shown for Seen<'_> {
     fn show(&self, json: &mut String) {
-        let Seen { service, uptime_ms } = self;
+        let Seen { service, moving } = self;
         json.push_str(&service.document[..service.document.len() - 1]);
         json.push_str(",\"last_heartbeat\":");
-        push_number(json, service.last_heartbeat_ms / 1000);
+        push_number(json, moving.last_heartbeat_ms / 1000);
         json.push_str(",\"health\":\"");
-        json.push_str(if service.is_passing(*uptime_ms) { "passing" } else { "critical" });
+        json.push_str(if moving.is_passing { "passing" } else { "critical" });
         json.push_str("\"}");
     }
 }
@@ -194,8 +311,9 @@ pub(super) fn memory_bytes(document: usize, id: usize, types: impl Iterator<Item
 }
 
 /// A document that somebody has stored as it was shown.
-fn without_moving(document: &str) -> Result<Arc<str>, String> {
+fn without_moving(document: &str, has_odd_generation: bool) -> Result<String, String> {
     let mut fields: Map<String, Value> = serde_json::from_str(document).map_err(|error| error.to_string())?;
-    fields.retain(|field, _| !MOVING.contains(&field.as_str()));
-    Ok(Value::Object(fields).to_string().into())
+    let is_left_out = |field: &str| MOVING.contains(&field) || has_odd_generation && field == GENERATION_KEY;
+    fields.retain(|field, _| !is_left_out(field));
+    Ok(Value::Object(fields).to_string())
 }

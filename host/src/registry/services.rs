@@ -8,8 +8,10 @@
 //! Many services can run out at the same moment, and moving them takes time. So they are moved a number at a time:
 //! until then one that is past its ttl may stand among the passing, and whoever picks one there looks at its deadline.
 
-use std::collections::{BTreeSet, HashMap};
-use std::ops::RangeInclusive;
+mod grace;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
@@ -18,6 +20,8 @@ use slab::Slab;
 use crate::registry::journal::Journal;
 use crate::registry::service::Service;
 use crate::registry::slots::{Slot, Slots};
+pub(in crate::registry) use grace::Grant;
+use grace::leave_ttl;
 
 /// How many steps are taken to pick a member of a type at random before they are gone through in order: only where nearly
 /// all have just run out does that not find one that has not.
@@ -29,6 +33,8 @@ pub(super) struct Services {
     slots: Slab<Entry>,
     by_id: HashMap<Arc<str>, Slot>,
     by_type: HashMap<Arc<str>, Members>,
+    /// The types in order.
+    types: BTreeSet<Arc<str>>,
     /// When to look at a passing service again: at its deadline or before it.
     deadlines: BTreeSet<(u64, Slot)>,
     /// Those that are critical, by the order in which they became so.
@@ -40,6 +46,8 @@ pub(super) struct Services {
     shown_bytes: usize,
     /// What has changed since a snapshot began, if one is being taken.
     pub(super) journal: Option<Journal>,
+    /// How many of the passing have each ttl, in milliseconds.
+    ttls: BTreeMap<u64, usize>,
 }
 
 struct Entry {
@@ -106,6 +114,25 @@ impl Services {
         slots.into_iter().map(|slot| &self.slots[slot].service)
     }
 
+    /// The slots from this one on that are in use, of a type or of all, in order. Takes time for each of them.
+    pub(super) fn slots_from(&self, service_type: Option<&str>, first: Slot) -> Vec<Slot> {
+        let mut slots: Vec<Slot> = match service_type {
+            Some(name) => self.slots_of_type(name).filter(|slot| *slot >= first).collect(),
+            None => {
+                let all = self.deadlines.iter().chain(&self.critical).map(|(_, slot)| *slot);
+                all.filter(|slot| *slot >= first).collect()
+            }
+        };
+        slots.sort_unstable();
+        slots
+    }
+
+    /// The types behind this one that services have, in order.
+    pub(super) fn types_after(&self, name: Option<&str>) -> impl Iterator<Item = &str> {
+        let after = name.map_or(Bound::Unbounded, Bound::Excluded);
+        self.types.range::<str, _>((after, Bound::Unbounded)).map(|name| &**name)
+    }
+
     /// The slots of a type's members, in no order.
     pub(super) fn slots_of_type(&self, service_type: &str) -> impl Iterator<Item = Slot> {
         let members = self.by_type.get(service_type);
@@ -116,6 +143,16 @@ impl Services {
     pub(super) fn passing_of_type(&self, service_type: &str) -> impl Iterator<Item = &Service> {
         let members = self.by_type.get(service_type);
         members.into_iter().flat_map(|all| all.passing.iter()).map(|slot| &self.slots[*slot].service)
+    }
+
+    /// The slots of the members of a type that stand among the passing.
+    pub(super) fn passing_slots(&self, service_type: &str) -> impl Iterator<Item = Slot> {
+        self.by_type.get(service_type).into_iter().flat_map(|all| all.passing.iter()).copied()
+    }
+
+    /// The one of them at this place, counted from 0. Places change when services come and go.
+    pub(super) fn passing_slot(&self, service_type: &str, place: usize) -> Option<Slot> {
+        self.by_type.get(service_type)?.passing.get(place)
     }
 
     /// All services of a type, in the order of [`iter`](Self::iter).
@@ -194,6 +231,26 @@ impl Services {
         self.enter(slot, uptime_ms);
     }
 
+    /// Puts another document in the place of a service's own: its place, its heartbeats and its types stay.
+    pub(super) fn amend(&mut self, changed: &Service, revision: u64, uptime_ms: u64) -> Option<&Service> {
+        let slot = *self.by_id.get(changed.id())?;
+        let service = &mut self.slots[slot].service;
+        if let Some(journal) = &mut self.journal {
+            journal.removed(slot, service, uptime_ms);
+        }
+        let before = (service.bytes(), service.shown_bytes());
+        service.amend(changed.shared_document(), revision);
+        let after = (service.bytes(), service.shown_bytes());
+        self.bytes = self.bytes - before.0 + after.0;
+        self.shown_bytes = self.shown_bytes - before.1 + after.1;
+        for name in service.types().iter() {
+            if let Some(members) = self.by_type.get_mut(name) {
+                members.shown_bytes = members.shown_bytes - before.1 + after.1;
+            }
+        }
+        Some(service)
+    }
+
     pub(super) fn remove(&mut self, id: &str, uptime_ms: u64) -> Option<Service> {
         let slot = self.by_id.remove(id)?;
         self.leave(slot);
@@ -261,6 +318,7 @@ impl Services {
             let deadline_ms = service.deadline_ms();
             *place = Place::Passing(deadline_ms);
             self.deadlines.insert((deadline_ms, slot));
+            *self.ttls.entry(service.ttl_ms()).or_default() += 1;
         } else {
             *place = Place::Critical(self.next_critical);
             self.critical.insert((self.next_critical, slot));
@@ -269,7 +327,10 @@ impl Services {
         for name in service.types().iter() {
             let members = match self.by_type.get_mut(name) {
                 Some(members) => members,
-                None => self.by_type.entry(name.clone()).or_default(),
+                None => {
+                    self.types.insert(name.clone());
+                    self.by_type.entry(name.clone()).or_default()
+                }
             };
             members.shown_bytes += service.shown_bytes();
             if is_passing { members.passing.insert(slot) } else { members.critical.insert(slot) }
@@ -280,7 +341,10 @@ impl Services {
     fn leave(&mut self, slot: Slot) {
         let Entry { service, place } = &self.slots[slot];
         let is_passing = match *place {
-            Place::Passing(queued_ms) => self.deadlines.remove(&(queued_ms, slot)),
+            Place::Passing(queued_ms) => {
+                leave_ttl(&mut self.ttls, service.ttl_ms());
+                self.deadlines.remove(&(queued_ms, slot))
+            }
             Place::Critical(place) => {
                 self.critical.remove(&(place, slot));
                 false
@@ -296,6 +360,7 @@ impl Services {
             }
             if members.passing.is_empty() && members.critical.is_empty() {
                 self.by_type.remove(name);
+                self.types.remove(name);
             }
         }
     }

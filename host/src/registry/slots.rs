@@ -50,7 +50,6 @@ impl Slots {
     pub(super) fn insert(&mut self, slot: Slot) {
         match self {
             Slots::Empty => *self = Slots::One(slot),
-            Slots::One(first) if *first == slot => {}
             Slots::One(first) => *self = Slots::Many(Box::new(IndexSet::from([*first, slot]))),
             Slots::Many(slots) => {
                 slots.insert(slot);
@@ -77,7 +76,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn setcome_and_go_as_in_any_set() {
+    fn a_single_slot_stays_until_it_is_the_one_that_goes_and_comes_once() {
+        let mut set = Slots::default();
+        set.insert(3);
+        set.remove(4);
+        assert_eq!(set.iter().copied().collect::<Vec<_>>(), [3]);
+        set.insert(3);
+        assert_eq!((set.len(), set.get(0), set.get(1)), (1, Some(3), None));
+        set.remove(3);
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn slots_come_and_go_as_in_any_set() {
         let mut set = Slots::default();
         let mut expected = std::collections::BTreeSet::new();
         // Enough steps to grow to several slots and shrink to none, again and again.

@@ -10,6 +10,7 @@ pub mod audit;
 #[expect(clippy::disallowed_methods, reason = "at the start, and then on a thread of its own")]
 pub mod authorized;
 pub mod guard;
+pub mod origin;
 pub mod principal;
 
 pub use authorized::{Authorized, AuthorizedError};

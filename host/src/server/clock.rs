@@ -29,10 +29,13 @@ impl Clock {
     /// The time, and for how long the host was held up since the last reading, if it was.
     pub fn read(&mut self) -> (Now, Option<Duration>) {
         let (uptime, held_up) = self.uptime.at(self.start.elapsed());
-        // A wall clock before 1970 shows as 1970: it is only for showing.
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        (Now { uptime_ms: millis(uptime), unix_ms: millis(unix) }, held_up)
+        (Now { uptime_ms: millis(uptime), unix_ms: unix_ms() }, held_up)
     }
+}
+
+/// The wall clock, in milliseconds since the Unix epoch: only for showing. Before 1970 it shows 1970.
+pub fn unix_ms() -> u64 {
+    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// Time that the host was awake, from readings of a clock that never goes back.

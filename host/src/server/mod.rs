@@ -9,6 +9,7 @@ mod quiet;
 mod signals;
 #[expect(clippy::disallowed_methods, reason = "starts the runtime that serves")]
 pub(crate) mod start;
+mod starting;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -19,11 +20,13 @@ use crate::fronts::{Asked, Front};
 use crate::registry::{Forbidden, Now, Output, Registry};
 use crate::security::audit::Audit;
 use crate::security::guard::Guard;
+use crate::security::origin::Origin;
 use crate::store::{Answer, Store};
 use crate::text::{counted, one_line};
 use clock::{Clock, READ_INTERVAL};
 use digest::Digest;
 use quiet::Quiet;
+use starting::Starting;
 
 /// How long the store gets for what was taken when the server stops, and then for closing.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -43,8 +46,8 @@ struct Server<F: Front> {
     guard: Guard,
     audit: Audit,
     digest: Digest,
-    /// The next piece of a long list can be written at once.
-    is_writing: bool,
+    /// What is needed to begin, as long as the registry has not begun.
+    starting: Option<Starting<F::Caller>>,
 }
 
 /// What the loop was woken by.
@@ -68,8 +71,14 @@ impl<F: Front> Server<F> {
             guard,
             audit: Audit::default(),
             digest: Digest::default(),
-            is_writing: false,
+            starting: None,
         }
+    }
+
+    /// A server whose store is being opened.
+    fn start(front: F, store: Store, starting: Starting<F::Caller>, guard: Guard) -> Self {
+        let server = Server::new(front, store, starting.registry(), Clock::start(), guard);
+        Server { starting: Some(starting), ..server }
     }
 
     /// Serves until `stop` is ready (it says why) or a client stops the server, and then stops in good order.
@@ -89,6 +98,8 @@ impl<F: Front> Server<F> {
             self.registry.set_bad_key_files(self.guard.problem_count());
             match woken {
                 Woken::Stop(reason) => break reason,
+                Woken::Store(Answer::Opened(Ok(contents))) => self.opened(contents),
+                Woken::Store(Answer::Opened(Err(error))) => return Err(self.not_opened(&error).await),
                 Woken::Store(Answer::Closed(result)) => {
                     let error = result.err().map_or_else(|| "it ended by itself".into(), |error| error.to_string());
                     return Err(format!("the storage is gone: {error}"));
@@ -97,7 +108,16 @@ impl<F: Front> Server<F> {
                 Woken::Messages => batch.drain(..).for_each(|message| self.received(message, now)),
                 Woken::Time => {}
             }
+            let now = match self.go_on_starting(now) {
+                true => {
+                    quiet = Quiet::default();
+                    self.read_clock()
+                }
+                false => now,
+            };
             self.registry.tick(now, &mut self.out);
+            let front = &self.front;
+            self.registry.drop_gone(|caller| front.is_gone(caller), now);
             if quiet.allows(self.registry.is_cleanup_due(now), is_idle, now.uptime_ms) {
                 self.registry.clean_up(now);
             }
@@ -122,10 +142,10 @@ impl<F: Front> Server<F> {
         is_turn_of_messages: bool,
         batch: &mut Vec<F::Message>,
     ) -> Woken {
-        let (pause, is_writing) = (self.pause(), self.is_writing);
+        let (pause, is_busy) = (self.pause(), self.is_loading() || self.registry.is_busy());
         let time = async {
-            // The shortest sleep is a millisecond, longer than a piece of a list takes.
-            if !is_writing {
+            // The shortest sleep is a millisecond, longer than a piece of a list, or of a search, takes.
+            if !is_busy {
                 tokio::time::sleep(pause).await;
             }
         };
@@ -153,9 +173,20 @@ impl<F: Front> Server<F> {
 
     /// Finishes what was taken, lets the replies go, and closes the store.
     async fn stop(mut self) -> Result<(), String> {
+        self.end_watches();
         let flushed = tokio::time::timeout(FLUSH_MAX, self.finish()).await;
+        // Whoever still waits for a store that has failed.
+        let now = self.read_clock();
+        self.registry.give_up_all(now, &mut self.out);
+        self.hand_over(now);
+        let is_opening = self.registry.is_starting() && !self.is_loading();
         self.front.close().await;
         self.store.close();
+        if is_opening {
+            // It may take as long as it likes, and nobody has been told of anything in it.
+            tracing::info!("stopped, before the storage was open");
+            return Ok(());
+        }
         let closed = tokio::time::timeout(CLOSE_MAX, async {
             loop {
                 if let Answer::Closed(result) = self.store.answer().await {
@@ -174,18 +205,30 @@ impl<F: Front> Server<F> {
         Ok(())
     }
 
+    /// Answers all who wait for changes.
+    fn end_watches(&mut self) {
+        self.registry.end_watches();
+        while self.registry.is_watched() {
+            let now = self.read_clock();
+            self.registry.tick(now, &mut self.out);
+            self.hand_over(now);
+        }
+    }
+
     /// Has everything stored that waits for it.
     async fn finish(&mut self) -> Result<(), registry_plugin_api::Error> {
         loop {
             let now = self.read_clock();
             self.registry.tick(now, &mut self.out);
+            self.registry.dismiss_waiting(&mut self.out);
             self.registry.hurry();
             self.dispatch(now);
-            if self.registry.is_idle() && !self.is_writing {
+            if self.registry.is_idle() && !self.registry.is_making_list() {
                 return Ok(());
             }
             // A clean-up that is due is not begun any more, so the pause that it asks for would be none at all.
-            let pause = if self.is_writing { Duration::ZERO } else { self.pause().max(FINISH_PAUSE_MIN) };
+            let is_making_list = self.registry.is_making_list();
+            let pause = if is_making_list { Duration::ZERO } else { self.pause().max(FINISH_PAUSE_MIN) };
             let answer = tokio::select! {
                 answer = self.store.answer() => answer,
                 () = tokio::time::sleep(pause) => continue,
@@ -205,9 +248,11 @@ impl<F: Front> Server<F> {
     }
 
     fn received(&mut self, message: F::Message, now: Now) {
-        let Some(Asked { caller, principal, request }) = self.front.read(message) else { return };
+        let Some(Asked { caller, principal, address, request }) = self.front.read(message) else { return };
         match request {
-            Ok(request) => self.registry.request(caller, principal, request, now, &mut self.out),
+            Ok(request) => {
+                self.registry.request(caller, Origin { principal, address }, request, now, &mut self.out);
+            }
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }
         // At once: so the memory of one reply serves the next, and is still in the cache.
@@ -221,8 +266,15 @@ impl<F: Front> Server<F> {
                 self.registry.committed(result, now, &mut self.out);
             }
             Answer::Chosen { ticket, service_id } => self.registry.chosen(ticket, service_id, now, &mut self.out),
-            Answer::Closed(_) => {}
+            Answer::Opened(_) | Answer::Closed(_) => {}
         }
+    }
+
+    /// The store cannot be opened: why, in one line.
+    async fn not_opened(self, error: &registry_plugin_api::Error) -> String {
+        let plugin = self.starting.map(|starting| starting.about.plugin).unwrap_or_default();
+        self.front.close().await;
+        format!("the storage {plugin} cannot be opened: {error}")
     }
 
     /// Says once that the storage fails, and once that it works again.
@@ -263,6 +315,23 @@ impl<F: Front> Server<F> {
                 tracing::warn!("{line}");
             }
         }
+        if let Some(ms) = self.out.silent_ms.take() {
+            let (silent, hold) = (ms as f64 / 1000.0, self.registry.mass_expiry_hold_ms() as f64 / 1000.0);
+            tracing::warn!(
+                "no service has been heard of for {silent:.1} s, though heartbeats are due: none is removed for up to \
+                 {hold} s, unless `registry expiry remove` says so"
+            );
+        }
+        for ms in self.out.forgiven.drain(..) {
+            let seconds = ms as f64 / 1000.0;
+            tracing::warn!(
+                "no service was heard of for {seconds:.1} s, though heartbeats were due: all get that much longer to renew"
+            );
+        }
+        for (notice, line) in self.out.notices.drain(..) {
+            tracing::warn!("{line}");
+            self.front.notify(notice);
+        }
         for event in self.out.events.drain(..) {
             self.digest.note(event.kind, &event.service_id, now.uptime_ms);
             self.front.publish(event);
@@ -276,15 +345,9 @@ impl<F: Front> Server<F> {
     /// Writes one piece more of the long lists that clients wait for, as far as there is room for them.
     fn write_lists(&mut self, now: Now) {
         if self.registry.has_lists() {
-            let may_begin = self.has_room_for_list();
+            let may_begin = self.registry.next_list_bytes().is_none_or(|bytes| self.front.has_room(bytes));
             self.registry.continue_lists(may_begin, now, &mut self.out);
         }
-        self.is_writing = self.registry.has_lists() && self.has_room_for_list();
-    }
-
-    /// Whether the next list may be begun, if none is being made.
-    fn has_room_for_list(&self) -> bool {
-        self.registry.next_list_bytes().is_none_or(|bytes| self.front.has_room(bytes))
     }
 
     fn hand_over_replies(&mut self) {
@@ -302,7 +365,7 @@ impl<F: Front> Server<F> {
 
     /// How long until there is something to do without anybody asking.
     fn pause(&mut self) -> Duration {
-        if self.is_writing {
+        if self.is_loading() {
             return Duration::ZERO;
         }
         let now = self.read_clock();

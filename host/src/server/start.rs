@@ -1,8 +1,10 @@
 //! `registry serve`: from a configuration to a running server.
 //!
-//! Whatever can be wrong is found before anybody is served, in the order of what it costs to find: the keys and the
-//! plugin ([`prepare`]), the ports and the store ([`open`]). Only then does the log say where clients are served
-//! ([`announce`]).
+//! Whatever can be wrong is found in the order of what it costs to find: the keys and the plugin ([`prepare`]), the ports
+//! ([`bind`]), the store. While that is opened, clients are told that the registry is starting (see [`starting`]); only
+//! then does the log say where they are served ([`announce`]).
+//!
+//! [`starting`]: super::starting
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -14,12 +16,12 @@ use crate::fronts::zeromq::ZeroMq;
 use crate::fronts::zmtp::Zmtp;
 use crate::fronts::{Front, Listeners, Messages};
 use crate::plugin::{self, Plugin};
-use crate::registry::{About, Now, Policy, Promises, Registry, Unreadable};
+use crate::registry::{About, Policy, Promises, Unreadable};
 use crate::security::guard::Guard;
 use crate::server::Server;
-use crate::server::clock::Clock;
 use crate::server::signals::{self, Stop};
-use crate::store::{Contents, Store};
+use crate::server::starting::Starting;
+use crate::store::{HistoryMax, Store};
 use crate::text::{counted, one_line, quoted};
 
 /// How many records that cannot be read the log shows one by one.
@@ -44,9 +46,9 @@ fn start(loaded: Loaded) -> Result<(), Failure> {
         let _within = runtime.enter();
         signals::ignore_others()?;
     }
-    let (listeners, opened) = open(prepare(loaded)?)?;
+    let (listeners, bound) = bind(prepare(loaded)?)?;
     // One thread for all of it: connections need no locks among themselves.
-    let served = tokio::task::LocalSet::new().block_on(&runtime, serve(listeners, opened));
+    let served = tokio::task::LocalSet::new().block_on(&runtime, serve(listeners, bound));
     // A look at a key file may hang, on a disk that is away: the end does not wait for it.
     runtime.shutdown_background();
     served
@@ -59,14 +61,11 @@ struct Prepared {
     plugin: Plugin,
 }
 
-/// All that serves, but for the ports.
-struct Opened {
+/// All that serves, but for the ports and the store.
+struct Bound {
     config: Config,
     guard: Guard,
-    store: Store,
-    contents: Contents,
-    /// When the store began to be opened.
-    began: Instant,
+    plugin: Plugin,
     policy: Policy,
     promises: Promises,
     about: About,
@@ -100,7 +99,7 @@ pub(crate) fn load_plugin(loaded: &Loaded) -> Result<Plugin, Failure> {
     Ok(plugin)
 }
 
-fn open(prepared: Prepared) -> Result<(Listeners, Opened), Failure> {
+fn bind(prepared: Prepared) -> Result<(Listeners, Bound), Failure> {
     let Prepared { config, guard, plugin } = prepared;
     let listeners = Listeners::bind(&config.server)?;
     let about = About {
@@ -112,12 +111,9 @@ fn open(prepared: Prepared) -> Result<(Listeners, Opened), Failure> {
     };
     let policy = policy(&config);
     let capabilities = plugin.capabilities(&config.backend.options)?;
-    let promises = Promises { balances: capabilities.has(Capabilities::NONE.balances()), history: false };
-    let began = Instant::now();
-    let options = config.backend.options.clone();
-    let (store, contents) = Store::open(plugin, options, config.backend.call_timeout(), promises.history)
-        .map_err(|error| format!("the storage {} cannot be opened: {error}", about.plugin))?;
-    Ok((listeners, Opened { config, guard, store, contents, began, policy, promises, about }))
+    let [balances, history] = [Capabilities::NONE.balances(), Capabilities::NONE.history()];
+    let promises = Promises { balances: capabilities.has(balances), history: capabilities.has(history) };
+    Ok((listeners, Bound { config, guard, plugin, policy, promises, about }))
 }
 
 fn policy(config: &Config) -> Policy {
@@ -131,11 +127,14 @@ fn policy(config: &Config) -> Policy {
         pending_bytes_max: config.limits.pending_bytes as usize,
         services_bytes_max: config.limits.services_bytes as usize,
         access: config.security.access(),
+        following: config.following(),
+        mass_expiry_share: config.server.mass_expiry_share,
+        mass_expiry_hold_ms: millis(config.server.mass_expiry_hold()),
     }
 }
 
 /// Tells operators where clients are served, and how they are told apart.
-fn announce(config: &Config, guard: &Guard, about: &About) {
+pub(super) fn announce(config: &Config, guard: &Guard, about: &About) {
     tracing::info!("{}", guard.describe());
     if let Some(directory) = &config.server.ipc_dir {
         let directory = directory.display();
@@ -150,51 +149,37 @@ fn announce(config: &Config, guard: &Guard, about: &About) {
 }
 
 /// Serves by the configured front.
-async fn serve(listeners: Listeners, opened: Opened) -> Result<(), Failure> {
-    let Config { server, limits, .. } = &opened.config;
-    let requests = limits.for_requests(opened.about.req_port);
+async fn serve(listeners: Listeners, bound: Bound) -> Result<(), Failure> {
+    let Config { server, limits, .. } = &bound.config;
+    let requests = limits.for_requests(bound.about.req_port);
     match server.transport {
         TransportName::Zmtp => {
-            let transport = Zmtp::serve(listeners, limits.for_transport(server), opened.guard.clone())?;
-            serve_by(Messages::over(transport, requests), opened).await
+            let transport = Zmtp::serve(listeners, limits.for_transport(server), bound.guard.clone())?;
+            serve_by(Messages::over(transport, requests), bound).await
         }
         TransportName::ZeroMq => {
             let transport = ZeroMq::serve(listeners, server.receive_high_water_mark as usize).await?;
-            serve_by(Messages::over(transport, requests), opened).await
+            serve_by(Messages::over(transport, requests), bound).await
         }
     }
 }
 
-async fn serve_by<F: Front>(front: F, opened: Opened) -> Result<(), Failure> {
-    let Opened { config, guard, store, contents, began, policy, promises, about } = opened;
+async fn serve_by<F: Front>(front: F, bound: Bound) -> Result<(), Failure> {
+    let Bound { config, guard, plugin, policy, promises, about } = bound;
     let stop = Stop::listen()?.wait();
-    let registry = load_registry(policy, promises, about.clone(), contents, began);
-    // Time begins when everything is loaded.
-    let clock = Clock::start();
-    announce(&config, &guard, &about);
-    Ok(Server::new(front, store, registry, clock, guard).run(stop).await?)
-}
-
-/// The core with what the store holds.
-fn load_registry<C>(
-    policy: Policy,
-    promises: Promises,
-    about: About,
-    contents: Contents,
-    began: Instant,
-) -> Registry<C> {
-    let Contents { position, records, history: _ } = contents;
-    let mut registry = Registry::new(policy, promises, about, position, rand::make_rng());
-    let load = |record| registry.load(record, Now::default()).err();
-    let unreadable: Vec<_> = records.into_iter().filter_map(load).collect();
-    unreadable_lines(&unreadable).into_iter().for_each(|line| tracing::warn!("{line}"));
-    let services = counted(registry.len(), "service", "services");
-    tracing::info!("{services} loaded in {} ms", began.elapsed().as_millis());
-    registry
+    let began = Instant::now();
+    let (options, call_timeout) = (config.backend.options.clone(), config.backend.call_timeout());
+    let history = promises.history.then_some(HistoryMax {
+        changes: config.events.history_changes as usize,
+        bytes: config.events.history_bytes as usize,
+    });
+    let store = Store::begin(plugin, options, call_timeout, history)?;
+    let starting = Starting::new(config, policy, promises, about, began);
+    Ok(Server::start(front, store, starting, guard).run(stop).await?)
 }
 
 /// What operators are told of records that the registry leaves out: the first few, and how many more there are.
-fn unreadable_lines(unreadable: &[Unreadable]) -> Vec<String> {
+pub(super) fn unreadable_lines(unreadable: &[Unreadable]) -> Vec<String> {
     let line = |Unreadable { id, reason }: &Unreadable| {
         format!("the stored service {} is left out, it cannot be read: {}", quoted(id), one_line(reason))
     };

@@ -3,19 +3,22 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use registry_plugin_api::{Query, Record};
+use registry_plugin_api::{Position, Query, Record};
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::config::Config;
 use crate::plugin::{Plugin, find};
-use crate::protocol::event::Event;
+use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
 use crate::protocol::request::{Limits, Port, parse};
-use crate::registry::{About, Policy, Promises};
+use crate::registry::{About, Following, Policy, Promises};
 use crate::security::access::Access;
+use crate::security::origin::Address;
 use crate::security::principal::Principal;
+use crate::store::Contents;
 
 /// What a front sends and gets. A caller is the number of its request.
 #[derive(Default)]
@@ -51,11 +54,15 @@ impl Front for Fake {
         let stage = &mut *self.0.borrow_mut();
         stage.asked += 1;
         let request = parse(message.to_string().as_bytes(), Port::Requests, &Limits::default()).request;
-        Some(Asked { caller: stage.asked, principal: Principal::Nobody, request })
+        Some(Asked { caller: stage.asked, principal: Principal::Nobody, address: Address::Unknown, request })
     }
 
     fn has_room(&self, _bytes: usize) -> bool {
         !self.0.borrow().is_full
+    }
+
+    fn is_gone(&self, _caller: &usize) -> bool {
+        false
     }
 
     fn reply(&mut self, caller: usize, reply: Reply) {
@@ -65,16 +72,16 @@ impl Front for Fake {
 
     fn publish(&mut self, _event: Event) {}
 
+    fn notify(&mut self, _notice: Notice) {}
+
     fn flush(&mut self) {}
 
     async fn close(self) {}
 }
 
-fn server(front: Fake) -> Server<Fake> {
-    let directory = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
-    let plugin = Plugin::load(find("memory", Some(&directory)).unwrap()).unwrap();
-    let (store, contents) = Store::open(plugin, Map::new(), Duration::from_secs(5), false).unwrap();
-    let policy = Policy {
+/// The rules of these tests.
+fn policy() -> Policy {
+    Policy {
         enforce_unique_service_types: false,
         allow_terminate: true,
         reply_timeout_ms: 10_000,
@@ -84,8 +91,25 @@ fn server(front: Fake) -> Server<Fake> {
         pending_bytes_max: 1 << 20,
         services_bytes_max: 1 << 20,
         access: Access::open(),
-    };
-    let registry = Registry::new(policy, Promises::default(), About::default(), contents.position, rand::make_rng());
+        following: Following::default(),
+        mass_expiry_share: 0.0,
+        mass_expiry_hold_ms: 30_000,
+    }
+}
+
+/// A record as a store has it.
+fn stored(number: usize) -> Record {
+    let document = json!({"id": format!("s{number}"), "name": "n", "host": "h", "port": 1, "ttl": 60});
+    let mut record = Record::new(format!("s{number}"), document.to_string());
+    record.ttl_ms = 60_000;
+    record
+}
+
+fn server(front: Fake) -> Server<Fake> {
+    let directory = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
+    let plugin = Plugin::load(find("memory", Some(&directory)).unwrap()).unwrap();
+    let (store, contents) = Store::open(plugin, Map::new(), Duration::from_secs(5), None).unwrap();
+    let registry = Registry::new(policy(), Promises::default(), About::default(), contents.position, rand::make_rng());
     Server::new(front, store, registry, Clock::start(), Guard::Null)
 }
 
@@ -147,14 +171,37 @@ fn answers_without_end_do_not_keep_messages_waiting() {
 }
 
 #[test]
+fn what_is_stored_is_taken_over_piece_by_piece_and_clients_are_answered_meanwhile() {
+    let front = Fake::default();
+    let Server { store, registry: _, .. } = server(front.clone());
+    let position = Position::new("e", 7);
+    let starting = Starting::new(Config::default(), policy(), Promises::default(), About::default(), Instant::now());
+    let mut server = Server::start(front.clone(), store, starting, Guard::Null);
+    let now = Now { uptime_ms: 10, unix_ms: 10 };
+    assert!(!server.go_on_starting(now) && !server.is_loading(), "the store is not open");
+    let records = (0..10_000).map(stored).collect();
+    server.opened(Contents { position, records, history: Default::default() });
+    let mut turns = 0;
+    while server.is_loading() {
+        server.received(json!({"action": "list"}), now);
+        assert_eq!(front.0.borrow_mut().replies.pop().unwrap().1["code"], "starting");
+        assert!(server.pause().is_zero());
+        turns += 1;
+        assert_eq!(server.go_on_starting(now), !server.is_loading());
+    }
+    assert!(turns > 2, "{turns}");
+    assert_eq!((server.registry.len(), server.registry.position()), (10_000, ("e", 7)));
+    server.received(json!({"action": "get", "service_id": "s9999"}), now);
+    assert_eq!(front.0.borrow_mut().replies.pop().unwrap().1["service"]["health"], "passing");
+    assert!(!server.go_on_starting(now), "once");
+}
+
+#[test]
 fn a_long_list_is_written_piece_by_piece_without_pauses_once_there_is_room() {
     let front = Fake::default();
     let mut server = server(front.clone());
     for number in 0..10_000 {
-        let document = json!({"id": format!("s{number}"), "name": "n", "host": "h", "port": 1, "ttl": 60});
-        let mut record = Record::new(format!("s{number}"), document.to_string());
-        record.ttl_ms = 60_000;
-        server.registry.load(record, Now::default()).unwrap();
+        server.registry.load(stored(number), Now::default()).unwrap();
     }
     let now = Now { uptime_ms: 10, unix_ms: 10 };
     front.0.borrow_mut().is_full = true;

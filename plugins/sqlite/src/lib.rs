@@ -69,7 +69,15 @@ impl Backend for Sqlite {
 
     async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
         self.file.check_in_place()?;
-        apply_group(&mut self.connection(), &group).map_err(|error| self.file.error("write", error))
+        let mut connection = self.connection();
+        let applied = match apply_group(&mut connection, &group) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                // The log has room of its own: it begins anew once all of it is in the database.
+                start_log_anew(&connection).and_then(|()| apply_group(&mut connection, &group))
+            }
+            applied => applied,
+        };
+        applied.map_err(|error| self.file.error("write", error))
     }
 
     async fn history(&self, after: Cursor) -> Result<History> {
@@ -88,6 +96,11 @@ impl Sqlite {
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Moves what is in the log to the database, so that the next group is written to the log's beginning.
+fn start_log_anew(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
 }
 
 /// All changes, the events and the position in one transaction, which is rolled back where anything fails.

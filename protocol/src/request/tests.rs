@@ -15,7 +15,7 @@ fn texts_are_what_their_json_says_with_and_without_escapes() {
     for text in ["a", "é漢", "\"", "\\", "a\\\"b\"", "\n\t\u{1}", "ends with \\", "'"] {
         let request = serde_json::json!({"action": "discover", "service_type": text}).to_string();
         match parse(request.as_bytes(), Port::Requests, &limits()).request {
-            Ok(Request::Discover { service_type }) => assert_eq!(service_type, text),
+            Ok(Request::Discover(asked)) => assert_eq!(asked.filter.service_type.as_deref(), Some(text)),
             other => panic!("{request} became {other:?}"),
         }
     }
@@ -71,6 +71,10 @@ fn long_messages_are_read_quickly() {
     let register = |more: String| {
         format!("{{\"action\":\"register\",\"service_info\":{{\"name\":\"n\",\"host\":\"h\",\"port\":1,{more}}}}}")
     };
+    let update = |patch: String| format!("{{\"action\":\"update\",\"service_id\":\"i\",\"metadata\":{{{patch}}}}}");
+    let nested_60 = |inside: &str| format!("{}{inside}{}", "\"a\":{".repeat(60), "}".repeat(60));
+    let [many, deep] = [fill(&|n| format!("\"{n}\":1,")), nested_60(&fill(&|n| format!("\"{n}\":1,")))];
+    let patched = format!("{{\"id\":\"i\",\"metadata\":{{{deep},{many}}}}}");
     let nested = BYTES / 2 - 100;
     for (what, request) in [
         ("tags", register(format!("\"tags\":[{}]", fill(&|n| format!("\"{n}\","))))),
@@ -89,13 +93,20 @@ fn long_messages_are_read_quickly() {
         ("numbers", register(format!("\"x\":[{}]", fill(&|_| "1,".into())))),
         ("space", register(format!("\"x\":[{}1]", " ".repeat(BYTES - 200)))),
         ("arrays", register(format!("\"x\":{}1{}", "[".repeat(nested), "]".repeat(nested)))),
+        ("a patch", update(many.clone())),
+        ("a patch that takes away", update(fill(&|n| format!("\"{n}\":null,")))),
+        ("a patch with equal keys", update(fill(&|_| "\"a\":1,".into()))),
+        ("a deep patch", update(deep.clone())),
+        ("many renewals", format!("{{\"action\":\"renew\",\"services\":[{}]}}", fill(&|n| format!("\"{n}\",")))),
         ("objects", register(format!("\"x\":[{}]", fill(&|_| "{\"a\":{}},".into())))),
     ] {
         let took = (0..5).map(|_| {
             let start = std::time::Instant::now();
             let request = parse(request.as_bytes(), Port::Requests, &Limits::default()).request;
             if let Ok(Request::Register(registration)) = request {
-                registration.into_document("i", None);
+                registration.into_document("i", None, 7);
+            } else if let Ok(Request::Update(update)) = request {
+                update.metadata.apply(&patched).ok();
             }
             start.elapsed()
         });
@@ -144,9 +155,14 @@ fn read(body: &str, port: Port) -> String {
                 Right::Register(registration) => format!("register {}", registration.name),
                 Right::Change(service_id) => format!("change {service_id}"),
                 Right::Terminate => "terminate".to_string(),
+                Right::RenewEach(renewals) => format!("renew {}", renewals.len()),
+                Right::Expiry => "expiry".to_string(),
             };
             match request {
                 Request::Register(registration) => format!("register {:?} for {right}", registration.id),
+                Request::List { filter, .. } => format!("List {:?} for {right}", filter.service_type),
+                Request::Discover(asked) => format!("Discover {:?} for {right}", asked.filter.service_type),
+                Request::Types { .. } => format!("Types for {right}"),
                 other => format!("{other:?} for {right}"),
             }
         }
@@ -164,27 +180,80 @@ fn each_request_is_known_and_needs_its_right() {
     let service = r#"{"name":"n","host":"h","port":1,"id":"i"}"#;
     for (body, expected) in [
         (&*format!(r#"{{"action":"register","service_info":{service}}}"#), r#"register Some("i") for register n"#),
-        (r#"{"action":"deregister","service_id":"x"}"#, r#"Deregister { service_id: "x" } for change x"#),
-        (r#"{"action":"renew","service_id":"x"}"#, r#"Renew { service_id: "x" } for change x"#),
+        (
+            r#"{"action":"deregister","service_id":"x"}"#,
+            r#"Deregister { service_id: "x", generation: None } for change x"#,
+        ),
+        (r#"{"action":"renew","service_id":"x"}"#, r#"Renew { service_id: "x", generation: None } for change x"#),
         (r#"{"action":"get","service_id":"x"}"#, r#"Get { service_id: "x" } for read"#),
-        (r#"{"action":"list"}"#, "List { service_type: None } for read"),
-        (r#"{"action":"list","service_type":null}"#, "List { service_type: None } for read"),
-        (r#"{"action":"list","service_type":"t"}"#, r#"List { service_type: Some("t") } for read"#),
-        (r#"{"action":"discover","service_type":"t"}"#, r#"Discover { service_type: "t" } for read"#),
+        (r#"{"action":"list"}"#, "List None for read"),
+        (r#"{"action":"list","service_type":null}"#, "List None for read"),
+        (r#"{"action":"list","service_type":"t"}"#, r#"List Some("t") for read"#),
+        (r#"{"action":"discover","service_type":"t"}"#, r#"Discover Some("t") for read"#),
+        (r#"{"action":"types"}"#, "Types for read"),
         (r#"{"action":"health"}"#, "Health for none"),
         (r#"{"action":"info"}"#, "Info for read"),
         (r#"{"action":"terminate","unknown":{"a":[]}}"#, "Terminate for terminate"),
+        (r#"{"action":"expiry","mass_expiry":"keep"}"#, "Expiry(Keep) for expiry"),
+        (r#"{"action":"info","max_stale":1}"#, "Fresh { max_stale_ms: 1000, read: Info } for read"),
         (r#"{"action":"fly","action":"health"}"#, "Health for none"),
         (r#" { "action" : "health" , "request_id" : -1.50 } "#, "-1.50: Health for none"),
         (r#"{"request_id":"a\u00e9","action":"fly"}"#, r#""a\u00e9": unknown_action: Unknown action: fly"#),
         (r#"{"request_id":7}"#, "7: invalid_request: Missing required field: action"),
         (r#"{"request_id":null,"action":"info"}"#, "Info for read"),
+        (
+            r#"{"action":"deregister","service_id":"x","generation":7}"#,
+            r#"Deregister { service_id: "x", generation: Some(7) } for change x"#,
+        ),
+        (
+            r#"{"action":"update","service_id":"x","generation":null,"metadata":{"a":1}}"#,
+            concat!(
+                r#"Update(Update { service_id: "x", generation: None, "#,
+                r#"metadata: Patch { json: "{\"a\":1}", document_bytes_max: 1048576 } }) for change x"#
+            ),
+        ),
+        (r#"{"action":"history","service_id":"x"}"#, r#"History { service_id: "x", limit: None } for read"#),
+        (
+            r#"{"action":"history","service_id":"x","limit":1000}"#,
+            r#"History { service_id: "x", limit: Some(1000) } for read"#,
+        ),
     ] {
         assert_eq!(read(body, Port::Requests), expected, "{body}");
     }
     for (body, expected) in [
-        (r#"{"service_id":"x","request_id":1}"#, r#"1: Renew { service_id: "x" } for change x"#),
-        (r#"{"service_id":"x","action":"terminate"}"#, r#"Renew { service_id: "x" } for change x"#),
+        (r#"{"service_id":"x","request_id":1}"#, r#"1: Renew { service_id: "x", generation: None } for change x"#),
+        (r#"{"service_id":"x","action":"terminate"}"#, r#"Renew { service_id: "x", generation: None } for change x"#),
+        (
+            r#"{"service_id":"x","generation":0,"services":["y"]}"#,
+            r#"Renew { service_id: "x", generation: Some(0) } for change x"#,
+        ),
+        (
+            r#"{"services":["\u0078",{"service_id":"y","generation":9007199254740991,"more":1}]}"#,
+            concat!(
+                r#"RenewMany([Renewal { service_id: "x", generation: None }, "#,
+                r#"Renewal { service_id: "y", generation: Some(9007199254740991) }]) for renew 2"#
+            ),
+        ),
+        (r#"{"services":[]}"#, "invalid_request: Missing required field: service_id"),
+        (
+            r#"{"services":{"a":1}}"#,
+            "invalid_request: Invalid value for services: expected a list of ids, or of objects with service_id and \
+             generation, got {\"a\":1}",
+        ),
+        (
+            r#"{"services":["a",""]}"#,
+            "invalid_request: Invalid value for services: expected an id, or an object with service_id, got \"\"",
+        ),
+        (
+            r#"{"services":[{"generation":1}]}"#,
+            "invalid_request: Invalid value for services: expected an id, or an object with service_id, got \
+             {\"generation\":1}",
+        ),
+        (
+            r#"{"services":[{"service_id":"a","generation":"1"}]}"#,
+            "invalid_request: Invalid value for services.generation: expected a whole number, as register answered, \
+             got \"1\"",
+        ),
         (r#"{"service_id":7}"#, "invalid_request: Invalid value for service_id: expected a string, got 7"),
     ] {
         assert_eq!(read(body, Port::Heartbeats), expected, "{body}");
@@ -207,6 +276,15 @@ fn what_is_no_request_is_refused() {
             "invalid_request: Invalid value for request_id: expected a string or a number, got true",
         ),
         (r#"{"action":"register"}"#, "invalid_request: Missing required field: service_info"),
+        (r#"{"action":"update","service_id":"x","metadata":{}}"#, "invalid_request: Missing required field: metadata"),
+        (
+            r#"{"action":"renew","service_id":"x","generation":-1}"#,
+            "invalid_request: Invalid value for generation: expected a whole number, as register answered, got -1",
+        ),
+        (
+            r#"{"action":"history","service_id":"x","limit":0}"#,
+            "invalid_request: Invalid value for limit: expected a whole number from 1 to 1000, got 0",
+        ),
         (
             r#"{"action":"register","service_info":[]}"#,
             "invalid_request: Invalid value for service_info: expected an object, got []",
@@ -232,6 +310,25 @@ fn what_is_no_request_is_refused() {
     assert!(read(&long, Port::Requests).ends_with(&format!(": {}...", "x".repeat(80))));
 }
 
+#[test]
+fn a_registration_has_the_ttl_that_stands_beside_the_service() {
+    for (ttl, expected) in [(r#","ttl":7"#, 7_000), (r#","ttl":7,"ttl":8.5"#, 8_500), ("", 30_000)] {
+        let body = format!(r#"{{"action":"register","service_info":{{"name":"n","host":"h","port":1}}{ttl}}}"#);
+        match parse(body.as_bytes(), Port::Requests, &limits()).request {
+            Ok(Request::Register(registration)) => assert_eq!(registration.ttl_ms, expected, "{body}"),
+            other => panic!("{body} became {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn who_sends_other_json_is_told_what_was_expected() {
+    for body in ["[]", "7", "\"list\"", "null"] {
+        let refusal = parse(body.as_bytes(), Port::Requests, &limits()).request.unwrap_err().finish(None).into_text();
+        assert!(refusal.contains("expected one JSON object"), "{body}: {refusal}");
+    }
+}
+
 /// Requests may have to wait, and many of them: nothing that they keep is as long as a message.
 #[test]
 fn what_a_request_keeps_is_short() {
@@ -239,6 +336,11 @@ fn what_a_request_keeps_is_short() {
     let refusal = |body: &str, port| {
         parse(body.as_bytes(), port, &limits).request.err().map(|refusal| refusal.finish(None).into_text())
     };
+    let name = "x".repeat(21);
+    for fields in [format!(r#""tags":["{name}"]"#), format!(r#""metadata":{{"a":"{}"}}"#, name.repeat(1000))] {
+        let body = format!(r#"{{"action":"list",{fields}}}"#);
+        assert!(refusal(&body, Port::Requests).is_some_and(|refusal| refusal.contains(": expected at most ")));
+    }
     for (field, most, actions) in [
         ("service_id", 70, &[Action::Get, Action::Renew, Action::Deregister][..]),
         ("service_type", 20, &[Action::List, Action::Discover]),

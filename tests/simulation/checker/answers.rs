@@ -1,7 +1,9 @@
 //! Each request is answered once, in time, and with something that can be true.
 
 use super::Verdicts;
-use super::index::{Answer, Call, Committed, Index, Life, Moment};
+use super::index::{Answer, Call, Index, Moment};
+use super::life::{Committed, Life};
+use super::lives::may_be_gone;
 use crate::history::{Ask, Claim, How, Kind};
 
 /// What a group may take before it counts as trouble with the store.
@@ -32,8 +34,9 @@ pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
 /// How long an answer may take on the host's clock. A hold-up that the host does not notice counts there.
 fn limit_ms(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, until_ms: u64) -> u64 {
     let wait_ms = match call.ask {
-        Ask::Register(_) | Ask::Deregister { .. } => index.rules.reply_timeout_ms,
+        Ask::Register(_) | Ask::Deregister { .. } | Ask::Update { .. } => index.rules.reply_timeout_ms,
         Ask::List { .. } => LIST_MS,
+        Ask::Watch { wait_ms, .. } => *wait_ms,
         _ => 0,
     };
     wait_ms + index.rules.slack_ms + life.held_up_ms(call.asked.at_ms, until_ms)
@@ -54,6 +57,7 @@ fn unanswered(index: &Index<'_>, call: &Call<'_>, verdicts: &mut Verdicts) {
     let mut lives = index.lives.iter().filter(|life| life.host == call.host);
     let Some(life) = lives.find(|life| life.end(index) > call.asked) else { return };
     let until = life.closed.unwrap_or(life.end(index));
+    let until = call.gave_up.map_or(until, |gave_up| gave_up.min(until));
     let waited_ms = life.uptime_ms(until.at_ms).saturating_sub(life.uptime_ms(call.asked.at_ms));
     if waited_ms > limit_ms(index, life, call, until.at_ms) {
         let text = format!("#{} has no answer, {waited_ms} ms later", call.number);
@@ -73,7 +77,7 @@ fn succeeded(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answe
     let told = life.told[..*states.end()].iter().enumerate().skip(*states.start());
     let mut own = told.filter(|(_, told)| told.event.kind == Kind::Registered && is_own(told.event.service.call));
     // Killed between the reply and the event: the event of the last moment may be missing.
-    let is_last = life.ended.is_some_and(|(ended, _)| ended.at_ms <= answer.moment.at_ms);
+    let is_last = life.is_last(answer.moment);
     match own.next() {
         Some((_, told)) if told.event.service.id != id => {
             verdicts.add(place, "a reply and its event agree", format!("{id} and {}", told.event.service.id));
@@ -91,8 +95,18 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
     let states = || life.states(call.asked, answer.moment, index.rules.slack_ms);
     let id = call.ask.id().unwrap_or("");
     let is_true = match (answer.code(), call.ask) {
-        ("not_found", Ask::Deregister { .. } | Ask::Renew { .. } | Ask::Get { .. }) => {
+        ("not_found", Ask::Deregister { .. } | Ask::Renew { .. } | Ask::Update { .. } | Ask::Get { .. }) => {
             states().any(|state| life.service(id, state).is_none())
+        }
+        ("not_found", Ask::EndMassExpiry { .. }) => {
+            let asked_ms = life.uptime_ms(call.asked.at_ms);
+            !life
+                .masses
+                .iter()
+                .any(|mass| mass.began_ms < asked_ms && mass.ended_ms > life.uptime_ms(answer.moment.at_ms))
+        }
+        ("forbidden", Ask::EndMassExpiry { .. }) => {
+            index.rules.has_keys && !call.key.is_some_and(|key| index.rules.admins.contains(key))
         }
         ("none_healthy", Ask::Discover { service_type }) => states().any(|state| {
             let now_ms = life.uptime_ms(answer.moment.at_ms);
@@ -108,10 +122,17 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
                 && other != id
                 && states().any(|state| {
                     life.service(other, state).is_some_and(|other| other.is_of(&registration.service_type))
-                        && life.critical_after_ms(other, state, place) >= life.uptime_ms(call.asked.at_ms)
+                        && life.critical_after_ms(other, state, place).saturating_add(index.rules.apart_ms)
+                            >= life.uptime_ms(call.asked.at_ms)
                 })
         }
-        ("forbidden", Ask::Register(_) | Ask::Deregister { .. } | Ask::Renew { .. }) => {
+        ("deregistered", Ask::Deregister { .. } | Ask::Renew { .. } | Ask::Update { .. }) => {
+            may_be_gone(index, life, id, call, answer)
+        }
+        ("replaced", ask) if ask.generation().is_some() => {
+            states().any(|state| life.service(id, state).is_some_and(|service| service.generation != ask.generation()))
+        }
+        ("forbidden", Ask::Register(_) | Ask::Deregister { .. } | Ask::Renew { .. } | Ask::Update { .. }) => {
             let is_foreign = |owner: &str| Some(owner) != call.key;
             index.rules.has_keys
                 && !call.key.is_some_and(|key| index.rules.admins.contains(key))
@@ -119,12 +140,14 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
                     life.service(id, state).and_then(|service| service.owner.as_deref()).is_some_and(is_foreign)
                 })
         }
-        ("overloaded", Ask::Register(_) | Ask::Deregister { .. }) => true,
+        ("overloaded", Ask::Register(_) | Ask::Deregister { .. } | Ask::Update { .. } | Ask::Watch { .. }) => true,
         ("overloaded", Ask::List { .. }) => lists_under_way(index, call) >= index.rules.waiting_max,
-        ("backend_refused", ask) => ask.is_change() && has_trouble(life, call.asked, answer.moment),
+        // Whether it is true is seen by what is told.
+        ("compacted", Ask::Watch { .. }) => true,
+        ("backend_refused", ask) => ask.is_change() && has_trouble(index, life, call.asked, answer.moment),
         ("backend_unavailable", ask) => {
             ask.is_change()
-                && (has_trouble(life, call.asked, answer.moment) || is_behind_others(index, life, call, answer))
+                && (has_trouble(index, life, call.asked, answer.moment) || is_behind_others(index, life, call, answer))
         }
         _ => false,
     };
@@ -144,7 +167,15 @@ fn lists_under_way(index: &Index<'_>, call: &Call<'_>) -> usize {
 }
 
 /// Whether the store failed, or was slow, or the host was held up, between two moments.
-fn has_trouble(life: &Life<'_>, from: Moment, to: Moment) -> bool {
+fn has_trouble(index: &Index<'_>, life: &Life<'_>, from: Moment, to: Moment) -> bool {
+    if !index.rules.sees_store {
+        // Whoever had to wait for so long has seen that it was slow.
+        let is_near =
+            |(since_ms, until_ms): &(u64, u64)| *since_ms <= to.at_ms && until_ms + index.rules.apart_ms >= from.at_ms;
+        return to.at_ms - from.at_ms >= index.rules.reply_timeout_ms
+            || life.troubles.iter().any(is_near)
+            || life.held_up_ms(from.at_ms, to.at_ms) > 0;
+    }
     let is_bad = |group: &Committed| {
         let is_near = group.moment.at_ms >= from.at_ms && group.sent_at_ms <= to.at_ms;
         is_near && (!group.is_clean() || group.moment.at_ms - group.sent_at_ms >= GROUP_MS)
@@ -155,6 +186,16 @@ fn has_trouble(life: &Life<'_>, from: Moment, to: Moment) -> bool {
 /// Whether so many changes of the same service waited before a change that they alone may have taken all the time: each
 /// may depend on the one before, and so take a group of its own.
 fn is_behind_others(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'_>) -> bool {
+    if !index.rules.sees_store {
+        // Somebody else has seen that it was slow.
+        return index.calls.iter().any(|other| {
+            let is_other = other.number != call.number && other.ask.is_change() && other.ask.id() == call.ask.id();
+            let is_under_way = |answered: &Answer<'_>| {
+                other.asked < answer.moment && answered.moment > call.asked && answered.code() == "backend_unavailable"
+            };
+            is_other && other.answer.as_ref().is_some_and(is_under_way)
+        });
+    }
     let is_before = |other: &&Call<'_>| {
         let is_same = other.ask.is_change() && other.host == call.host && other.ask.id() == call.ask.id();
         is_same && other.asked < call.asked && other.answer.as_ref().is_none_or(|answer| answer.moment > call.asked)
@@ -175,7 +216,7 @@ fn removals(index: &Index<'_>, verdicts: &mut Verdicts) {
                     events.push(told.moment);
                 }
             }
-            let is_about = |call: &&Call<'_>| matches!(call.ask, Ask::Deregister { id: gone } if gone == id);
+            let is_about = |call: &&Call<'_>| matches!(call.ask, Ask::Deregister { id: gone, .. } if gone == id);
             let calls: Vec<&Call<'_>> = index.calls.iter().filter(is_about).collect();
             let mut acknowledged: Vec<(&Call<'_>, &Answer<'_>)> = calls
                 .iter()
@@ -185,11 +226,12 @@ fn removals(index: &Index<'_>, verdicts: &mut Verdicts) {
             acknowledged.sort_by_key(|(_, answer)| answer.moment);
             for (call, answer) in acknowledged {
                 let fits = |event: &Moment| {
-                    event.place > call.asked.place && event.at_ms <= answer.moment.at_ms + index.rules.slack_ms
+                    let seen_ms = life.seen_ms(answer.moment.at_ms) + index.rules.slack_ms;
+                    event.place > call.asked.place && event.at_ms <= seen_ms
                 };
                 match events.iter().position(fits) {
                     Some(at) => drop(events.remove(at)),
-                    None if life.ended.is_some_and(|(ended, _)| ended.at_ms <= answer.moment.at_ms) => {}
+                    None if life.is_last(answer.moment) => {}
                     None => {
                         let text = format!("#{} was told that {id} is gone, but nobody else was", call.number);
                         verdicts.add(answer.moment.place, "what is acknowledged is announced", text);
@@ -212,7 +254,7 @@ fn removals(index: &Index<'_>, verdicts: &mut Verdicts) {
 fn stops(index: &Index<'_>, verdicts: &mut Verdicts) {
     for life in &index.lives {
         let (Some(closed), Some((ended, How::StoppedInTrouble))) = (life.closed, life.ended) else { continue };
-        if !has_trouble(life, closed, ended) {
+        if !has_trouble(index, life, closed, ended) {
             verdicts.add(ended.place, "a stop comes to its end", "the store was well, and it was given up".into());
         }
     }
@@ -232,7 +274,12 @@ fn no_rest(index: &Index<'_>, verdicts: &mut Verdicts) {
             }
             let from_ms = first.at_ms.saturating_sub(WINDOW_MS);
             let is_near = |call: &&Call<'_>| (from_ms..=last.at_ms).contains(&call.asked.at_ms);
-            let asked = index.calls.iter().filter(is_near).filter(|call| !matches!(call.ask, Ask::Get { .. })).count();
+            let asked = index
+                .calls
+                .iter()
+                .filter(is_near)
+                .filter(|call| !matches!(call.ask, Ask::Get { .. } | Ask::Watch { .. }))
+                .count();
             if asked < RETRIES_MAX / 2 {
                 let text = format!("{RETRIES_MAX} groups failed within {WINDOW_MS} ms, and hardly anybody asked");
                 verdicts.add(last.place, "no work without a reason", text);

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::Verdicts;
-use super::index::{Index, Told};
+use super::index::Index;
+use super::life::Told;
 use crate::history::{Ask, Kind};
 
 pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
@@ -17,7 +18,7 @@ pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
             match told.event.kind {
                 Kind::Registered => {
                     caused(index, told, before.and_then(|before| before.owner.as_deref()), verdicts);
-                    if let Some(call) = service.call
+                    if let Some(call) = service.call.filter(|_| !told.is_update)
                         && registered.insert(call, place).is_some()
                     {
                         verdicts.add(place, "a change happens once", format!("#{call} is announced again"));
@@ -96,7 +97,8 @@ fn caused(index: &Index<'_>, told: &Told<'_>, owner: Option<&str>, verdicts: &mu
         let text = format!("#{} wanted {registration:?}, and got {}", call.number, service.fixed);
         verdicts.add(place, "nothing comes from nothing", text);
     }
-    if let Some(answer) = call.answer.as_ref().filter(|answer| !answer.is_success()) {
+    // An update is of what was there: a host that died may have left behind what it could not take back.
+    if let Some(answer) = call.answer.as_ref().filter(|answer| !answer.is_success() && !told.is_update) {
         let text = format!("#{} was told {:?}, and it was announced", call.number, answer.code());
         verdicts.add(place.max(answer.moment.place), "what is refused does not happen", text);
     }
@@ -127,7 +129,7 @@ fn may_change(index: &Index<'_>, key: Option<&str>, owner: &str) -> bool {
 
 fn removed_by_its_owner(index: &Index<'_>, verdicts: &mut Verdicts) {
     for call in index.calls.iter().filter(|call| call.has_succeeded()) {
-        let (Ask::Deregister { id }, Some(answer)) = (call.ask, &call.answer) else { continue };
+        let (Ask::Deregister { id, .. }, Some(answer)) = (call.ask, &call.answer) else { continue };
         let life = &index.lives[answer.life];
         if life.is_cut_off_at(answer.moment) {
             continue;
@@ -143,7 +145,7 @@ fn removed_by_its_owner(index: &Index<'_>, verdicts: &mut Verdicts) {
 
 fn renewed_by_its_owner(index: &Index<'_>, verdicts: &mut Verdicts) {
     for call in index.calls.iter().filter(|call| call.has_succeeded()) {
-        let (Ask::Renew { id }, Some(answer)) = (call.ask, &call.answer) else { continue };
+        let (Ask::Renew { id, .. }, Some(answer)) = (call.ask, &call.answer) else { continue };
         let life = &index.lives[answer.life];
         if life.is_cut_off_at(answer.moment) {
             continue;

@@ -6,7 +6,11 @@
 
 mod answers;
 mod events;
+mod follow;
 mod index;
+mod life;
+mod lives;
+mod mass;
 mod reads;
 mod restarts;
 mod time;
@@ -14,6 +18,7 @@ mod unique;
 
 use crate::history::History;
 use index::Index;
+pub(crate) use lives::patch;
 
 /// Something that must not have happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +46,9 @@ pub(crate) fn judge(history: &History) -> Option<Verdict> {
     let index = Index::new(history, &mut verdicts);
     answers::judge(&index, &mut verdicts);
     events::judge(&index, &mut verdicts);
+    lives::judge(&index, &mut verdicts);
+    follow::judge(&index, &mut verdicts);
+    mass::judge(&index, &mut verdicts);
     reads::judge(&index, &mut verdicts);
     restarts::judge(&index, &mut verdicts);
     time::judge(&index, &mut verdicts);

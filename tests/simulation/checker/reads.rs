@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Verdicts;
-use super::index::{Answer, Call, Index, Life, Moment};
+use super::index::{Answer, Call, Index, Moment};
+use super::life::Life;
 use crate::history::{Ask, Service};
 
 pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
@@ -124,7 +125,11 @@ fn moving(
     let asked_ms = life.uptime_ms(call.asked.at_ms);
     let id = &shown.id;
     match shown.passing {
-        Some(true) if asked_ms > life.critical_after_ms(id, state, answer.moment.place) => {
+        // How long the host was held up may not be seen exactly.
+        Some(true)
+            if asked_ms
+                > life.critical_after_ms(id, state, answer.moment.place).saturating_add(index.rules.apart_ms) =>
+        {
             return Some(format!("{id} is passing long after its ttl"));
         }
         Some(false) if now_ms <= life.passing_until_ms(id, state, call.asked.place) => {
@@ -152,11 +157,14 @@ pub(super) fn heartbeat_problem(
     let certain = track.beats.iter().filter(|beat| (born + 1..from.place).contains(&beat.seen.place));
     let certain = certain.map(|beat| beat.asked).max();
     let first = certain.unwrap_or(life.began);
-    if first <= life.began || index.is_wall_set(first.at_ms, to.at_ms) {
+    let apart_ms = index.rules.apart_ms;
+    if first <= life.began || index.is_wall_set(first.at_ms.saturating_sub(apart_ms), to.at_ms + apart_ms) {
         return None;
     }
     let last = track.beats.iter().filter(|beat| beat.asked.place < to.place).map(|beat| beat.seen.at_ms).max();
+    let is_in_doubt = track.doubts.iter().any(|asked| asked.place < to.place);
+    let last_ms = last.filter(|_| !is_in_doubt).map_or(to.at_ms, |last_ms| last_ms.min(to.at_ms));
     let (first, last) =
-        (index.wall_seconds(first.at_ms), index.wall_seconds(last.map_or(to.at_ms, |last_ms| last_ms.min(to.at_ms))));
+        (index.wall_seconds(first.at_ms.saturating_sub(apart_ms)), index.wall_seconds(last_ms + apart_ms));
     (!(first..=last).contains(&seconds)).then(|| format!("{id} was last heard of at {seconds}, not {first} to {last}"))
 }

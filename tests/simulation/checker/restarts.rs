@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::Verdicts;
-use super::index::{Beat, Call, Index, Life};
+use super::index::{Call, Index, Moment};
+use super::life::{Beat, Life, Told};
 use super::reads::heartbeat_problem;
 use crate::history::{Ask, End, How, Kind, Service};
 
@@ -22,6 +23,7 @@ pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
         position(index, before, life, verdicts);
         history(index, at, life, verdicts);
         contents(index, before, life, verdicts);
+        undone(index, before, life, verdicts);
     }
 }
 
@@ -59,13 +61,14 @@ fn history(index: &Index<'_>, at: usize, life: &Life<'_>, verdicts: &mut Verdict
     }
     let last = told.keys().next_back().copied().unwrap_or(0);
     let place = life.began.place;
-    for (revision, told) in &told {
+    for (revision, told) in told.range(life.complete_after + 1..) {
         let text = kept.get(revision);
         let service = text.map(|text| Service::read(text["service"].clone()));
-        // A removal is written together with the registration before it, which may come to nothing.
+        // A removal is written together with the change before it, which may come to nothing.
         let is_void = |service: &Service| {
-            let call = service.call.and_then(|call| index.call(call)).and_then(|call| call.answer.as_ref());
-            told.event.kind != Kind::Registered && call.is_some_and(|answer| !answer.is_success())
+            let calls = [service.call, service.updated].into_iter().flatten().filter_map(|call| index.call(call));
+            let mut answers = calls.filter_map(|call| call.answer.as_ref());
+            told.event.kind != Kind::Registered && answers.any(|answer| !answer.is_success())
         };
         let is_same = |service: &Service| service.fixed == told.event.service.fixed || is_void(service);
         let is_right = service.is_some_and(|service| service.is_ok_and(|service| is_same(&service)));
@@ -114,6 +117,9 @@ fn contents(index: &Index<'_>, before: &Life<'_>, life: &Life<'_>, verdicts: &mu
         let (known, found) = (known.get(id).copied(), found.get(id).copied());
         let problem = match (known, found) {
             (Some(known), Some(found)) if known.fixed == found.fixed => stopped_heartbeat(index, before, found),
+            (Some(known), Some(found)) if known.call.is_some() && known.call == found.call => {
+                other_update(index, before, known, found)
+            }
             (_, Some(found)) => ghost(index, before, found),
             (Some(_), None) => missing(index, before, id),
             (None, None) => None,
@@ -125,6 +131,55 @@ fn contents(index: &Index<'_>, before: &Life<'_>, life: &Life<'_>, verdicts: &mu
             };
             let text = format!("{id}: {} was acknowledged, {} is stored; {problem}", call(known), call(found));
             verdicts.add(life.began.place, "what is stored is what was acknowledged", text);
+        }
+    }
+}
+
+/// Nothing that was acknowledged is undone by what had come to its end before it was asked for: whether anybody was told
+/// of it or not.
+fn undone(index: &Index<'_>, before: &Life<'_>, life: &Life<'_>, verdicts: &mut Verdicts) {
+    let Some((ended, _)) = before.ended.filter(|_| before.lost.is_empty()) else { return };
+    let found: BTreeMap<&str, &Service> = life.contents.iter().map(|service| (service.id.as_str(), *service)).collect();
+    for call in index.calls.iter().filter(|call| call.has_succeeded() && call.ask.is_change()) {
+        let Some(answer) = call.answer.as_ref().filter(|answer| std::ptr::eq(&index.lives[answer.life], before)) else {
+            continue;
+        };
+        let id = call.ask.id().or(answer.reply["service_id"].as_str()).unwrap_or("");
+        let is_over = |other: &Call<'_>| match &other.answer {
+            Some(other) => other.moment.place < call.asked.place,
+            None => other.asked.place < before.began.place && !before.reads_from_before(other.asked),
+        };
+        let stored = found.get(id).and_then(|service| index.call(service.call?));
+        let updated = found.get(id).and_then(|service| index.call(service.updated?));
+        let problem = match (call.ask, stored) {
+            (Ask::Update { .. }, Some(stored)) => {
+                let is_undone = updated.is_none_or(|updated| updated.number != call.number && is_over(updated));
+                (is_undone && is_over(stored)).then(|| "the update is not stored".into())
+            }
+            (_, Some(stored)) if stored.number == call.number && matches!(call.ask, Ask::Register(_)) => None,
+            (_, Some(stored)) => is_over(stored).then(|| format!("#{} is stored, which was before it", stored.number)),
+            (Ask::Register(registration), None) if !found.contains_key(id) => {
+                let may_expire = |asked: Moment, ttl_ms: u64| {
+                    before.uptime_ms(ended.at_ms) > before.uptime_ms(asked.at_ms).saturating_add(ttl_ms)
+                };
+                // It was removed, or replaced by something that went.
+                let may_remove = |other: &&Call<'_>| match other.ask {
+                    Ask::Deregister { id: gone, .. } => gone == id,
+                    Ask::Register(other_registration) => {
+                        other_registration.id.as_deref() == Some(id)
+                            && may_expire(other.asked, other_registration.ttl_ms)
+                    }
+                    _ => false,
+                };
+                let mut others = index.calls.iter().filter(|other| other.asked < ended && !is_over(other));
+                let is_gone = others.any(|other| may_remove(&other)) || may_expire(call.asked, registration.ttl_ms);
+                (!is_gone).then(|| "nothing is stored".into())
+            }
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            let text = format!("{id}: #{} was acknowledged, and {problem}", call.number);
+            verdicts.add(life.began.place, "what is acknowledged is stored", text);
         }
     }
 }
@@ -159,18 +214,36 @@ fn ghost(index: &Index<'_>, before: &Life<'_>, found: &Service) -> Option<String
     }
 }
 
+/// Why it must not be there with another update than the last that was told, if so.
+fn other_update(index: &Index<'_>, before: &Life<'_>, known: &Service, found: &Service) -> Option<String> {
+    let Some(call) = found.updated.filter(|call| Some(*call) != known.updated).and_then(|call| index.call(call)) else {
+        return Some("an update is not there".into());
+    };
+    match &call.answer {
+        Some(answer) if answer.is_success() => {
+            (!is_said_at_the_end(before, call)).then(|| "another update came after it".into())
+        }
+        _ => is_decided(before, call).then(|| "the update came to nothing, and that could have been put right".into()),
+    }
+}
+
 /// Why a service that was acknowledged must not be missing, if so.
 fn missing(index: &Index<'_>, before: &Life<'_>, id: &str) -> Option<String> {
-    let is_removal = |call: &&Call<'_>| matches!(call.ask, Ask::Deregister { id: gone } if gone == id);
-    let mut removals = index.calls.iter().filter(is_removal);
+    let is_removal = |call: &&Call<'_>| matches!(call.ask, Ask::Deregister { id: gone, .. } if gone == id);
+    let state = before.told.len();
+    let registered = before.service(id, state).and_then(|service| index.call(service.call?));
+    // Not what had come to its end before the service was registered.
+    let is_over = |call: &&Call<'_>| {
+        let answered = call.answer.as_ref().map(|answer| answer.moment);
+        answered.zip(registered).is_some_and(|(answered, registered)| answered.place < registered.asked.place)
+    };
+    let mut removals = index.calls.iter().filter(is_removal).filter(|call| !is_over(call));
     if removals.any(|call| match &call.answer {
         Some(answer) if answer.is_success() => is_said_at_the_end(before, call),
         _ => !is_decided(before, call),
     }) {
         return None;
     }
-    let state = before.told.len();
-    let registered = before.service(id, state).and_then(|service| index.call(service.call?));
     let is_lost = before.lost.iter().any(|(moment, lost)| {
         let is_before = registered.is_none_or(|call| call.asked.place < moment.place || !is_settled(before, call));
         *lost == id && is_before && !is_put_again(before, id, moment.place)
@@ -213,8 +286,8 @@ fn is_settled(before: &Life<'_>, call: &Call<'_>) -> bool {
 
 /// A reply that was the last thing that the host did: its event got lost.
 fn is_said_at_the_end(before: &Life<'_>, call: &Call<'_>) -> bool {
-    let answered = call.answer.as_ref().map(|answer| answer.moment.at_ms);
-    before.ended.is_some_and(|(ended, how)| how == How::Killed && answered == Some(ended.at_ms))
+    let is_own = |told: &Told<'_>| told.event.kind == Kind::Registered && told.event.service.call == Some(call.number);
+    call.answer.as_ref().is_some_and(|answer| before.is_cut_off_at(answer.moment)) && !before.told.iter().any(is_own)
 }
 
 /// Whether it was certain that nothing would come of a call that has not succeeded.

@@ -1,14 +1,17 @@
 //! Unique types: no two passing services of a type that one of them demanded for itself.
 
 use super::Verdicts;
-use super::index::{Index, Life};
+use super::index::Index;
+use super::life::Life;
 use crate::history::{Ask, Claim, Kind, Service};
 
 pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
     for life in &index.lives {
         for (at, told) in life.told.iter().enumerate() {
             let service = &told.event.service;
-            let Some(service_type) = demanded(index, service).filter(|_| told.event.kind == Kind::Registered) else {
+            let Some(service_type) =
+                demanded(index, service).filter(|_| told.event.kind == Kind::Registered && !told.is_update)
+            else {
                 continue;
             };
             let state = at + 1;
@@ -48,7 +51,7 @@ fn others<'a>(
 /// Whoever had to make way does not come back by a heartbeat.
 fn renewed(index: &Index<'_>, verdicts: &mut Verdicts) {
     for call in &index.calls {
-        let (Ask::Renew { id }, Some(answer)) = (call.ask, &call.answer) else { continue };
+        let (Ask::Renew { id, .. }, Some(answer)) = (call.ask, &call.answer) else { continue };
         let life = &index.lives[answer.life];
         let place = answer.moment.place;
         let state = life.told_by(answer.moment.at_ms);
@@ -69,6 +72,6 @@ fn renewed(index: &Index<'_>, verdicts: &mut Verdicts) {
 
 /// Since which event a service has been as it is; 0 for what was there from the start.
 fn since(life: &Life<'_>, service: &Service, state: usize) -> usize {
-    let versions = life.tracks.get(service.id.as_str()).map(|track| track.versions.as_slice()).unwrap_or_default();
+    let versions = life.tracks.get(service.id.as_str()).map(|track| track.registrations()).unwrap_or_default();
     versions.iter().map(|(from, _)| *from).take_while(|from| *from <= state).last().unwrap_or(0)
 }

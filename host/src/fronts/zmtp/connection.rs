@@ -23,7 +23,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -34,6 +34,7 @@ use bytes::BytesMut;
 use crate::fronts::Inbound;
 use crate::protocol::request::Port;
 use crate::security::key::PublicKey;
+use crate::security::origin::Address;
 
 use super::cause::Cause;
 use super::hub::Hub;
@@ -80,6 +81,8 @@ pub struct Connection {
     pub id: u64,
     /// The peer's machine, if it is not this one.
     pub address: Option<IpAddr>,
+    /// The other end of the connection, to be shown.
+    from: Address,
     entrance: Entrance,
     hub: Rc<Hub>,
     /// Whether it is on the hub's list of connections with something to send.
@@ -143,7 +146,7 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     /// A connection that has just come in.
-    pub fn new(id: u64, address: Option<IpAddr>, entrance: Entrance, writer: Writer, hub: Rc<Hub>) -> Rc<Self> {
+    pub fn new(id: u64, address: Option<SocketAddr>, entrance: Entrance, writer: Writer, hub: Rc<Hub>) -> Rc<Self> {
         let mut wire = Wire::default();
         let handshake = Handshake::begin(entrance.socket_type(), hub.guard.keys(), &mut wire.out);
         let state = RefCell::new(State {
@@ -160,7 +163,8 @@ impl Connection {
         });
         let connection = Rc::new(Connection {
             id,
-            address,
+            address: address.map(|address| address.ip()),
+            from: Address::of_peer(address),
             entrance,
             hub,
             is_listed: Cell::new(false),
@@ -210,7 +214,8 @@ impl Connection {
         }
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether the connection is over.
+    pub fn is_over(&self) -> bool {
         self.state.borrow().writer.is_none()
     }
 
@@ -299,6 +304,12 @@ impl Connection {
     /// Whether the core has as many requests of the peer as it may have at a time. Those that wait here can go on.
     fn is_unanswered(&self, state: &State) -> bool {
         state.held_back.messages.is_empty() && self.unanswered.get() >= self.hub.limits.requests_waiting
+    }
+
+    /// Whether one of its requests may wait for long. Never all of them: its others would not be read meanwhile, and it
+    /// would not be seen leaving.
+    pub fn may_wait(&self) -> bool {
+        self.unanswered.get() <= (self.hub.limits.requests_waiting / 2).max(1)
     }
 
     /// Counts anew what the connection has for itself.

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -128,8 +128,9 @@ impl Hub {
 
     /// Takes in a connection if there is room for it. At the limit, the oldest one that is not ready has to go: so
     /// peers that connect and say nothing cannot keep others out.
-    pub fn admit(self: &Rc<Self>, address: Option<IpAddr>, entrance: Entrance, reader: Reader, writer: Writer) {
+    pub fn admit(self: &Rc<Self>, peer: Option<SocketAddr>, entrance: Entrance, reader: Reader, writer: Writer) {
         let limits = &self.limits;
+        let address = peer.map(|peer| peer.ip());
         let from_there = self.people.borrow().per_origin.get(&origin(address)).copied().unwrap_or(0);
         let is_full = || self.people.borrow().connections.len() >= limits.connections;
         if self.closing.get() {
@@ -153,7 +154,7 @@ impl Hub {
             people.next_id += 1;
             people.next_id
         };
-        let connection = Connection::new(id, address, entrance, writer, self.clone());
+        let connection = Connection::new(id, peer, entrance, writer, self.clone());
         {
             let mut people = self.people.borrow_mut();
             people.connections.insert(id, connection.clone());

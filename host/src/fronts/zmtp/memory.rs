@@ -26,6 +26,8 @@ pub struct Memory {
     shared: Cell<usize>,
     /// Who holds what is shared, which is known by its address: nothing else can be there while it is held.
     holders: RefCell<HashMap<Place, Holders>>,
+    /// In how many of these each piece is: other replies may share a list that begin otherwise.
+    pieces: RefCell<HashMap<Place, usize>>,
     /// The longest reply that there was no room for, in bytes; 0 if nobody waits for room.
     wanted: Cell<usize>,
     /// How long there has been no room, however often it was asked for anew meanwhile.
@@ -65,6 +67,7 @@ impl Memory {
             own: Cell::new(0),
             shared: Cell::new(0),
             holders: RefCell::default(),
+            pieces: RefCell::default(),
             wanted: Cell::new(0),
             wait: Cell::new(None),
             round: Cell::new(0),
@@ -163,9 +166,15 @@ impl Memory {
     pub fn share(self: &Rc<Self>, kept: Kept) -> Shared {
         let mut holders = self.holders.borrow_mut();
         let holders = holders.entry(kept.place()).or_insert_with(|| {
-            let bytes = kept.pieces().iter().map(Bytes::len).sum();
-            self.shared.set(self.shared.get() + bytes);
-            Holders { count: 0, bytes }
+            let mut pieces = self.pieces.borrow_mut();
+            for piece in kept.pieces() {
+                let count = pieces.entry(place_of(piece)).or_default();
+                if *count == 0 {
+                    self.shared.set(self.shared.get() + piece.len());
+                }
+                *count += 1;
+            }
+            Holders { count: 0, bytes: kept.pieces().iter().map(Bytes::len).sum() }
         });
         holders.count += 1;
         Shared { kept, bytes: holders.bytes, memory: self.clone() }
@@ -177,10 +186,23 @@ impl Memory {
         if let Some(holders) = all.get_mut(&place) {
             holders.count -= 1;
             if holders.count == 0 {
-                self.shared.set(self.shared.get() - holders.bytes);
+                self.let_go_pieces(kept.pieces());
                 all.remove(&place);
                 drop(all);
                 self.look_for_room();
+            }
+        }
+    }
+
+    fn let_go_pieces(&self, pieces: &[Bytes]) {
+        let mut counts = self.pieces.borrow_mut();
+        for piece in pieces {
+            let place = place_of(piece);
+            let Some(count) = counts.get_mut(&place) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.shared.set(self.shared.get() - piece.len());
+                counts.remove(&place);
             }
         }
     }
@@ -219,10 +241,14 @@ impl Kept {
 
     fn place(&self) -> Place {
         match self {
-            Kept::One(piece) => (piece.as_ptr() as usize, piece.len()),
+            Kept::One(piece) => place_of(piece),
             Kept::Many(pieces) => (pieces.as_ptr() as usize, pieces.len()),
         }
     }
+}
+
+fn place_of(piece: &Bytes) -> Place {
+    (piece.as_ptr() as usize, piece.len())
 }
 
 /// Bytes that others may wait for as well. They are counted until the last lets go.
@@ -294,6 +320,23 @@ mod tests {
         drop(held);
         assert_eq!(memory.used(), 0);
         assert!(memory.holders.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_piece_that_is_in_several_lists_counts_once() {
+        let memory = Memory::new(1000);
+        let pieces = [100, 200].map(|length| Bytes::from(vec![0; length]));
+        let begins_with = |length: usize| -> Arc<[Bytes]> {
+            std::iter::once(Bytes::from(vec![1; length])).chain(pieces.iter().cloned()).collect()
+        };
+        let (list, info) = (begins_with(10), begins_with(20));
+        let held = [&list, &info, &list].map(|pieces| memory.share(Kept::Many(pieces.clone())));
+        assert_eq!((memory.used(), held[0].len(), held[1].len()), (330, 310, 320));
+        let [first, second, third] = held;
+        drop((first, third));
+        assert_eq!(memory.used(), 320);
+        drop(second);
+        assert_eq!((memory.used(), memory.pieces.borrow().len()), (0, 0));
     }
 
     #[test]

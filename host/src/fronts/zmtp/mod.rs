@@ -137,6 +137,14 @@ impl Transport for Zmtp {
         self.hub.memory.has_room(bytes)
     }
 
+    fn may_wait(&self, peer: &Self::Peer) -> bool {
+        peer.may_wait()
+    }
+
+    fn is_gone(&self, peer: &Self::Peer) -> bool {
+        peer.is_over()
+    }
+
     fn reply(&mut self, peer: Self::Peer, first: &[&[u8]], shared: Option<&Arc<[Bytes]>>, rest: &[u8]) {
         self.hub.reply(&peer, first, shared, rest);
     }

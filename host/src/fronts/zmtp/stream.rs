@@ -1,7 +1,7 @@
 //! TCP and Unix sockets as one.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -71,13 +71,13 @@ impl Listener {
     ///
     /// # Errors
     /// What the system says: it may be out of file descriptors.
-    pub async fn accept(&self) -> io::Result<(Reader, Writer, Option<IpAddr>)> {
+    pub async fn accept(&self) -> io::Result<(Reader, Writer, Option<SocketAddr>)> {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 prepare(&stream);
                 let (reader, writer) = stream.into_split();
-                Ok((Reader::Tcp(reader), Writer::Tcp(writer), Some(address.ip())))
+                Ok((Reader::Tcp(reader), Writer::Tcp(writer), Some(address)))
             }
             Listener::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;

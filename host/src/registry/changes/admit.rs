@@ -1,4 +1,4 @@
-//! What is to be done for a wish.
+//! What clients wish: taken in as far as there is room, and judged when its turn comes.
 //!
 //! A wish is judged against the services as they will be when all changes before it are stored: those of the group that
 //! is being put together are among them (see [`Projection`]). A refusal that rests on one of these is not given yet,
@@ -6,20 +6,24 @@
 
 use std::sync::Arc;
 
+use crate::protocol::registration::{GENERATION_BYTES, Registration};
 use crate::protocol::reply::{Code, Reply};
 use crate::registry::Registry;
-use crate::registry::changes::DEREGISTER_FAILED;
 use crate::registry::changes::projection::Projection;
 use crate::registry::changes::queue::{Wish, Wished};
+use crate::registry::changes::{FULL, Wait};
+use crate::registry::lives::{Reason, replaced};
+use crate::registry::moment::Now;
 use crate::registry::output::Output;
-use crate::registry::service::Service;
+use crate::registry::service::{Service, memory_bytes};
+use crate::security::origin::Origin;
 
 /// What is to be done for a wish.
 pub(super) enum Verdict {
     /// The store is to make the change.
     Write,
     /// The client is told this.
-    Refuse(Reply),
+    Refuse(Reply, Reason),
     /// It will be known when the group is stored.
     Later,
     /// These have run out and have to make way first, and maybe more than these.
@@ -27,6 +31,65 @@ pub(super) enum Verdict {
 }
 
 impl<C> Registry<C> {
+    pub(in crate::registry) fn register(
+        &mut self,
+        caller: C,
+        origin: Origin,
+        registration: Box<Registration>,
+        now: Now,
+        out: &mut Output<C>,
+    ) {
+        let id = match &registration.id {
+            Some(id) => Arc::from(id.as_str()),
+            None => self.new_id(&registration.name),
+        };
+        let wanted = registration.singleton || self.policy.enforce_unique_service_types;
+        let is_unique = wanted && !registration.allow_duplicate_service_type;
+        let unique = registration.service_type.as_deref().filter(|_| is_unique).map(Arc::from);
+        let bytes =
+            memory_bytes(registration.bytes + GENERATION_BYTES, id.len(), registration.types.iter().map(String::len));
+        self.wish(caller, origin, Wish::Register { id, registration, unique }, bytes, now, out);
+    }
+
+    pub(in crate::registry) fn deregister(
+        &mut self,
+        caller: C,
+        origin: Origin,
+        (service_id, generation): (&str, Option<u64>),
+        now: Now,
+        out: &mut Output<C>,
+    ) {
+        let wish = Wish::Deregister { id: service_id.into(), generation };
+        self.wish(caller, origin, wish, service_id.len(), now, out);
+    }
+
+    pub(super) fn wish(&mut self, caller: C, origin: Origin, wish: Wish, bytes: usize, now: Now, out: &mut Output<C>) {
+        let error = wish.failure();
+        if let Some(message) = self.has_no_room_for(&wish, bytes) {
+            out.replies.push((caller, Reply::failure(Code::Overloaded, error).text("message", message)));
+            return;
+        }
+        let deadline_ms = self.reply_deadline_ms(now);
+        let ticket = self.changes.waiters.add(caller, Wait::Change { error, bytes }, deadline_ms);
+        self.changes.queue.push(Wished { ticket, origin, wish, arrived: now });
+    }
+
+    /// Why a wish cannot be taken, if it cannot: what clients say is kept in memory, and that has an end.
+    fn has_no_room_for(&self, wish: &Wish, bytes: usize) -> Option<&'static str> {
+        let (policy, changes) = (&self.policy, &self.changes);
+        // One fits always, however long it is, if nothing else waits.
+        let waiting = changes.waiters.bytes();
+        let is_long = waiting > 0 && waiting + bytes > policy.pending_bytes_max;
+        if changes.waiters.len() + changes.upkeep.doubtful() >= policy.pending_changes_max || is_long {
+            return Some("too many changes wait for the storage, try again later");
+        }
+        let Wish::Register { id, .. } = wish else { return None };
+        let before = self.services.get(id).map_or(0, Service::bytes);
+        let after = (self.services.bytes() - before).saturating_add(bytes);
+        // Whoever does not get longer does no harm.
+        (bytes > before && after > policy.services_bytes_max).then_some(FULL)
+    }
+
     /// Judges a wish. No more than `most` services are to make way at once.
     pub(super) fn judge(
         &self,
@@ -36,24 +99,33 @@ impl<C> Registry<C> {
         uptime_ms: u64,
         out: &mut Output<C>,
     ) -> Verdict {
-        let Wished { wish, principal, .. } = wished;
-        let id = wish.id();
-        let owner = projection.owner(&self.services, id);
-        let is_foreign = owner.is_some_and(|owner| !self.policy.access.may_change(principal, owner));
-        let is_absent = matches!(wish, Wish::Deregister { .. }) && owner.is_none();
-        if (is_foreign || is_absent) && projection.is_contested(id) {
+        let Wished { wish, origin, .. } = wished;
+        let (id, principal) = (wish.id(), &origin.principal);
+        let standing = projection.standing(&self.services, id);
+        let is_foreign = standing.is_some_and(|(owner, _)| !self.policy.access.may_change(principal, owner));
+        let is_absent = !matches!(wish, Wish::Register { .. }) && standing.is_none();
+        let is_replaced = standing.zip(wish.generation()).is_some_and(|((_, current), named)| current != named);
+        let is_open = match is_foreign || is_absent {
+            true => projection.is_contested(id),
+            false => is_replaced && projection.has_id(id),
+        };
+        if is_open {
             return Verdict::Later;
         }
         if is_absent {
-            return Verdict::Refuse(Reply::failure(Code::NotFound, DEREGISTER_FAILED));
+            return Verdict::Refuse(self.absent(id, wish.failure(), uptime_ms), Reason::Absent);
         }
         if is_foreign {
-            let verb = if matches!(wish, Wish::Deregister { .. }) { "deregister" } else { "replace" };
-            return Verdict::Refuse(self.forbid(
-                *principal,
-                &format!("to {verb} {id:?}, which belongs to another key"),
-                out,
-            ));
+            let verb = match wish {
+                Wish::Register { .. } => "replace",
+                Wish::Deregister { .. } => "deregister",
+                Wish::Update { .. } => "update",
+            };
+            let what = format!("to {verb} {id:?}, which belongs to another key");
+            return Verdict::Refuse(self.forbid(*principal, &what, out), Reason::Foreign);
+        }
+        if is_replaced {
+            return Verdict::Refuse(replaced(wish.failure()), Reason::Replaced);
         }
         match wish {
             Wish::Register { unique: Some(name), .. } => self.judge_unique(name, id, projection, most, uptime_ms),
@@ -72,7 +144,7 @@ impl<C> Registry<C> {
             (0, _) => Verdict::MakeWay(self.in_the_way(name, id, projection, most)),
             _ if projection.has_type(name) => Verdict::Later,
             _ => match self.services.passing_other(name, id, uptime_ms) {
-                Some(other) => Verdict::Refuse(duplicate(name, other.id())),
+                Some(other) => Verdict::Refuse(duplicate(name, other.id()), Reason::Duplicate(other.id().clone())),
                 None => Verdict::Later,
             },
         }

@@ -13,8 +13,9 @@ use crate::protocol::event::EventKind;
 use crate::registry::Registry;
 use crate::registry::changes::admit::Verdict;
 use crate::registry::changes::projection::Projection;
-use crate::registry::changes::queue::Wished;
+use crate::registry::changes::queue::{Wish, Wished};
 use crate::registry::changes::{Sent, Write};
+use crate::registry::follow::Told;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::service::Service;
@@ -53,7 +54,9 @@ impl Draft {
     /// The service as the changes so far leave it, if they concern it.
     fn service(&self, id: &str) -> Option<Option<&Service>> {
         match self.sent.get(*self.written.get(id)?)? {
-            Sent::Write { write: Write::Put { service, .. }, .. } => Some(Some(service)),
+            Sent::Write { write: Write::Put { service, .. } | Write::Update { service, .. }, .. } => {
+                Some(Some(service))
+            }
             _ => Some(None),
         }
     }
@@ -63,6 +66,7 @@ impl<C> Registry<C> {
     /// The next group of changes for the store, if it has none and there is something to store. What became of it is
     /// to be handed to [`committed`](Self::committed).
     pub fn next_group(&mut self, now: Now, out: &mut Output<C>) -> Option<Group> {
+        self.tell_news(out);
         if self.changes.sent.is_some() {
             return None;
         }
@@ -84,10 +88,11 @@ impl<C> Registry<C> {
         self.changes.sent = Some((now.uptime_ms, sent));
         let mut group = Group::new(Position::new(&*self.epoch, self.changes.issued), changes);
         group.undone = undone;
-        if !self.promises.history {
+        group.forget_before = match self.promises.history {
+            true => self.follow.forget_before(),
             // These changes have no events: no history may claim to have them.
-            group.forget_before = group.position.revision + 1;
-        }
+            false => group.position.revision + 1,
+        };
         Some(group)
     }
 
@@ -129,11 +134,11 @@ impl<C> Registry<C> {
             match self.judge(&wished, &draft.projection, most, now.uptime_ms, out) {
                 Verdict::Write => {
                     self.changes.queue.release(wished.wish.id());
-                    let (ticket, write) = wished.into_write();
-                    return self.write(draft, Some(ticket), write, now);
+                    return self.write_wish(draft, wished, now, out);
                 }
-                Verdict::Refuse(reply) => {
+                Verdict::Refuse(reply, reason) => {
                     self.changes.queue.release(wished.wish.id());
+                    self.note_refusal(&wished, reason, now);
                     return self.answer(Some(wished.ticket), reply, out);
                 }
                 Verdict::Later => {
@@ -150,6 +155,25 @@ impl<C> Registry<C> {
                         self.write(draft, None, Write::expire(id), now);
                     }
                 }
+            }
+        }
+    }
+
+    /// Adds the change that makes a wish come true.
+    fn write_wish(&mut self, draft: &mut Draft, wished: Wished, now: Now, out: &mut Output<C>) {
+        let (ticket, id) = (wished.ticket, wished.wish.id().clone());
+        let generation = match wished.wish {
+            Wish::Register { .. } => self.changes.next_generation(now),
+            _ => 0,
+        };
+        let before = draft.service(&id).unwrap_or_else(|| self.services.get(&id));
+        let before_bytes = before.map_or(0, Service::shown_bytes);
+        match wished.into_write(generation, before).and_then(|write| self.fits(write)) {
+            Ok(write) => self.write(draft, Some(ticket), write, now),
+            Err(refusal) => {
+                // It has taken as much work as if it had been written.
+                draft.bytes += before_bytes;
+                self.answer(Some(ticket), refusal, out);
             }
         }
     }
@@ -194,18 +218,35 @@ impl<C> Registry<C> {
     fn write(&mut self, draft: &mut Draft, ticket: Option<u64>, mut write: Write, now: Now) {
         self.changes.issued += 1;
         let revision = self.changes.issued;
+        let told;
         draft.changes.push(match &mut write {
             Write::Put { service, .. } => {
                 service.revision = revision;
+                told = Told::of(Some(&**service), now);
+                // What a change before it in the group comes to is not known yet.
+                let before = draft.service(service.id()).is_none().then(|| self.services.get(service.id()));
+                let event = self.event_text(told, EventKind::Register, Some(&**service), before);
                 draft.projection.put(&self.services, service);
                 let record = service.to_record();
                 draft.bytes += record.document.len();
-                Put::new(record).with_event(self.told(EventKind::Register, Some(&**service), now)).into()
+                Put::new(record).with_event(event).into()
+            }
+            // Neither whose it is, nor its types, nor whether it is there are changed by it.
+            Write::Update { service, .. } => {
+                service.revision = revision;
+                told = Told::of(Some(&**service), now);
+                let before = draft.service(service.id()).is_none().then(|| self.services.get(service.id()));
+                let event = self.event_text(told, EventKind::Register, Some(&**service), before);
+                let record = service.to_record();
+                draft.bytes += record.document.len();
+                Put::new(record).with_event(event).into()
             }
             Write::Remove { id, kind, .. } => {
+                let before = draft.service(id).is_none().then_some(None);
                 let service = draft.service(id).unwrap_or_else(|| self.services.get(id));
                 let bytes = service.map_or(0, Service::shown_bytes);
-                let event = self.told(*kind, service, now);
+                told = Told::of(service, now);
+                let event = self.event_text(told, *kind, service, before);
                 draft.projection.remove(&self.services, id);
                 draft.bytes += bytes;
                 Remove::new(&**id, revision).with_event(event).into()
@@ -213,19 +254,18 @@ impl<C> Registry<C> {
         });
         draft.writes += 1;
         draft.written.insert(write.id().clone(), draft.sent.len());
-        draft.sent.push(Sent::Write { ticket, write, revision });
+        draft.sent.push(Sent::Write { ticket, write, revision, told });
     }
 
-    /// What a store that keeps history keeps of a change: enough to tell followers of it after a restart.
-    fn told(&self, kind: EventKind, service: Option<&Service>, now: Now) -> String {
-        match service {
-            Some(service) if self.promises.history => format!(
-                "{{\"type\":\"{}\",\"timestamp\":{},\"service\":{}}}",
-                kind.as_str(),
-                now.unix_seconds(),
-                service.at(now.uptime_ms).to_json()
-            ),
-            _ => String::new(),
-        }
+    /// What a store that keeps history keeps of a change: see [`Told::text`].
+    fn event_text(
+        &self,
+        told: Told,
+        kind: EventKind,
+        service: Option<&Service>,
+        before: Option<Option<&Service>>,
+    ) -> String {
+        let kept = service.filter(|_| self.promises.history);
+        kept.map(|service| told.text(kind, service, before)).unwrap_or_default()
     }
 }

@@ -15,9 +15,12 @@ use crate::registry::changes::admit::{Verdict, duplicate};
 use crate::registry::changes::projection::Projection;
 use crate::registry::changes::queue::Wished;
 use crate::registry::changes::{DEREGISTER_FAILED, REGISTER_FAILED, Sent, Write};
+use crate::registry::follow::Told;
+use crate::registry::lives::{Reason, replaced};
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::service::Service;
+use crate::registry::trail::What;
 use crate::security::principal::Principal;
 
 impl<C> Registry<C> {
@@ -39,39 +42,39 @@ impl<C> Registry<C> {
         for sent in sent {
             match sent {
                 Sent::Judge(wished) => self.judge_again(wished, now, out),
-                Sent::Write { ticket, write, revision } => {
-                    self.landed(ticket, write, revision, outcomes.next(), now, out);
+                Sent::Write { ticket, write, revision, told } => {
+                    self.landed(ticket, write, (revision, told), outcomes.next(), now, out);
                 }
                 Sent::Restore { id, undone } => self.restored(id, undone, outcomes.next(), now),
                 Sent::Renew(id) => self.renewed(id, outcomes.next(), now),
             }
         }
+        self.tell_waiting(now, out);
     }
 
     fn landed(
         &mut self,
         ticket: Option<u64>,
         write: Write,
-        revision: u64,
+        (revision, told): (u64, Told),
         outcome: Option<Outcome>,
         now: Now,
         out: &mut Output<C>,
     ) {
         let is_given_up = ticket.is_some_and(|ticket| !self.changes.waiters.has(ticket));
         match (outcome, &write) {
-            (Some(Outcome::Done | Outcome::Missing), _) if is_given_up => {
-                self.changes.upkeep.undo(write.id().clone(), revision)
-            }
+            (Some(Outcome::Done | Outcome::Missing), _) if is_given_up => self.undo(write.id().clone(), revision, now),
             // Missing: it is gone, which is what was wanted.
             (Some(Outcome::Done), _) | (Some(Outcome::Missing), Write::Remove { .. }) => {
-                self.take_effect(ticket, write, revision, now, out);
+                self.take_effect(ticket, write, (revision, told), now, out);
             }
             (Some(Outcome::Refused(error)), _) => {
                 let refusal = Reply::failure(Code::BackendRefused, write.failure()).text("message", error.message());
+                self.note_unwritten(&write, Reason::Storage, now);
                 self.answer(ticket, refusal, out);
             }
             (Some(_) | None, _) => {
-                self.changes.upkeep.undo(write.id().clone(), revision);
+                self.undo(write.id().clone(), revision, now);
                 let refusal = Reply::failure(Code::BackendUnavailable, write.failure());
                 self.answer(ticket, refusal.text("message", "the storage failed, nothing has been changed"), out);
             }
@@ -79,64 +82,92 @@ impl<C> Registry<C> {
     }
 
     /// Makes a stored change visible, answers it and announces it.
-    fn take_effect(&mut self, ticket: Option<u64>, write: Write, revision: u64, now: Now, out: &mut Output<C>) {
+    fn take_effect(
+        &mut self,
+        ticket: Option<u64>,
+        write: Write,
+        (revision, told): (u64, Told),
+        now: Now,
+        out: &mut Output<C>,
+    ) {
         let reply = match write {
-            Write::Put { mut service, unique } => {
+            Write::Put { mut service, unique, origin } => {
                 let principal = Principal::from(service.owner().copied());
                 let earlier = self.services.get(service.id()).map(Service::owner);
                 if earlier.is_some_and(|owner| !self.policy.access.may_change(&principal, owner)) {
                     // Whatever was to go before it has stayed.
                     let what = format!("to replace {:?}, which belongs to another key", service.id());
                     let refusal = self.forbid(principal, &what, out);
-                    self.changes.upkeep.undo(service.id().clone(), revision);
+                    self.undo(service.id().clone(), revision, now);
+                    self.note_refused(service.id(), "register", Reason::Foreign, origin, now);
                     return self.answer(ticket, refusal, out);
                 }
                 let rival = unique.and_then(|name| {
                     if let Some(other) = self.services.passing_other(&name, service.id(), now.uptime_ms) {
-                        return Some(duplicate(&name, other.id()));
+                        return Some((duplicate(&name, other.id()), Reason::Duplicate(other.id().clone())));
                     }
                     let left = self.services.critical_of_type(&name).find(|other| other.id() != service.id())?;
                     let message = format!("{:?} has run out, and the storage does not remove it", left.id());
-                    Some(Reply::failure(Code::BackendRefused, REGISTER_FAILED).text("message", &message))
+                    let refusal = Reply::failure(Code::BackendRefused, REGISTER_FAILED).text("message", &message);
+                    Some((refusal, Reason::Storage))
                 });
-                if let Some(refusal) = rival {
+                if let Some((refusal, reason)) = rival {
                     // Whoever was to make way for it has been heard of since, or the store keeps it.
-                    self.changes.upkeep.undo(service.id().clone(), revision);
+                    self.undo(service.id().clone(), revision, now);
+                    self.note_refused(service.id(), "register", reason, origin, now);
                     return self.answer(ticket, refusal, out);
                 }
                 if let Some(earlier) = self.services.get(service.id()) {
                     service.inherit_heartbeat(earlier);
                 }
-                self.announce(EventKind::Register, &service, revision, now, out);
-                let id = service.id().clone();
+                self.announce(EventKind::Register, &service, revision, told, out);
+                let (id, generation) = (service.id().clone(), service.generation());
+                let what = if self.services.get(&id).is_some() { What::Replaced } else { What::Registered };
+                self.trail.note(&id, what, Some(origin), now);
+                self.past.registered(&id);
                 self.services.put(*service, now.uptime_ms);
-                Reply::success().text("service_id", &id).text("message", "Service registered successfully")
+                self.has_come(&id);
+                let reply = Reply::success().text("service_id", &id).text("message", "Service registered successfully");
+                reply.number("generation", generation)
             }
-            Write::Remove { id, kind, by } => {
+            Write::Update { service, base, origin } => {
+                self.update_landed(*service, base, origin, (revision, told), now, out)
+            }
+            Write::Remove { id, kind, by, generation } => {
                 let owner = self.services.get(&id).map(Service::owner);
-                if let Some((principal, owner)) = by.zip(owner)
-                    && !self.policy.access.may_change(&principal, owner)
+                if let Some((origin, owner)) = by.zip(owner)
+                    && !self.policy.access.may_change(&origin.principal, owner)
                 {
                     // Whatever was to go before it has stayed.
                     let what = format!("to deregister {id:?}, which belongs to another key");
-                    let refusal = self.forbid(principal, &what, out);
-                    self.changes.upkeep.undo(id, revision);
+                    let refusal = self.forbid(origin.principal, &what, out);
+                    self.note_refused(&id, "deregister", Reason::Foreign, origin, now);
+                    self.undo(id, revision, now);
                     return self.answer(ticket, refusal, out);
+                }
+                let current = self.services.get(&id).map(Service::generation);
+                if generation.zip(current).is_some_and(|(named, current)| named != current) {
+                    // What was to take its place is not there, or what was to be there is not.
+                    self.note_refused(&id, "deregister", Reason::Replaced, by.unwrap_or_default(), now);
+                    self.undo(id, revision, now);
+                    return self.answer(ticket, replaced(DEREGISTER_FAILED), out);
                 }
                 let is_passing = |service: &Service| service.is_passing(now.uptime_ms);
                 if kind == EventKind::Expire && self.services.get(&id).is_some_and(is_passing) {
                     // It was heard of while the store was removing it.
-                    return self.changes.upkeep.undo(id, revision);
+                    return self.undo(id, revision, now);
                 }
                 match self.services.remove(&id, now.uptime_ms) {
                     Some(service) => {
-                        self.announce(kind, &service, revision, now, out);
+                        self.announce(kind, &service, revision, told, out);
+                        self.note_removal(&service, kind, by, now);
                         Reply::success().text("message", "Service deregistered successfully")
                     }
                     // The store has said no to the registration before it.
                     None => {
-                        self.changes.upkeep.undo(id, revision);
-                        Reply::failure(Code::NotFound, DEREGISTER_FAILED)
+                        let refusal = self.absent(&id, DEREGISTER_FAILED, now.uptime_ms);
+                        self.undo(id, revision, now);
+                        refusal
                     }
                 }
             }
@@ -147,7 +178,8 @@ impl<C> Registry<C> {
     /// Judges a wish whose answer depended on the group: what has become of that is known now.
     fn judge_again(&mut self, wished: Wished, now: Now, out: &mut Output<C>) {
         match self.judge(&wished, &Projection::default(), 0, now.uptime_ms, out) {
-            Verdict::Refuse(refusal) => {
+            Verdict::Refuse(refusal, reason) => {
+                self.note_refusal(&wished, reason, now);
                 self.answer(Some(wished.ticket), refusal, out);
                 self.changes.queue.release(wished.wish.id());
             }
@@ -156,8 +188,17 @@ impl<C> Registry<C> {
         }
     }
 
+    /// The change with this revision may be stored, and nothing has come of it.
+    pub(super) fn undo(&mut self, id: Arc<str>, revision: u64, now: Now) {
+        self.changes.upkeep.undo(id, revision);
+        if self.promises.history {
+            self.follow.doubt.open(revision, now.uptime_ms);
+        }
+    }
+
     fn restored(&mut self, id: Arc<str>, undone: Vec<u64>, outcome: Option<Outcome>, now: Now) {
         if matches!(outcome, Some(Outcome::Done | Outcome::Missing)) {
+            self.follow.doubt.close(&undone);
             return;
         }
         let is_refused = outcome.is_some();
@@ -167,7 +208,7 @@ impl<C> Registry<C> {
     fn renewed(&mut self, id: Arc<str>, outcome: Option<Outcome>, now: Now) {
         match outcome {
             // The store has lost it.
-            Some(Outcome::Missing) if self.services.get(&id).is_some() => self.changes.upkeep.doubt(id),
+            Some(Outcome::Missing) => self.changes.upkeep.doubt(id),
             Some(_) => {}
             None => self.changes.upkeep.heartbeat(id, now),
         }

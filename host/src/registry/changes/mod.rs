@@ -16,28 +16,35 @@
 mod admit;
 mod group;
 mod landing;
+mod mass;
 mod projection;
 mod queue;
+mod silence;
+mod update;
 mod upkeep;
 mod waiters;
 
 use std::sync::Arc;
 
 use crate::protocol::event::EventKind;
-use crate::protocol::registration::Registration;
 use crate::protocol::reply::{Code, Reply};
 use crate::registry::Registry;
+use crate::registry::follow::Told;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
-use crate::registry::service::{Service, memory_bytes};
-use crate::security::principal::Principal;
-use queue::{Queue, Wish, Wished};
+use crate::registry::service::Service;
+use crate::security::origin::Origin;
+use mass::Mass;
+use queue::{Queue, Wished};
 use upkeep::Upkeep;
 pub(super) use waiters::{Wait, Waiters};
 
 /// What a client gets to read if its registration or deregistration fails without a better reason.
 const REGISTER_FAILED: &str = "Failed to register service";
 const DEREGISTER_FAILED: &str = "Service not found or could not be deregistered";
+const UPDATE_FAILED: &str = "Service not found or could not be updated";
+/// What a client is told if there is no room for what it wants to be kept.
+const FULL: &str = "the registry is full: its services take as much memory as limits.services_bytes allows";
 
 /// All changes under way.
 pub(super) struct Changes<C> {
@@ -48,6 +55,9 @@ pub(super) struct Changes<C> {
     sent: Option<(u64, Vec<Sent>)>,
     /// The greatest revision that was given to a change.
     issued: u64,
+    /// The greatest generation that was given to a registration, or that was there.
+    pub(super) generation: u64,
+    pub(super) mass: Mass,
 }
 
 /// A part of the group that the store has.
@@ -67,6 +77,8 @@ enum Sent {
         write: Write,
         /// The change's revision.
         revision: u64,
+        /// What is told of it.
+        told: Told,
     },
     /// A heartbeat.
     Renew(Arc<str>),
@@ -82,6 +94,8 @@ enum Write {
         service: Box<Service>,
         /// The type that must be taken by no other service.
         unique: Option<Arc<str>>,
+        /// Who registers it.
+        origin: Origin,
     },
     /// Remove a service.
     Remove {
@@ -90,19 +104,30 @@ enum Write {
         /// Why: what the event will say.
         kind: EventKind,
         /// Who asked for it; `None` if it has run out.
-        by: Option<Principal>,
+        by: Option<Origin>,
+        /// Only if it is of this generation.
+        generation: Option<u64>,
+    },
+    /// Store a service with other metadata.
+    Update {
+        /// The service as it will be.
+        service: Box<Service>,
+        /// The revision of the service that was changed.
+        base: u64,
+        /// Who changes it.
+        origin: Origin,
     },
 }
 
 impl Write {
     /// The service has run out.
     fn expire(id: Arc<str>) -> Self {
-        Write::Remove { id, kind: EventKind::Expire, by: None }
+        Write::Remove { id, kind: EventKind::Expire, by: None, generation: None }
     }
 
     fn id(&self) -> &Arc<str> {
         match self {
-            Write::Put { service, .. } => service.id(),
+            Write::Put { service, .. } | Write::Update { service, .. } => service.id(),
             Write::Remove { id, .. } => id,
         }
     }
@@ -112,6 +137,7 @@ impl Write {
         match self {
             Write::Put { .. } => REGISTER_FAILED,
             Write::Remove { .. } => DEREGISTER_FAILED,
+            Write::Update { .. } => UPDATE_FAILED,
         }
     }
 }
@@ -125,12 +151,20 @@ impl<C> Changes<C> {
             upkeep: Upkeep::new(keeps_history),
             sent: None,
             issued: revision,
+            generation: 0,
+            mass: Mass::default(),
         }
     }
 
     /// Since when the store has had the group that it has, if it has one.
     pub(super) fn sent_at_ms(&self) -> Option<u64> {
         self.sent.as_ref().map(|(at_ms, _)| *at_ms)
+    }
+
+    /// Whether the store is removing services that have run out.
+    fn is_expiring(&self) -> bool {
+        let is_expiry = |sent: &Sent| matches!(sent, Sent::Write { write: Write::Remove { by: None, .. }, .. });
+        self.sent.as_ref().is_some_and(|(_, sent)| sent.iter().any(is_expiry))
     }
 
     /// Whether nothing waits for the store.
@@ -151,74 +185,25 @@ impl<C> Changes<C> {
 }
 
 impl<C> Registry<C> {
-    pub(super) fn register(
-        &mut self,
-        caller: C,
-        principal: Principal,
-        registration: Box<Registration>,
-        now: Now,
-        out: &mut Output<C>,
-    ) {
-        let id = match &registration.id {
-            Some(id) => Arc::from(id.as_str()),
-            None => self.new_id(&registration.name),
-        };
-        let wanted = registration.singleton || self.policy.enforce_unique_service_types;
-        let is_unique = wanted && !registration.allow_duplicate_service_type;
-        let unique = registration.service_type.as_deref().filter(|_| is_unique).map(Arc::from);
-        let bytes = memory_bytes(registration.bytes, id.len(), registration.types.iter().map(String::len));
-        self.wish(caller, principal, Wish::Register { id, registration, unique }, bytes, now, out);
-    }
-
-    pub(super) fn deregister(
-        &mut self,
-        caller: C,
-        principal: Principal,
-        service_id: &str,
-        now: Now,
-        out: &mut Output<C>,
-    ) {
-        self.wish(caller, principal, Wish::Deregister { id: service_id.into() }, service_id.len(), now, out);
-    }
-
-    fn wish(&mut self, caller: C, principal: Principal, wish: Wish, bytes: usize, now: Now, out: &mut Output<C>) {
-        let error = match &wish {
-            Wish::Register { .. } => REGISTER_FAILED,
-            Wish::Deregister { .. } => DEREGISTER_FAILED,
-        };
-        if let Some(message) = self.has_no_room_for(&wish, bytes) {
-            out.replies.push((caller, Reply::failure(Code::Overloaded, error).text("message", message)));
-            return;
-        }
-        let deadline_ms = self.reply_deadline_ms(now);
-        let ticket = self.changes.waiters.add(caller, Wait::Change { error, bytes }, deadline_ms);
-        self.changes.queue.push(Wished { ticket, principal, wish, arrived: now });
-    }
-
-    /// Why a wish cannot be taken, if it cannot: what clients say is kept in memory, and that has an end.
-    fn has_no_room_for(&self, wish: &Wish, bytes: usize) -> Option<&'static str> {
-        let (policy, changes) = (&self.policy, &self.changes);
-        // One fits always, however long it is, if nothing else waits.
-        let waiting = changes.waiters.bytes();
-        let is_long = waiting > 0 && waiting + bytes > policy.pending_bytes_max;
-        if changes.waiters.len() + changes.upkeep.doubtful() >= policy.pending_changes_max || is_long {
-            return Some("too many changes wait for the storage, try again later");
-        }
-        let Wish::Register { id, .. } = wish else { return None };
-        let before = self.services.get(id).map_or(0, Service::bytes);
-        let after = (self.services.bytes() - before).saturating_add(bytes);
-        // Whoever does not get longer does no harm.
-        (bytes > before && after > policy.services_bytes_max)
-            .then_some("the registry is full: its services take as much memory as limits.services_bytes allows")
-    }
-
     /// Tells whoever has waited too long that nothing came of it.
     pub(super) fn give_up_waiting(&mut self, now: Now, out: &mut Output<C>) {
+        self.give_up_until(now.uptime_ms, now, out);
+    }
+
+    /// Tells everybody who waits for the store that nothing came of it: the host stops, and the store has failed.
+    pub fn give_up_all(&mut self, now: Now, out: &mut Output<C>) {
+        self.give_up_until(u64::MAX, now, out);
+    }
+
+    fn give_up_until(&mut self, deadline_ms: u64, now: Now, out: &mut Output<C>) {
         let mut gave_up = false;
-        while let Some((caller, wait)) = self.changes.waiters.timed_out(now.uptime_ms) {
+        while let Some((caller, wait)) = self.changes.waiters.timed_out(deadline_ms) {
             gave_up = true;
             let reply = match wait {
-                Wait::Choice { service_type } => self.pick(&service_type, now),
+                Wait::Choice { wanted } => {
+                    self.seek(caller, *wanted, now, out);
+                    continue;
+                }
                 Wait::Change { error, .. } => Reply::failure(Code::BackendUnavailable, error)
                     .text("message", "the storage did not answer in time, nothing has been changed"),
             };

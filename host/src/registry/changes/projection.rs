@@ -14,6 +14,7 @@ use crate::security::key::PublicKey;
 #[derive(Clone)]
 pub(super) struct Projected {
     owner: Option<PublicKey>,
+    generation: u64,
     types: Arc<[Arc<str>]>,
 }
 
@@ -50,11 +51,11 @@ impl Projection {
         self.types.contains_key(service_type)
     }
 
-    /// Whose the service with this id will be, if there will be one.
-    pub(super) fn owner<'a>(&'a self, services: &'a Services, id: &str) -> Option<Option<&'a PublicKey>> {
+    /// Whose the service with this id will be, and of which generation, if there will be one.
+    pub(super) fn standing<'a>(&'a self, services: &'a Services, id: &str) -> Option<(Option<&'a PublicKey>, u64)> {
         match self.ids.get(id) {
-            Some(projected) => projected.as_ref().map(|service| service.owner.as_ref()),
-            None => services.get(id).map(Service::owner),
+            Some(projected) => projected.as_ref().map(|service| (service.owner.as_ref(), service.generation)),
+            None => services.get(id).map(|service| (service.owner(), service.generation())),
         }
     }
 
@@ -85,7 +86,8 @@ impl Projection {
         for name in service.types().iter() {
             self.types.entry(name.clone()).or_default().passing += 1;
         }
-        let projected = Projected { owner: service.owner().copied(), types: service.types().clone() };
+        let (owner, generation) = (service.owner().copied(), service.generation());
+        let projected = Projected { owner, generation, types: service.types().clone() };
         self.ids.insert(service.id().clone(), Some(projected));
     }
 

@@ -4,11 +4,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::protocol::event::EventKind;
+use crate::protocol::lives::Update;
 use crate::protocol::registration::Registration;
-use crate::registry::changes::Write;
+use crate::protocol::reply::Reply;
+use crate::registry::changes::{DEREGISTER_FAILED, REGISTER_FAILED, UPDATE_FAILED, Write};
 use crate::registry::moment::Now;
 use crate::registry::service::Service;
-use crate::security::principal::Principal;
+use crate::security::origin::Origin;
 
 /// A change that a client has asked for, not yet looked at in the light of the services there are.
 pub(super) enum Wish {
@@ -25,13 +27,40 @@ pub(super) enum Wish {
     Deregister {
         /// The service's id.
         id: Arc<str>,
+        /// Only if it is of this generation.
+        generation: Option<u64>,
+    },
+    /// Change its metadata.
+    Update {
+        /// The service's id.
+        id: Arc<str>,
+        /// What is to be changed.
+        update: Box<Update>,
     },
 }
 
 impl Wish {
     pub(super) fn id(&self) -> &Arc<str> {
         match self {
-            Wish::Register { id, .. } | Wish::Deregister { id } => id,
+            Wish::Register { id, .. } | Wish::Deregister { id, .. } | Wish::Update { id, .. } => id,
+        }
+    }
+
+    /// The generation that it is for, if it names one.
+    pub(super) fn generation(&self) -> Option<u64> {
+        match self {
+            Wish::Register { .. } => None,
+            Wish::Deregister { generation, .. } => *generation,
+            Wish::Update { update, .. } => update.generation,
+        }
+    }
+
+    /// What a client gets to read if nothing comes of it, without a better reason.
+    pub(super) fn failure(&self) -> &'static str {
+        match self {
+            Wish::Register { .. } => REGISTER_FAILED,
+            Wish::Deregister { .. } => DEREGISTER_FAILED,
+            Wish::Update { .. } => UPDATE_FAILED,
         }
     }
 }
@@ -39,22 +68,29 @@ impl Wish {
 /// A wish, whose it is, and when it came.
 pub(super) struct Wished {
     pub(super) ticket: u64,
-    pub(super) principal: Principal,
+    pub(super) origin: Origin,
     pub(super) wish: Wish,
     pub(super) arrived: Now,
 }
 
 impl Wished {
-    /// The change that makes the wish come true, and who waits for it.
-    pub(super) fn into_write(self) -> (u64, Write) {
-        let Wished { ticket, principal, wish, arrived } = self;
-        let write = match wish {
-            Wish::Deregister { id } => Write::Remove { id, kind: EventKind::Deregister, by: Some(principal) },
-            Wish::Register { id, registration, unique } => {
-                Write::Put { service: Box::new(Service::new(id, *registration, principal, arrived)), unique }
+    /// The change that makes the wish come true. A registration has this generation, and an update is one of the service
+    /// as it will be when it is its turn.
+    ///
+    /// # Errors
+    /// The reply that refuses an update.
+    pub(super) fn into_write(self, generation: u64, before: Option<&Service>) -> Result<Write, Reply> {
+        let Wished { origin, wish, arrived, .. } = self;
+        Ok(match wish {
+            Wish::Deregister { id, generation } => {
+                Write::Remove { id, kind: EventKind::Deregister, by: Some(origin), generation }
             }
-        };
-        (ticket, write)
+            Wish::Register { id, registration, unique } => {
+                let service = Service::new(id, *registration, origin.principal, generation, arrived);
+                Write::Put { service: Box::new(service), unique, origin }
+            }
+            Wish::Update { update, .. } => Write::update(&update, before, origin)?,
+        })
     }
 }
 

@@ -126,6 +126,11 @@ impl Upkeep {
         self.sweep.clone().filter(|_| now.uptime_ms >= self.retry_at_ms)
     }
 
+    /// Up to which place a clean-up that is under way goes.
+    pub(super) fn sweeping_to(&self) -> Option<u64> {
+        self.sweep.as_ref().map(|places| *places.end())
+    }
+
     /// Whether a clean-up is under way.
     pub(super) fn is_sweeping(&self) -> bool {
         self.sweep.is_some()

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::registry::discovery::Wanted;
+
 /// What a client waits for.
 pub(in crate::registry) enum Wait {
     /// A change.
@@ -13,8 +15,8 @@ pub(in crate::registry) enum Wait {
     },
     /// The store's choice among the services of a type.
     Choice {
-        /// The type that was asked for.
-        service_type: String,
+        /// What was asked for.
+        wanted: Box<Wanted>,
     },
 }
 

@@ -40,10 +40,20 @@ impl Backend for Moody {
     const OPTIONS: &'static [OptionSpec] = &[
         OptionSpec::text("outage", Some(""), "a file: while it is there, nothing can be stored"),
         OptionSpec::text("close", Some("calm"), "what close does: calm, panic, error, hang"),
+        OptionSpec::text("locked", Some(""), "a file: while it is there, the store is not opened"),
+        OptionSpec::text("opens", Some("calm"), "what open does then: calm, error"),
         OptionSpec::boolean("bomb", Some(false), "whether dropping the backend panics"),
     ];
 
     async fn open(options: Options, host: Host) -> Result<Self> {
+        let locked = options.text("locked");
+        while !locked.is_empty() && Path::new(locked).exists() {
+            // It blocks, as a store does whose disk is slow.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if options.text("opens") == "error" {
+            return Err(Error::unavailable("the key does not fit"));
+        }
         let bomb = options.boolean("bomb").then(|| Bomb);
         Ok(Moody { options, host, contents: Mutex::default(), _bomb: bomb })
     }

@@ -144,7 +144,8 @@ impl Connection {
                 let Some(frames) = whole.map_err(Cause::offence)? else { return Ok(0) };
                 let Entrance::Requests(port) = self.entrance else { return Ok(0) };
                 let peer = Peer::new(self.clone());
-                state.turn.batch = self.hub.arrived(Inbound { port, peer, client: state.client, frames });
+                let (client, address) = (state.client, self.from);
+                state.turn.batch = self.hub.arrived(Inbound { port, peer, client, address, frames });
                 Ok(1)
             }
             Phase::Publisher(..) => {

@@ -1,0 +1,82 @@
+"""A client of the service registry: register, stay alive, discover, follow.
+
+`Service` makes a process discoverable for as long as it lives. `Registry` is everything else, for any number of
+threads; `AsyncRegistry` is the same for asyncio. What they promise is in `clients/behaviours.md`.
+"""
+
+from .aio import AsyncRegistry
+from .cache import AsyncCache
+from .errors import (
+    BackendRefused,
+    BackendUnavailable,
+    Closed,
+    Compacted,
+    Deregistered,
+    DuplicateServiceType,
+    Forbidden,
+    InvalidRequest,
+    InvalidServiceTypePolicy,
+    NoneHealthy,
+    NotFound,
+    Overloaded,
+    Protocol,
+    Refused,
+    RegistryError,
+    Replaced,
+    Stale,
+    Starting,
+    TimedOut,
+    UnknownAction,
+    Unreachable,
+)
+from .registration import AsyncRegistration
+from .service import AsyncService, Service
+from .settings import Keys, Settings
+from .sync import Cache, Registration, Registry, Watch
+from .values import Change, Filter, Health, HistoryEntry, Listing, Position, Record, State, TypeCount
+from .watch import AsyncWatch
+
+__all__ = [
+    "AsyncCache",
+    "AsyncRegistration",
+    "AsyncRegistry",
+    "AsyncService",
+    "AsyncWatch",
+    "BackendRefused",
+    "BackendUnavailable",
+    "Cache",
+    "Change",
+    "Closed",
+    "Compacted",
+    "Deregistered",
+    "DuplicateServiceType",
+    "Filter",
+    "Forbidden",
+    "Health",
+    "HistoryEntry",
+    "InvalidRequest",
+    "InvalidServiceTypePolicy",
+    "Keys",
+    "Listing",
+    "NoneHealthy",
+    "NotFound",
+    "Overloaded",
+    "Position",
+    "Protocol",
+    "Record",
+    "Refused",
+    "Registration",
+    "Registry",
+    "RegistryError",
+    "Replaced",
+    "Service",
+    "Settings",
+    "Stale",
+    "Starting",
+    "State",
+    "TimedOut",
+    "TypeCount",
+    "UnknownAction",
+    "Unreachable",
+    "Watch",
+]

@@ -1,0 +1,204 @@
+//! What the changes and the time bring to those who wait, a part in each turn.
+
+use super::answer::{Gathered, nothing_new};
+use super::rooms::Concerned;
+use super::{Answer, Follow, Place, REQUEST_STEPS, Telling, Watcher};
+use crate::protocol::filter::Filter;
+use crate::protocol::reply::Reply;
+use crate::registry::Registry;
+use crate::registry::moment::Now;
+use crate::registry::output::Output;
+
+/// How many steps are taken in one turn: about a millisecond.
+const TURN_STEPS: usize = 16 * 1024;
+/// How many watchers are answered in one turn.
+const ANSWERS_MAX: usize = 256;
+/// How many watchers are asked at a time whether they are still there, and how often.
+const GONE_MAX: usize = 1024;
+const GONE_INTERVAL_MS: u64 = 100;
+
+impl<C> Registry<C> {
+    /// Lets watchers see the changes that nothing before them stands in the way of.
+    pub(super) fn show_news(&mut self, now: Now) {
+        self.follow.doubt.tick(now.uptime_ms);
+        let end = self.follow.end();
+        let Follow { ring, shown, rooms, .. } = &mut self.follow;
+        let first = ring.numbers().start;
+        if *shown < first {
+            // What nobody has seen is gone, which concerns everybody.
+            rooms.stir_all(*shown);
+            *shown = first;
+        }
+        while *shown < end {
+            if let Some(entry) = ring.get(*shown) {
+                rooms.stir(*shown, entry.types());
+            }
+            *shown += 1;
+        }
+    }
+
+    /// Tells watchers what has happened, as far as that goes in one turn.
+    pub(in crate::registry) fn tell_watchers(&mut self, now: Now, out: &mut Output<C>) {
+        self.show_news(now);
+        let (mut steps, mut answers) = (TURN_STEPS, ANSWERS_MAX);
+        self.release_ahead(&mut steps, &mut answers, now, out);
+        while let Some(concerned) = self.follow.rooms.next_concerned(&self.follow.ring, &mut steps) {
+            let Concerned { filter, watchers, news } = concerned;
+            let end = (self.follow.shown, self.bookmark(self.follow.shown));
+            self.follow.telling.push_back(Telling { filter, watchers, news, end, made: None });
+        }
+        // What was spent on those who may be concerned is not taken from those who are.
+        steps = TURN_STEPS;
+        while answers > 0 && steps > 0 && self.answer_one(&mut steps, out) {
+            answers -= 1;
+        }
+        while answers > 0 && steps > 0 && self.give_up_one(&mut steps, now, out) {
+            answers -= 1;
+        }
+    }
+
+    /// Those who waited for a revision that has come are looked after like all others.
+    fn release_ahead(&mut self, steps: &mut usize, answers: &mut usize, now: Now, out: &mut Output<C>) {
+        while *answers > 0
+            && *steps > 0
+            && let Some(&(revision, key)) = self.follow.ahead.first()
+            && revision <= self.bookmark(self.follow.shown)
+            && let Some((watcher, _)) = self.follow.remove(key)
+        {
+            *answers -= 1;
+            let Place::Ahead(after, filter) = watcher.place else { continue };
+            let mut own = REQUEST_STEPS;
+            self.look(watcher.caller, (Some(after), filter), (watcher.limit, watcher.deadline_ms), &mut own, now, out);
+            *steps = steps.saturating_sub(REQUEST_STEPS - own);
+        }
+    }
+
+    /// Answers the next watcher that something concerns. Whether there was one.
+    fn answer_one(&mut self, steps: &mut usize, out: &mut Output<C>) -> bool {
+        let Some(telling) = self.follow.telling.front_mut() else { return false };
+        let Some(key) = telling.watchers.pop() else {
+            self.follow.telling.pop_front();
+            return true;
+        };
+        let Telling { filter, news, end, made, .. } = telling;
+        let (filter, news, end, made) = (filter.clone(), news.clone(), *end, made.clone());
+        let Some((watcher, _)) = self.follow.remove(key) else { return true };
+        let answer = match made {
+            Some((limit, answer)) if limit == watcher.limit => answer,
+            _ => {
+                let answer = self.answer_for(&filter, &news, end, watcher.limit, steps);
+                if let Some(telling) = self.follow.telling.front_mut() {
+                    telling.made = Some((watcher.limit, answer.clone()));
+                }
+                answer
+            }
+        };
+        out.replies.push((watcher.caller, self.reply_of(answer)));
+        true
+    }
+
+    /// What a watcher is told of these changes, if everything was looked at up to `end`.
+    fn answer_for(
+        &self,
+        filter: &Filter,
+        news: &[u64],
+        (end, revision): (u64, u64),
+        limit: usize,
+        steps: &mut usize,
+    ) -> Answer {
+        let ring = &self.follow.ring;
+        if news.first().is_some_and(|first| *first < ring.numbers().start) {
+            return Answer::Compacted;
+        }
+        // Its own, so that the last of a turn gets as much as the first.
+        let mut own = REQUEST_STEPS;
+        let gathered = Gathered::among(ring, filter, (news.iter().copied(), end), limit, &mut own);
+        *steps = steps.saturating_sub(REQUEST_STEPS - own);
+        let revision = if gathered.next < end { self.bookmark(gathered.next) } else { revision };
+        Answer::Changes(gathered.into_pieces(&self.epoch, revision))
+    }
+
+    fn reply_of(&self, answer: Answer) -> Reply {
+        match answer {
+            Answer::Changes(pieces) => self.as_sure(Reply::with_shared(pieces)),
+            Answer::Compacted => self.forgotten(),
+        }
+    }
+
+    /// Answers the next watcher whose time is up. Whether there was one.
+    fn give_up_one(&mut self, steps: &mut usize, now: Now, out: &mut Output<C>) -> bool {
+        let Some(&(deadline_ms, key)) = self.follow.deadlines.first() else { return false };
+        if deadline_ms > now.uptime_ms && !self.follow.is_ending {
+            return false;
+        }
+        if self.follow.watchers.get(key).is_some_and(|watcher| self.follow.is_told(watcher)) {
+            // It is answered as one of those that something concerns.
+            self.follow.deadlines.remove(&(deadline_ms, key));
+            return true;
+        }
+        let Some((watcher, unseen)) = self.follow.remove(key) else { return false };
+        let reply = match (&watcher.place, unseen) {
+            (Place::Ahead(after, _), _) => self.as_sure(nothing_new(&self.epoch, *after)),
+            (_, Some((filter, news))) => {
+                let end = (self.follow.shown, self.bookmark(self.follow.shown));
+                self.reply_of(self.answer_for(&filter, &news, end, watcher.limit, steps))
+            }
+            (_, None) => self.as_sure(nothing_new(&self.epoch, self.bookmark(self.follow.shown))),
+        };
+        out.replies.push((watcher.caller, reply));
+        true
+    }
+
+    /// Answers all who wait for changes, since the host is about to stop: [`tick`](Self::tick) does it, until nobody
+    /// [`watches`](Self::is_watched) any more.
+    pub fn end_watches(&mut self) {
+        self.follow.is_ending = true;
+    }
+
+    /// Whether anybody waits for changes.
+    pub fn is_watched(&self) -> bool {
+        !self.follow.watchers.is_empty()
+    }
+
+    /// Whether [`tick`](Self::tick) has something to tell watchers at once.
+    pub fn has_news(&self) -> bool {
+        let Follow { rooms, telling, ahead, shown, is_ending, .. } = &self.follow;
+        rooms.is_stirred()
+            || !telling.is_empty()
+            || *is_ending && self.is_watched()
+            || *shown < self.follow.end()
+            || ahead.first().is_some_and(|(revision, _)| *revision <= self.bookmark(*shown))
+    }
+
+    /// When watchers are to be told something, if they are.
+    pub(in crate::registry) fn watchers_wake_at_ms(&self) -> Option<u64> {
+        if self.has_news() {
+            return Some(0);
+        }
+        let deadline = self.follow.deadlines.first().map(|(at_ms, _)| *at_ms);
+        let doubt = self.follow.doubt.wake_at_ms().filter(|_| self.is_watched());
+        deadline.into_iter().chain(doubt).min()
+    }
+
+    /// Forgets watchers that have gone away: some are asked each time.
+    pub fn drop_gone(&mut self, is_gone: impl Fn(&C) -> bool, now: Now) {
+        if now.uptime_ms < self.follow.gone_at_ms {
+            return;
+        }
+        self.follow.gone_at_ms = now.uptime_ms + GONE_INTERVAL_MS;
+        self.waiting.drop_gone(&is_gone, GONE_MAX);
+        let follow = &mut self.follow;
+        if follow.watchers.is_empty() {
+            return;
+        }
+        let slots = follow.watchers.capacity();
+        for _ in 0..GONE_MAX.min(slots) {
+            let key = follow.gone_next % slots;
+            follow.gone_next = key + 1;
+            let is_idle = |watcher: &&Watcher<C>| !follow.is_told(watcher);
+            if follow.watchers.get(key).filter(is_idle).is_some_and(|watcher| is_gone(&watcher.caller)) {
+                follow.remove(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! From the first message to the first service: while the store is opened and read, clients are told that the registry
+//! is starting.
+//!
+//! The loop runs already, with a core that says nothing else. What is in the store is taken over a piece at a time, so
+//! that nobody waits for that either. Then the loaded core takes its place, and time begins.
+
+use std::time::Instant;
+
+use registry_plugin_api::{Event, Record};
+
+use super::start::{announce, unreadable_lines};
+use super::{Clock, Server};
+use crate::config::Config;
+use crate::fronts::Front;
+use crate::registry::{About, Now, Policy, Promises, Registry, Unreadable};
+use crate::store::{Contents, RecentChanges};
+use crate::text::counted;
+
+/// How many records, or changes, are taken over in one turn.
+const LOADED_MAX: usize = 4096;
+/// After so many milliseconds operators are told what is waited for.
+const TOLD_AFTER_MS: u64 = 1000;
+
+/// What is needed to begin.
+pub(super) struct Starting<C> {
+    pub(super) config: Config,
+    pub(super) policy: Policy,
+    pub(super) promises: Promises,
+    pub(super) about: About,
+    /// When the store began to be opened.
+    pub(super) began: Instant,
+    pub(super) is_told: bool,
+    /// What is being taken over, once the store is open.
+    pub(super) loading: Option<Loading<C>>,
+}
+
+/// A core that is being filled.
+pub(super) struct Loading<C> {
+    records: std::vec::IntoIter<Record>,
+    events: std::collections::vec_deque::IntoIter<Event>,
+    registry: Registry<C>,
+    unreadable: Vec<Unreadable>,
+}
+
+impl<C> Loading<C> {
+    /// Takes over a piece. Whether that was the last.
+    fn go_on(&mut self, now: Now) -> bool {
+        let Loading { records, events, registry, unreadable } = self;
+        if records.len() > 0 {
+            for record in records.take(LOADED_MAX) {
+                unreadable.extend(registry.load(record, now).err());
+            }
+            return false;
+        }
+        for event in events.take(LOADED_MAX) {
+            registry.load_change(event.revision, &event.text, now);
+        }
+        let is_whole = events.len() == 0;
+        if is_whole {
+            registry.end_history();
+        }
+        is_whole
+    }
+}
+
+impl<C> Starting<C> {
+    pub(super) fn new(config: Config, policy: Policy, promises: Promises, about: About, began: Instant) -> Self {
+        Starting { config, policy, promises, about, began, is_told: false, loading: None }
+    }
+
+    /// The core that answers meanwhile.
+    pub(super) fn registry(&self) -> Registry<C> {
+        let (policy, about) = (self.policy.clone(), self.about.clone());
+        Registry::new(policy, self.promises, about, Default::default(), rand::make_rng()).starting()
+    }
+}
+
+impl<F: Front> Server<F> {
+    /// The store is open: what is in it is taken over from now on.
+    pub(super) fn opened(&mut self, contents: Contents) {
+        let Some(starting) = &mut self.starting else { return };
+        let Contents { position, records, history } = contents;
+        let (policy, about) = (starting.policy.clone(), starting.about.clone());
+        let mut registry = Registry::new(policy, starting.promises, about, position, rand::make_rng());
+        registry.set_service_history_bytes(starting.config.events.service_history_bytes as usize);
+        let RecentChanges { complete_after, events } = history;
+        if starting.promises.history {
+            registry.begin_history(complete_after);
+        }
+        let (records, events) = (records.into_iter(), events.into_iter());
+        starting.loading = Some(Loading { records, events, registry, unreadable: Vec::new() });
+    }
+
+    /// Whether there is something to take over at once.
+    pub(super) fn is_loading(&self) -> bool {
+        self.starting.as_ref().is_some_and(|starting| starting.loading.is_some())
+    }
+
+    /// Takes over a piece of what was stored. Whether the registry serves from now on.
+    pub(super) fn go_on_starting(&mut self, now: Now) -> bool {
+        let Some(starting) = &mut self.starting else { return false };
+        if now.uptime_ms >= TOLD_AFTER_MS && !std::mem::replace(&mut starting.is_told, true) {
+            tracing::info!("the storage is being opened; meanwhile clients are told that the registry is starting");
+        }
+        let Some(loading) = &mut starting.loading else { return false };
+        // Time begins when everything is loaded.
+        if !loading.go_on(Now { uptime_ms: 0, ..now }) {
+            return false;
+        }
+        let Some(Starting { config, about, began, loading: Some(loading), .. }) = self.starting.take() else {
+            return false;
+        };
+        unreadable_lines(&loading.unreadable).into_iter().for_each(|line| tracing::warn!("{line}"));
+        self.registry = loading.registry;
+        self.clock = Clock::start();
+        let services = counted(self.registry.len(), "service", "services");
+        tracing::info!("{services} loaded in {} ms", began.elapsed().as_millis());
+        announce(&config, &self.guard, &about);
+        true
+    }
+}

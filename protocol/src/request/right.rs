@@ -1,0 +1,44 @@
+//! What a client has to be allowed to do for what it asks.
+
+use super::Request;
+use crate::lives::Renewal;
+use crate::registration::Registration;
+
+/// The right that a client needs for a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Right<'a> {
+    /// Nothing: everybody may ask.
+    None,
+    /// To see services.
+    Read,
+    /// To register this service; and to change the one with its id, if there is one.
+    Register(&'a Registration),
+    /// To change the service with this id: its own, or anybody's.
+    Change(&'a str),
+    /// To stop the server.
+    Terminate,
+    /// To renew each of these services that is one's own, or anybody's.
+    RenewEach(&'a [Renewal]),
+    /// To end a mass expiry.
+    Expiry,
+}
+
+impl Request {
+    /// The right that it needs.
+    pub fn right(&self) -> Right<'_> {
+        match self {
+            Request::Health => Right::None,
+            Request::Get { .. } | Request::List { .. } | Request::Discover(_) | Request::Info => Right::Read,
+            Request::Register(registration) => Right::Register(registration),
+            Request::Deregister { service_id, .. } | Request::Renew { service_id, .. } => Right::Change(service_id),
+            Request::Terminate => Right::Terminate,
+            Request::Types { .. } => Right::Read,
+            Request::Watch(_) => Right::Read,
+            Request::RenewMany(renewals) => Right::RenewEach(renewals),
+            Request::Update(update) => Right::Change(&update.service_id),
+            Request::History { .. } => Right::Read,
+            Request::Expiry(_) => Right::Expiry,
+            Request::Fresh { read, .. } => read.right(),
+        }
+    }
+}
