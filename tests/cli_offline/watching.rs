@@ -14,6 +14,18 @@ fn watching(registry: &StandIn, arguments: &[&str]) -> Running {
     watcher
 }
 
+/// A watcher that knows revision 5 of the epoch "a", and whose registry has gone; and the port where that was.
+fn cut_off() -> (Running, u16) {
+    let before = with_events(0, "a", 4);
+    let watcher = watching(&before, &[]);
+    before.publish(event("register", "a", 5));
+    watcher.line();
+    let port = before.req_port;
+    drop(before);
+    assert!(watcher.note().contains("is lost"));
+    (watcher, port)
+}
+
 #[test]
 fn watch_prints_each_change_in_a_line_of_its_own() {
     let registry = with_events(0, "a", 4);
@@ -73,13 +85,7 @@ fn watch_goes_on_after_a_restart_where_it_was() {
 
 #[test]
 fn watch_tells_of_another_history_and_of_what_is_gone_with_the_old_one() {
-    let before = with_events(0, "a", 4);
-    let watcher = watching(&before, &[]);
-    before.publish(event("register", "a", 5));
-    watcher.line();
-    let port = before.req_port;
-    drop(before);
-    assert!(watcher.note().contains("is lost"));
+    let (watcher, port) = cut_off();
     let after = with_events(port, "b", 1);
     assert!(watcher.note().ends_with("answers"));
     let note = watcher.note();
@@ -91,13 +97,7 @@ fn watch_tells_of_another_history_and_of_what_is_gone_with_the_old_one() {
 
 #[test]
 fn watch_tells_if_the_changes_are_not_known_any_more() {
-    let before = with_events(0, "a", 4);
-    let watcher = watching(&before, &[]);
-    before.publish(event("register", "a", 5));
-    watcher.line();
-    let port = before.req_port;
-    drop(before);
-    assert!(watcher.note().contains("is lost"));
+    let (watcher, port) = cut_off();
     let _after = with_events(port, "a", 9);
     assert!(watcher.note().ends_with("answers"));
     let note = watcher.note();

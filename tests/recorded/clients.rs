@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::checker::patch;
 use crate::history::{Ask, Claim, Registration};
 use crate::reached::Reached;
 use crate::recorder::Recorder;
+use crate::request;
 use crate::wire::Wire;
 
 const TYPES: [&str; 3] = ["web", "mail", "cam"];
@@ -200,7 +200,7 @@ impl<'a> Client<'a> {
     ) -> io::Result<Option<Value>> {
         let recorder = &self.around.recorder;
         let call = recorder.asked(client, ask.clone());
-        wire.send(&[b"", body(&ask, call, false).to_string().as_bytes()])?;
+        wire.send(&[b"", request::body(&ask, call).to_string().as_bytes()])?;
         let waits_ms = if let Ask::Watch { wait_ms, .. } = ask { wait_ms } else { 0 };
         let Some(reply) = wire.receive(self.patience() + Duration::from_millis(waits_ms))? else {
             self.around.recorder.gave_up(call);
@@ -225,7 +225,9 @@ impl<'a> Client<'a> {
                     let ask = self.ask();
                     let call = self.around.recorder.asked(client, ask.clone());
                     open.insert(call, Instant::now() + self.patience());
-                    let body = body(&ask, call, true).to_string();
+                    let mut body = request::body(&ask, call);
+                    body["request_id"] = call.into();
+                    let body = body.to_string();
                     match is_typed {
                         true => wire.send(&[b"REQ", body.as_bytes()])?,
                         false => wire.send(&[body.as_bytes()])?,
@@ -353,50 +355,6 @@ impl<'a> Client<'a> {
     pub(crate) fn service_type(&mut self) -> String {
         TYPES[self.rng.random_range(0..TYPES.len())].into()
     }
-}
-
-/// A request as it is sent.
-pub(crate) fn body(ask: &Ask, call: usize, with_id: bool) -> Value {
-    let mut body = match ask {
-        Ask::Register(registration) => {
-            let Registration { id, service_type, tag, claim, ttl_ms, bulk } = registration;
-            let mut info = json!({"id": id, "name": "N", "host": "h", "port": 1, "type": service_type, "call": call});
-            if let Some(tag) = tag {
-                info["tags"] = json!([tag]);
-            }
-            if *bulk > 0 {
-                info["bulk"] = "x".repeat(*bulk).into();
-            }
-            match claim {
-                Claim::Plain => {}
-                Claim::Singleton => info["singleton"] = true.into(),
-                Claim::AllowDuplicate => info["allow_duplicate_service_type"] = true.into(),
-            }
-            json!({"action": "register", "service_info": info, "ttl": *ttl_ms as f64 / 1000.0})
-        }
-        Ask::Deregister { id, generation } => {
-            json!({"action": "deregister", "service_id": id, "generation": generation})
-        }
-        Ask::Renew { id, generation } => json!({"action": "renew", "service_id": id, "generation": generation}),
-        Ask::Update { id, generation } => {
-            json!({"action": "update", "service_id": id, "generation": generation, "metadata": patch(call)})
-        }
-        Ask::Get { id } => json!({"action": "get", "service_id": id}),
-        Ask::List { service_type } => json!({"action": "list", "service_type": service_type}),
-        Ask::Discover { service_type } => json!({"action": "discover", "service_type": service_type}),
-        Ask::Watch { after, service_type, limit, wait_ms } => {
-            let (epoch, after) = after.as_ref().map(|(epoch, after)| (epoch, after)).unzip();
-            json!({"action": "watch", "epoch": epoch, "after": after, "service_type": service_type, "limit": limit,
-                "wait": *wait_ms as f64 / 1000.0})
-        }
-        Ask::EndMassExpiry { keep } => {
-            json!({"action": "expiry", "mass_expiry": if *keep { "keep" } else { "remove" }})
-        }
-    };
-    if with_id {
-        body["request_id"] = call.into();
-    }
-    body
 }
 
 fn read(reply: &[u8]) -> Value {

@@ -25,6 +25,8 @@ mod library;
 mod python;
 mod reached;
 mod recorder;
+#[path = "../simulation/request.rs"]
+mod request;
 mod run;
 mod small_disk;
 mod stage;

@@ -6,8 +6,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use crate::clients::{Around, Client, body};
+use crate::clients::{Around, Client};
 use crate::harness::{python, workspace};
+use crate::request;
 
 /// How long it waits for an answer, in seconds.
 const PATIENCE: f64 = 2.5;
@@ -74,7 +75,7 @@ fn talk(client: &mut Client<'_>, worker: &mut Worker, life: usize, ports: [u16; 
         }
         let ask = client.ask();
         let call = client.around.recorder.asked(number, ask.clone());
-        match worker.ask(&body(&ask, call, false))? {
+        match worker.ask(&request::body(&ask, call))? {
             Some(reply) => {
                 client.around.note(&format!("python: {kind} was answered"));
                 client.around.recorder.answered(life, call, reply);

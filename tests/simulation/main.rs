@@ -18,6 +18,7 @@ mod history;
 mod host;
 mod plan;
 mod reached;
+mod request;
 mod shrink;
 mod store;
 mod story;

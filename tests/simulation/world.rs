@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::adapter::{Kept, key_text};
-use crate::checker::patch;
 use crate::follower::Follower;
-use crate::history::{Ask, Claim, History, Registration, Rules, What};
+use crate::history::{Ask, History, Registration, Rules, What};
 use crate::host::{Around, Host, Message};
 use crate::plan::{Does, Plan, key_of};
 use crate::reached::Reached;
+use crate::request;
 use crate::store::Store;
 
 /// How long everything gets to settle after the last action, with the store well.
@@ -229,7 +229,7 @@ impl World<'_> {
         self.callers.push(client);
         let has_keys = self.plan.settings.has_keys;
         let key = has_keys.then(|| key_of(client));
-        let body = body(&ask, call);
+        let body = request::body(&ask, call).to_string();
         self.history.push(self.now_ms, What::Asked { call, client, host, key: key.map(key_text), ask });
         self.hosts[host].send(Message { call, key, body });
         call
@@ -336,45 +336,4 @@ impl World<'_> {
         }
         self.run_until(until_ms + 100);
     }
-}
-
-/// A request as it is sent.
-fn body(ask: &Ask, call: usize) -> String {
-    let body = match ask {
-        Ask::Register(registration) => {
-            let Registration { id, service_type, tag, claim, ttl_ms, bulk } = registration;
-            let mut info = json!({"id": id, "name": "N", "host": "h", "port": 1, "type": service_type, "call": call});
-            if let Some(tag) = tag {
-                info["tags"] = json!([tag]);
-            }
-            if *bulk > 0 {
-                info["bulk"] = "x".repeat(*bulk).into();
-            }
-            match claim {
-                Claim::Plain => {}
-                Claim::Singleton => info["singleton"] = true.into(),
-                Claim::AllowDuplicate => info["allow_duplicate_service_type"] = true.into(),
-            }
-            json!({"action": "register", "service_info": info, "ttl": *ttl_ms as f64 / 1000.0})
-        }
-        Ask::Deregister { id, generation } => {
-            json!({"action": "deregister", "service_id": id, "generation": generation})
-        }
-        Ask::Renew { id, generation } => json!({"action": "renew", "service_id": id, "generation": generation}),
-        Ask::Update { id, generation } => {
-            json!({"action": "update", "service_id": id, "generation": generation, "metadata": patch(call)})
-        }
-        Ask::Get { id } => json!({"action": "get", "service_id": id}),
-        Ask::List { service_type } => json!({"action": "list", "service_type": service_type}),
-        Ask::Discover { service_type } => json!({"action": "discover", "service_type": service_type}),
-        Ask::Watch { after, service_type, limit, wait_ms } => {
-            let (epoch, after) = after.as_ref().map(|(epoch, after)| (epoch, after)).unzip();
-            json!({"action": "watch", "epoch": epoch, "after": after, "service_type": service_type, "limit": limit,
-                "wait": *wait_ms as f64 / 1000.0})
-        }
-        Ask::EndMassExpiry { keep } => {
-            json!({"action": "expiry", "mass_expiry": if *keep { "keep" } else { "remove" }})
-        }
-    };
-    body.to_string()
 }

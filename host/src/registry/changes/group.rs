@@ -219,24 +219,18 @@ impl<C> Registry<C> {
         self.changes.issued += 1;
         let revision = self.changes.issued;
         let told;
+        // Neither whose it is, nor its types, nor whether it is there are changed by an update.
+        let is_update = matches!(write, Write::Update { .. });
         draft.changes.push(match &mut write {
-            Write::Put { service, .. } => {
+            Write::Put { service, .. } | Write::Update { service, .. } => {
                 service.revision = revision;
                 told = Told::of(Some(&**service), now);
                 // What a change before it in the group comes to is not known yet.
                 let before = draft.service(service.id()).is_none().then(|| self.services.get(service.id()));
                 let event = self.event_text(told, EventKind::Register, Some(&**service), before);
-                draft.projection.put(&self.services, service);
-                let record = service.to_record();
-                draft.bytes += record.document.len();
-                Put::new(record).with_event(event).into()
-            }
-            // Neither whose it is, nor its types, nor whether it is there are changed by it.
-            Write::Update { service, .. } => {
-                service.revision = revision;
-                told = Told::of(Some(&**service), now);
-                let before = draft.service(service.id()).is_none().then(|| self.services.get(service.id()));
-                let event = self.event_text(told, EventKind::Register, Some(&**service), before);
+                if !is_update {
+                    draft.projection.put(&self.services, service);
+                }
                 let record = service.to_record();
                 draft.bytes += record.document.len();
                 Put::new(record).with_event(event).into()
