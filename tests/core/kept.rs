@@ -116,6 +116,26 @@ fn nothing_is_told_behind_what_may_come_back() {
 }
 
 #[test]
+fn who_knows_what_watchers_may_not_see_yet_is_not_told_it_again() {
+    let mut world = keeping(Position::new(EPOCH, 0));
+    world.ask("late", register("x", "web"));
+    world.pass(300);
+    world.ask("r", register("y", "web"));
+    let group = world.group();
+    world.pass(100);
+    world.accept(&group);
+    assert_eq!(world.take_events(), [event("register", "y", 2)], "a subscriber hears of it at once");
+    assert_eq!(world.watched(watch(2, json!({}))), (vec![], 2), "what is known is never taken back");
+    world.ask("w", watch(2, json!({"wait": 600})));
+    world.store();
+    world.pass(0);
+    assert_eq!(world.reply("w"), None, "it knows of y already");
+    world.register("z", "web");
+    world.pass(0);
+    assert_eq!(world.told("w"), (vec![event("register", "z", 3)], 3));
+}
+
+#[test]
 fn a_store_that_undoes_nothing_is_not_waited_for_without_end() {
     let mut world = keeping(Position::new(EPOCH, 0));
     world.ask("w", watch(0, json!({"wait": 600})));
