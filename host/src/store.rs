@@ -1,7 +1,9 @@
 //! The store lane: one thread that owns the storage plugin and makes all calls to it.
 //!
 //! A plugin may block there, or await: nothing else runs on that thread, and the rest of the host only sends jobs and
-//! receives answers.
+//! receives answers. What a durable store keeps is [sealed](seal) there, at no cost for anybody who is served.
+
+mod seal;
 
 use std::collections::VecDeque;
 use std::thread::JoinHandle;
@@ -45,8 +47,10 @@ pub enum Answer {
 pub struct Contents {
     /// How far the store's history goes. No revision in the store is greater.
     pub position: Position,
-    /// All records.
+    /// All records that are sound.
     pub records: Vec<Record>,
+    /// The ids of records that are damaged.
+    pub damaged: Vec<String>,
     /// The recent changes.
     pub history: RecentChanges,
 }
@@ -121,15 +125,16 @@ impl Store {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             let runtime = runtime.map_err(|error| Error::internal(format!("cannot start the store lane: {error}")));
             let opened = runtime.and_then(|runtime| {
-                runtime
-                    .block_on(open_with(&plugin, options, history))
-                    .map(|(backend, contents)| (runtime, backend, contents))
+                let is_durable = plugin.capabilities(&options)?.has(Capabilities::NONE.durable());
+                let (backend, mut contents) = runtime.block_on(open_with(&plugin, options, history))?;
+                seal::open(&mut contents);
+                Ok((runtime, Lane { backend, call_timeout, is_durable }, contents))
             });
             // If nobody waits for the answer any more, the host has given up.
             match opened {
-                Ok((runtime, backend, contents)) => {
+                Ok((runtime, lane, contents)) => {
                     if answer_sender.send(Answer::Opened(Ok(contents))).is_ok() {
-                        runtime.block_on(work(backend, call_timeout, job_receiver, answer_sender));
+                        runtime.block_on(work(lane, job_receiver, answer_sender));
                     }
                 }
                 Err(error) => drop(answer_sender.send(Answer::Opened(Err(error)))),
@@ -213,16 +218,17 @@ async fn open_with(
         position.revision >= last
     });
     let contents = match position {
-        Some(position) if has_history => Contents { position, records, history },
+        Some(position) if has_history => Contents { position, records, history, ..Contents::default() },
         Some(position) => {
             let history = RecentChanges { complete_after: position.revision, ..history };
-            Contents { position, records, history }
+            Contents { position, records, history, ..Contents::default() }
         }
         // The revisions go on where what is there ends, so that no two changes ever have the same.
         None => {
             let position = Position::new(new_epoch(), last);
             backend.commit(Group::new(position.clone(), Vec::new())).await?;
-            Contents { position, records, history: RecentChanges { complete_after: last, events: VecDeque::new() } }
+            let history = RecentChanges { complete_after: last, events: VecDeque::new() };
+            Contents { position, records, history, ..Contents::default() }
         }
     };
     Ok((backend, contents))
@@ -274,12 +280,15 @@ pub(crate) fn new_epoch() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-async fn work(
+/// What the lane's calls are made with.
+struct Lane {
     backend: OpenBackend,
     call_timeout: Duration,
-    mut jobs: mpsc::UnboundedReceiver<Job>,
-    answers: mpsc::UnboundedSender<Answer>,
-) {
+    /// What is stored outlives the host.
+    is_durable: bool,
+}
+
+async fn work(lane: Lane, mut jobs: mpsc::UnboundedReceiver<Job>, answers: mpsc::UnboundedSender<Answer>) {
     let mut calls: FuturesUnordered<LocalBoxFuture<'_, Answer>> = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -290,20 +299,26 @@ async fn work(
             }
             job = jobs.recv() => match job {
                 None => break,
-                Some(job) => calls.push(Box::pin(call(&backend, call_timeout, job))),
+                Some(job) => calls.push(Box::pin(call(&lane, job))),
             },
         }
     }
     // What a call holds must not keep the close waiting.
     drop(calls);
-    let closed = backend.close().await;
-    drop(backend);
+    let closed = lane.backend.close().await;
+    drop(lane);
     let _ = answers.send(Answer::Closed(closed));
 }
 
-async fn call(backend: &OpenBackend, call_timeout: Duration, job: Job) -> Answer {
+async fn call(Lane { backend, call_timeout, is_durable }: &Lane, job: Job) -> Answer {
+    let call_timeout = *call_timeout;
     match job {
-        Job::Commit(group) => Answer::Committed(limited(call_timeout, backend.commit(group)).await),
+        Job::Commit(mut group) => {
+            if *is_durable {
+                seal::seal(&mut group);
+            }
+            Answer::Committed(limited(call_timeout, backend.commit(group)).await)
+        }
         Job::Discover { ticket, query } => {
             let chosen = limited(call_timeout, backend.discover(query)).await;
             let service_id = chosen.unwrap_or_else(|error| {

@@ -68,7 +68,6 @@ pub(crate) fn try_once(launch: &Launch, sound: &Path, rng: &mut StdRng, reached:
     let before = database::read(sound)?;
     database::copy(sound, directory);
     let how = damage(directory, rng);
-    let by_hand = database::read(directory);
     let verdict = match Host::start(launch, None) {
         Err(NotStarted { status, log }) => {
             reached.note("damage: refused");
@@ -79,7 +78,7 @@ pub(crate) fn try_once(launch: &Launch, sound: &Path, rng: &mut StdRng, reached:
         Ok(host) => {
             let shown = shown(&host);
             let log = host.kill();
-            let verdict = shown.and_then(|shown| expect_whole(&before, by_hand, &shown, &log, reached));
+            let verdict = shown.and_then(|shown| expect_whole(&before, &shown, &log, reached));
             if has_panicked(&log) { Err("it panicked".into()) } else { verdict }
                 .map_err(|text| format!("{text}\n{log}"))
         }
@@ -87,52 +86,31 @@ pub(crate) fn try_once(launch: &Launch, sound: &Path, rng: &mut StdRng, reached:
     verdict.map_err(|text| format!("{how}: {text}"))
 }
 
-/// A host that takes a database for sound has what is in it, as others read it: and that is what was stored at some time.
-fn expect_whole(
-    before: &Stored,
-    by_hand: Result<Stored, String>,
-    shown: &Value,
-    log: &str,
-    reached: &mut Reached,
-) -> Result<(), String> {
-    let by_hand = match by_hand {
-        Ok(by_hand) => by_hand,
-        // Without a position a new epoch begins: a database that was cut off to nothing is a new one.
-        Err(_) if shown["epoch"].as_str().is_some_and(|epoch| epoch != before.epoch) => {
-            reached.note("damage: a new epoch");
-            return Ok(());
-        }
-        Err(problem) => return Err(format!("it serves {shown}, and the database cannot be read: {problem}")),
-    };
+/// A host that takes a database for sound has all of what was stored at some time, but for what it says is damaged.
+fn expect_whole(before: &Stored, shown: &Value, log: &str, reached: &mut Reached) -> Result<(), String> {
     let services = shown["services"].as_array().ok_or_else(|| format!("no list: {shown}"))?;
     let shown_service = |service: &Value| Service::read(service.clone()).map(|service| (service.id, service.fixed));
     let listed: BTreeMap<String, Value> = services.iter().map(shown_service).collect::<Result<_, _>>()?;
+    if let Some((id, fixed)) = listed.iter().find(|(id, fixed)| !before.had(id, fixed)) {
+        return Err(format!("{id} is shown as {fixed}, which was never stored"));
+    }
     // Each of the first few that are left out has a line in the log.
     let lines = log.lines().filter(|line| line.contains(" is left out, it cannot be read: ")).count();
-    let Some(left_out) = by_hand.contents.len().checked_sub(listed.len()).filter(|left_out| lines == *left_out.min(&5))
-    else {
-        let stored = by_hand.contents.len();
-        return Err(format!(
-            "{} services are shown, {stored} are stored, {lines} are said to be left out",
-            listed.len()
-        ));
-    };
-    let mut is_changed = by_hand.contents.iter().any(Result::is_err);
-    let is_moved = shown["epoch"].as_str() != Some(before.epoch.as_str());
-    let was = by_hand.told();
-    if let Some(was) = was.filter(|_| left_out == 0 && !is_moved) {
-        is_changed |= was != listed;
-        let differ = was.keys().filter(|id| !listed.contains_key(*id)).count();
-        // Where an id itself was damaged, there is one more, and one less.
-        if differ > 1 || was.len() != listed.len() {
-            return Err(format!("at {} it was told of something else than {:?}", by_hand.revision, listed.keys()));
+    let (epoch, revision) = (shown["epoch"].as_str(), shown["revision"].as_u64().unwrap_or_default());
+    let is_moved = epoch != Some(before.epoch.as_str());
+    if let Some(was) = before.told_until(revision).filter(|_| !is_moved) {
+        let differs = listed.iter().find(|(id, fixed)| was.get(*id) != Some(fixed));
+        let left_out = was.len().saturating_sub(listed.len());
+        if differs.is_some() || lines != left_out.min(5) {
+            return Err(format!(
+                "at {revision} there was {was:?}, and shown is {listed:?}: {differs:?}, {left_out} are not there"
+            ));
         }
     }
-    reached.note(match (left_out, is_moved, is_changed) {
-        (1.., _, _) => "damage: named what was left out",
-        (_, true, _) => "damage: a new epoch",
-        (_, _, true) => "damage: changed the text of a service",
-        (_, _, false) if by_hand.revision == before.revision => "damage: without effect",
+    reached.note(match lines {
+        1.. => "damage: named what was left out",
+        _ if is_moved => "damage: a new epoch",
+        _ if revision == before.revision => "damage: without effect",
         _ => "damage: an earlier state",
     });
     Ok(())

@@ -27,11 +27,16 @@ pub(crate) struct Stored {
 impl Stored {
     /// What there is by what has been told of changes, if that goes back to the beginning and can be read.
     pub(crate) fn told(&self) -> Option<BTreeMap<String, Value>> {
+        self.told_until(u64::MAX)
+    }
+
+    /// What there was when the change with this revision was the last.
+    pub(crate) fn told_until(&self, revision: u64) -> Option<BTreeMap<String, Value>> {
         if self.complete_after > 0 {
             return None;
         }
         let mut services = BTreeMap::new();
-        for (_, event) in &self.history {
+        for (_, event) in self.history.iter().take_while(|(number, _)| *number <= revision) {
             let service = Service::read(event["service"].clone()).ok()?;
             match event["type"].as_str()? {
                 "register" => services.insert(service.id, service.fixed),
@@ -39,6 +44,12 @@ impl Stored {
             };
         }
         Some(services)
+    }
+
+    /// Whether a service was ever stored like this.
+    pub(crate) fn had(&self, id: &str, fixed: &Value) -> bool {
+        let told = self.history.iter().filter_map(|(_, event)| Service::read(event["service"].clone()).ok());
+        self.contents.iter().flatten().cloned().chain(told).any(|service| service.id == id && service.fixed == *fixed)
     }
 
     /// Why that is not what is stored, if so.
@@ -90,7 +101,7 @@ fn read_copy(path: &Path) -> rusqlite::Result<Stored> {
     let select = "SELECT id, document, ttl_ms, last_heartbeat_ms FROM services NOT INDEXED ORDER BY rowid";
     let contents = connection.prepare(select)?.query_map([], read_record)?.collect::<rusqlite::Result<_>>()?;
     let event = |row: &Row<'_>| {
-        let text: String = row.get(1)?;
+        let text = unsealed(row.get(1)?);
         let event = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Ok((row.get::<_, i64>(0)?.cast_unsigned(), event))
     };
@@ -99,9 +110,17 @@ fn read_copy(path: &Path) -> rusqlite::Result<Stored> {
     Ok(Stored { epoch, revision, contents, history, complete_after })
 }
 
+/// A text without the checksum that the host adds to it.
+fn unsealed(mut text: String) -> String {
+    if let Some(start) = text.rfind(",\"crc32\":\"").filter(|start| text.len() - start == 20) {
+        text.replace_range(start.., "}");
+    }
+    text
+}
+
 /// A record as the checker sees it.
 fn read_record(row: &Row<'_>) -> rusqlite::Result<Result<Service, String>> {
-    let (id, document): (String, String) = (row.get(0)?, row.get(1)?);
+    let (id, document): (String, String) = (row.get(0)?, unsealed(row.get(1)?));
     let (ttl_ms, last_heartbeat_ms): (i64, i64) = (row.get(2)?, row.get(3)?);
     let read = || {
         let document: Value = serde_json::from_str(&document).map_err(|error| format!("{id}: {error}"))?;

@@ -79,7 +79,7 @@ impl<F: Front> Server<F> {
     /// The store is open: what is in it is taken over from now on.
     pub(super) fn opened(&mut self, contents: Contents) {
         let Some(starting) = &mut self.starting else { return };
-        let Contents { position, records, history } = contents;
+        let Contents { position, records, damaged, history } = contents;
         let (policy, about) = (starting.policy.clone(), starting.about.clone());
         let mut registry = Registry::new(policy, starting.promises, about, position, rand::make_rng());
         registry.set_service_history_bytes(starting.config.events.service_history_bytes as usize);
@@ -88,7 +88,9 @@ impl<F: Front> Server<F> {
             registry.begin_history(complete_after);
         }
         let (records, events) = (records.into_iter(), events.into_iter());
-        starting.loading = Some(Loading { records, events, registry, unreadable: Vec::new() });
+        let unreadable = |id| Unreadable { id, reason: "it is damaged, its checksum is wrong".into() };
+        let unreadable = damaged.into_iter().map(unreadable).collect();
+        starting.loading = Some(Loading { records, events, registry, unreadable });
     }
 
     /// Whether there is something to take over at once.

@@ -180,7 +180,7 @@ fn what_is_stored_is_taken_over_piece_by_piece_and_clients_are_answered_meanwhil
     let now = Now { uptime_ms: 10, unix_ms: 10 };
     assert!(!server.go_on_starting(now) && !server.is_loading(), "the store is not open");
     let records = (0..10_000).map(stored).collect();
-    server.opened(Contents { position, records, history: Default::default() });
+    server.opened(Contents { position, records, ..Contents::default() });
     let mut turns = 0;
     while server.is_loading() {
         server.received(json!({"action": "list"}), now);
