@@ -20,6 +20,8 @@ mod changes;
 mod choices;
 #[path = "core/discovery.rs"]
 mod discovery;
+#[path = "core/drain.rs"]
+mod drain;
 #[path = "core/follow.rs"]
 mod follow;
 #[path = "core/groups.rs"]

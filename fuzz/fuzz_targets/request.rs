@@ -107,6 +107,9 @@ fn check_request(body: &[u8], port: Port, depth_max: usize) {
         Request::Fresh { .. } => unreachable!("one is enough"),
         Request::Health | Request::Info | Request::Terminate => {}
         Request::RenewMany(renewals) => assert!(!renewals.is_empty() && renewals.len() <= 1000),
+        Request::Drain(drain) => {
+            assert!(!drain.service_id.is_empty() && is_same(fields["service_id"].get(), &drain.service_id.into()));
+        }
         Request::Update(update) => {
             assert!(!update.service_id.is_empty() && is_same(fields["service_id"].get(), &update.service_id.into()));
         }

@@ -10,6 +10,7 @@ use foldhash::fast::RandomState;
 use serde_json::Number;
 use serde_json::value::RawValue;
 
+use crate::drain::DRAIN_KEY;
 use crate::json::{self, Member};
 use crate::reply::{Code, Reply};
 use crate::request::Limits;
@@ -20,13 +21,15 @@ const TTL_SECONDS_DEFAULT: u64 = 30;
 const TTL_SECONDS_MIN: f64 = 0.001;
 /// The longest time to live: a hundred years. It keeps deadlines far from where they would overflow.
 const TTL_SECONDS_MAX: f64 = 100.0 * 365.0 * 86_400.0;
+/// What such a duration is, in words.
+pub(crate) const DURATION_SECONDS: &str = "a positive number of seconds, at most 3153600000 (100 years)";
 /// How long a time to live may be as text: it is kept as the client wrote it, and a number can have any length.
 const TTL_CHARACTERS_MAX: usize = 32;
 /// What a random id has behind the name, in bytes: a dash and a UUID.
 const UUID_BYTES: usize = 37;
 /// Keys of a record that the registry writes. What a client sends for them is not kept, so that a client can send
 /// back a record that it was given. `owner_key` says whose the service is, which only the registry may say.
-const OWN_KEYS: [&str; 5] = ["ttl", "last_heartbeat", "health", OWNER_KEY, GENERATION_KEY];
+const OWN_KEYS: [&str; 6] = ["ttl", "last_heartbeat", "health", OWNER_KEY, GENERATION_KEY, DRAIN_KEY];
 /// Where a record says whose it is.
 pub const OWNER_KEY: &str = "owner_key";
 /// Where a record says which registration of its id it is.
@@ -327,15 +330,19 @@ fn read_ttl(json: Option<&str>) -> Result<(Cow<'_, str>, u64), Reply> {
     if json.len() > TTL_CHARACTERS_MAX {
         return Err(invalid_value("ttl", &format!("a number of at most {TTL_CHARACTERS_MAX} characters"), json));
     }
+    match seconds_to_ms(json) {
+        Some(ms) => Ok((json.into(), ms)),
+        None => Err(invalid_value("ttl", DURATION_SECONDS, json)),
+    }
+}
+
+/// A duration that a client gives in seconds, in milliseconds: none that would overflow.
+pub(crate) fn seconds_to_ms(json: &str) -> Option<u64> {
     // An object can pass for a number, see `RESERVED`.
     let number: Option<Number> =
         Some(json).filter(|json| !json.starts_with('{')).and_then(|json| serde_json::from_str(json).ok());
-    match number.and_then(|number| number.as_f64()) {
-        Some(seconds) if (TTL_SECONDS_MIN..=TTL_SECONDS_MAX).contains(&seconds) => {
-            Ok((json.into(), (seconds * 1000.0).round() as u64))
-        }
-        _ => Err(invalid_value("ttl", "a positive number of seconds, at most 3153600000 (100 years)", json)),
-    }
+    let seconds = number.and_then(|number| number.as_f64())?;
+    (TTL_SECONDS_MIN..=TTL_SECONDS_MAX).contains(&seconds).then(|| (seconds * 1000.0).round() as u64)
 }
 
 /// Refuses reserved keys and lone surrogates: every client that lists services must be able to read the record.

@@ -11,6 +11,7 @@ use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::drain::{Drain, Order};
 use crate::filter::{Filter, FilterFields};
 use crate::json;
 use crate::lives::{self, Renewal, Update};
@@ -79,6 +80,8 @@ pub enum Request {
     RenewMany(Vec<Renewal>),
     /// Change a service's metadata.
     Update(Box<Update>),
+    /// Have a service discovered by nobody, or again.
+    Drain(Box<Drain>),
     /// What has happened to a service.
     History {
         /// The service's id.
@@ -198,6 +201,8 @@ struct Fields<'a> {
     watch: WatchFields<'a>,
     max_stale: Option<&'a RawValue>,
     mass_expiry: Option<&'a RawValue>,
+    seconds: Option<&'a RawValue>,
+    reason: Option<&'a RawValue>,
 }
 
 fn read_fields(body: &[u8]) -> serde_json::Result<Fields<'_>> {
@@ -242,6 +247,8 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "after" => &mut fields.watch.after,
                 "max_stale" => &mut fields.max_stale,
                 "mass_expiry" => &mut fields.mass_expiry,
+                "seconds" => &mut fields.seconds,
+                "reason" => &mut fields.reason,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -311,6 +318,8 @@ impl Fields<'_> {
             Action::History => {
                 Request::History { service_id: self.service_id(limits)?, limit: lives::entries(self.extent.limit)? }
             }
+            Action::Drain => self.drain(Some(Order::read(self.seconds, self.reason)?), limits)?,
+            Action::Undrain => self.drain(None, limits)?,
             Action::Expiry => Request::Expiry(calm::expiry(self.mass_expiry)?),
         })
     }
@@ -350,6 +359,11 @@ impl Fields<'_> {
 
     fn generation(&self) -> Result<Option<u64>, Reply> {
         lives::generation("generation", self.generation)
+    }
+
+    fn drain(&self, order: Option<Order>, limits: &Limits) -> Result<Request, Reply> {
+        let (service_id, generation) = (self.service_id(limits)?, self.generation()?);
+        Ok(Request::Drain(Box::new(Drain { service_id, generation, order })))
     }
 
     fn patch(&self, limits: &Limits) -> Result<Patch, Reply> {

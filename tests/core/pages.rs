@@ -309,8 +309,8 @@ fn types_are_told_in_order_with_how_many_there_are() {
     world.pass(20_000);
     let reply = world.call(json!({"action": "types"}));
     let expected = concat!(
-        r#"{"a.b":{"passing":1,"critical":0},"mail":{"passing":1,"critical":0},"web":{"passing":1,"critical":1},"#,
-        r#""Ωmega":{"passing":1,"critical":0}}"#
+        r#"{"a.b":{"passing":1,"drained":0,"critical":0},"mail":{"passing":1,"drained":0,"critical":0},"web":{"passing":1,"drained":0,"critical":1},"#,
+        r#""Ωmega":{"passing":1,"drained":0,"critical":0}}"#
     );
     assert_eq!(reply["types"].to_string(), expected);
     assert_eq!((&reply["revision"], &reply["epoch"], reply.get("cursor")), (&json!(5), &json!("e"), None));

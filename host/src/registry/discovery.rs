@@ -56,7 +56,7 @@ impl Wanted {
 
     /// Whether a service is wanted, and healthy.
     pub(super) fn wants(&self, service: &Service, now: Now) -> bool {
-        service.is_passing(now.uptime_ms) && self.selection.wants(service)
+        service.is_passing(now.uptime_ms) && !service.is_drained() && self.selection.wants(service)
     }
 
     /// The reply with these services, of which there is at least one.
@@ -109,7 +109,7 @@ impl<C> Registry<C> {
 
     /// Ids of passing services of a type.
     fn candidates(&mut self, service_type: &str, now: Now) -> Vec<String> {
-        let (passing, _) = self.services.members(service_type);
+        let passing = self.services.members(service_type).passing;
         if passing <= CANDIDATES_MAX {
             let passing = self.services.passing_of_type(service_type);
             let passing = passing.filter(|service| service.is_passing(now.uptime_ms));
@@ -153,7 +153,7 @@ impl<C> Registry<C> {
             let picked = self.services.pick(among, now.uptime_ms, &mut self.rng);
             return picked.map_or(Found::Nobody, |service| Found::Some(wanted.reply(&[service], now)));
         }
-        let (passing, _) = self.services.members(among);
+        let passing = self.services.members(among).passing;
         let (_, bytes) = self.services.extent(Some(among));
         // Each of them once, in an order by chance.
         let are_all = bytes <= AT_ONCE_BYTES || passing <= wanted.count();

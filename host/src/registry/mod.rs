@@ -205,6 +205,7 @@ impl<C> Registry<C> {
                 return self.deregister(caller, origin, (&service_id, generation), now, out);
             }
             Request::Update(update) => return self.update(caller, origin, update, now, out),
+            Request::Drain(drain) => return self.drain(caller, origin, drain, now, out),
             Request::List { filter, fields, page: None } => {
                 return self.list(caller, Form::List, Selection { filter, fields }, now, out);
             }

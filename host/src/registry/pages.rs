@@ -19,6 +19,7 @@ use crate::protocol::reply::Reply;
 use crate::registry::Registry;
 use crate::registry::moment::Now;
 use crate::registry::selection::Selection;
+use crate::registry::services::Counts;
 use crate::registry::slots::Slot;
 
 /// How long the entries of a page may be together before it ends, in bytes.
@@ -105,10 +106,12 @@ impl<C> Registry<C> {
             if json.len() > 1 {
                 json.push(',');
             }
-            let (passing, critical) = self.services.members(name);
+            let Counts { passing, drained, critical } = self.services.members(name);
             push_text(&mut json, name);
             json.push_str(":{\"passing\":");
             push_number(&mut json, passing as u64);
+            json.push_str(",\"drained\":");
+            push_number(&mut json, drained as u64);
             json.push_str(",\"critical\":");
             push_number(&mut json, critical as u64);
             json.push('}');

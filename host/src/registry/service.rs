@@ -7,6 +7,7 @@ use registry_plugin_api::Record;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::protocol::drain::{DRAIN_KEY, Drained, carry, drained};
 use crate::protocol::json::{Shown, push_number};
 use crate::protocol::lives::GENERATION_MAX;
 use crate::protocol::registration::{GENERATION_KEY, OWNER_KEY, Registration, push_generation};
@@ -46,6 +47,8 @@ pub struct Service {
     granted_ms: u64,
     /// By how much `heartbeat_ms` has been moved since it was heard of.
     moved_ms: u64,
+    /// It is discovered by nobody, since somebody wants it so.
+    drained: Option<Drained>,
 }
 
 impl Service {
@@ -64,7 +67,7 @@ impl Service {
         let document = registration.into_document(&id, owner_key.as_deref(), generation).into();
         let (heartbeat_ms, last_heartbeat_ms) = (now.uptime_ms, now.unix_ms);
         let revision = 0;
-        let (granted_ms, moved_ms) = (0, 0);
+        let (granted_ms, moved_ms, drained) = (0, 0, None);
         Service {
             id,
             document,
@@ -77,7 +80,17 @@ impl Service {
             revision,
             granted_ms,
             moved_ms,
+            drained,
         }
+    }
+
+    /// The same service, drained as this one is: what it takes the place of.
+    pub(super) fn drained_like(mut self, earlier: Option<&Service>) -> Self {
+        if let Some(earlier) = earlier.filter(|earlier| earlier.is_drained()) {
+            self.document = carry(&earlier.document, &self.document).into();
+            self.drained = earlier.drained;
+        }
+        self
     }
 
     /// A service that a store has kept. Its time to live begins anew: the store cannot know whether it has been heard
@@ -117,6 +130,7 @@ impl Service {
             push_generation(&mut document, generation);
             document.push('}');
         }
+        let drained = fields.contains_key(DRAIN_KEY).then(|| drained(&document)).flatten();
         Ok(Service {
             id: record.id.into(),
             document: document.into(),
@@ -129,6 +143,7 @@ impl Service {
             revision: record.revision,
             granted_ms: 0,
             moved_ms: 0,
+            drained,
         })
     }
 
@@ -178,19 +193,26 @@ impl Service {
         self.generation
     }
 
-    pub(super) fn shared_document(&self) -> Arc<str> {
-        self.document.clone()
-    }
-
     /// The same service with another document.
     pub(super) fn with_document(&self, document: String) -> Self {
-        Service { document: document.into(), ..self.clone() }
+        Service { drained: drained(&document), document: document.into(), ..self.clone() }
     }
 
-    /// Takes over another document, which is stored under this revision. All else stays.
-    pub(super) fn amend(&mut self, document: Arc<str>, revision: u64) {
-        self.document = document;
-        self.revision = revision;
+    /// Takes over the document of `changed`, which is stored, and what follows from it. All else stays.
+    pub(super) fn amend(&mut self, changed: &Service) {
+        self.document = changed.document.clone();
+        self.drained = changed.drained;
+        self.revision = changed.revision;
+    }
+
+    /// Whether it is to be discovered by nobody.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained.is_some()
+    }
+
+    /// When that ends by itself, in milliseconds since the Unix epoch.
+    pub(super) fn drained_until_unix_ms(&self) -> Option<u64> {
+        self.drained.and_then(|drained| drained.until_unix_ms)
     }
 
     /// How long it has not been heard of, in milliseconds.

@@ -5,6 +5,8 @@
 //! Each passing service stands once in a queue of deadlines. A heartbeat does not move it there (it would be the most
 //! frequent write of all): when the queue reaches a service whose deadline has moved on, it is queued again.
 //!
+//! Those that are drained stand apart from both: they live, and nobody discovers them.
+//!
 //! Many services can run out at the same moment, and moving them takes time. So they are moved a number at a time:
 //! until then one that is past its ttl may stand among the passing, and whoever picks one there looks at its deadline.
 
@@ -48,6 +50,8 @@ pub(super) struct Services {
     pub(super) journal: Option<Journal>,
     /// How many of the passing have each ttl, in milliseconds.
     ttls: BTreeMap<u64, usize>,
+    /// Those that are drained for a time: when that ends, in milliseconds since the Unix epoch.
+    drains: BTreeSet<(u64, Slot)>,
 }
 
 struct Entry {
@@ -67,8 +71,40 @@ enum Place {
 #[derive(Default)]
 struct Members {
     passing: Slots,
+    /// Passing, and discovered by nobody.
+    drained: Slots,
     critical: Slots,
     shown_bytes: usize,
+}
+
+impl Members {
+    /// Where a service belongs that is as it is, among the passing or the critical ones.
+    fn of(&mut self, service: &Service, is_passing: bool) -> &mut Slots {
+        match (is_passing, service.is_drained()) {
+            (false, _) => &mut self.critical,
+            (true, true) => &mut self.drained,
+            (true, false) => &mut self.passing,
+        }
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.passing.iter().chain(self.drained.iter()).chain(self.critical.iter())
+    }
+
+    fn len(&self) -> usize {
+        self.passing.len() + self.drained.len() + self.critical.len()
+    }
+}
+
+/// How many members of a type are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Can be discovered.
+    pub(super) passing: usize,
+    /// Live, and are drained.
+    pub(super) drained: usize,
+    /// Have run out.
+    pub(super) critical: usize,
 }
 
 impl Services {
@@ -85,10 +121,7 @@ impl Services {
     pub(super) fn extent(&self, service_type: Option<&str>) -> (usize, usize) {
         match service_type {
             None => (self.len(), self.shown_bytes),
-            Some(name) => self.by_type.get(name).map_or((0, 0), |all| {
-                let count = all.passing.len() + all.critical.len();
-                (count, all.shown_bytes)
-            }),
+            Some(name) => self.by_type.get(name).map_or((0, 0), |all| (all.len(), all.shown_bytes)),
         }
     }
 
@@ -136,10 +169,10 @@ impl Services {
     /// The slots of a type's members, in no order.
     pub(super) fn slots_of_type(&self, service_type: &str) -> impl Iterator<Item = Slot> {
         let members = self.by_type.get(service_type);
-        members.into_iter().flat_map(|all| all.passing.iter().chain(all.critical.iter())).copied()
+        members.into_iter().flat_map(Members::slots).copied()
     }
 
-    /// The members of a type that stand among the passing.
+    /// The members of a type that stand among the passing and can be discovered.
     pub(super) fn passing_of_type(&self, service_type: &str) -> impl Iterator<Item = &Service> {
         let members = self.by_type.get(service_type);
         members.into_iter().flat_map(|all| all.passing.iter()).map(|slot| &self.slots[*slot].service)
@@ -162,14 +195,20 @@ impl Services {
         slots.into_iter().map(|slot| &self.slots[slot].service)
     }
 
-    /// How many members of a type stand among the passing and among the critical.
-    pub(super) fn members(&self, service_type: &str) -> (usize, usize) {
-        self.by_type.get(service_type).map_or((0, 0), |all| (all.passing.len(), all.critical.len()))
+    /// How many members a type has, by where they stand.
+    pub(super) fn members(&self, service_type: &str) -> Counts {
+        let count = |all: &Members| {
+            let (passing, drained, critical) = (all.passing.len(), all.drained.len(), all.critical.len());
+            Counts { passing, drained, critical }
+        };
+        self.by_type.get(service_type).map(count).unwrap_or_default()
     }
 
-    /// A passing member of a type other than the service with this id.
+    /// A passing member of a type other than the service with this id, be it drained.
     pub(super) fn passing_other(&self, service_type: &str, id: &str, uptime_ms: u64) -> Option<&Service> {
-        let mut passing = self.passing_of_type(service_type);
+        let all = self.by_type.get(service_type).into_iter();
+        let slots = all.flat_map(|all| all.passing.iter().chain(all.drained.iter()));
+        let mut passing = slots.map(|slot| &self.slots[*slot].service);
         passing.find(|service| **service.id() != *id && service.is_passing(uptime_ms))
     }
 
@@ -228,18 +267,41 @@ impl Services {
             journal.added(slot);
         }
         self.by_id.insert(id, slot);
+        if let Some(until_ms) = self.slots[slot].service.drained_until_unix_ms() {
+            self.drains.insert((until_ms, slot));
+        }
         self.enter(slot, uptime_ms);
     }
 
-    /// Puts another document in the place of a service's own: its place, its heartbeats and its types stay.
-    pub(super) fn amend(&mut self, changed: &Service, revision: u64, uptime_ms: u64) -> Option<&Service> {
+    /// The services whose drain has ended at a moment, those first for which it ended first.
+    pub(super) fn drained_until(&self, unix_ms: u64) -> impl Iterator<Item = &Service> {
+        let ended = self.drains.range(..=(unix_ms, Slot::MAX));
+        ended.map(|(_, slot)| &self.slots[*slot].service)
+    }
+
+    /// Puts another document in the place of a service's own: its slot, its heartbeats and its types stay.
+    pub(super) fn amend(&mut self, changed: &Service, uptime_ms: u64) -> Option<&Service> {
         let slot = *self.by_id.get(changed.id())?;
-        let service = &mut self.slots[slot].service;
+        let Entry { service, place } = &mut self.slots[slot];
+        let is_passing = matches!(place, Place::Passing(_));
+        if let Some(until_ms) = service.drained_until_unix_ms() {
+            self.drains.remove(&(until_ms, slot));
+        }
         if let Some(journal) = &mut self.journal {
             journal.removed(slot, service, uptime_ms);
         }
         let before = (service.bytes(), service.shown_bytes());
-        service.amend(changed.shared_document(), revision);
+        let is_moved = service.is_drained() != changed.is_drained();
+        for name in service.types().iter().filter(|_| is_moved) {
+            if let Some(members) = self.by_type.get_mut(name) {
+                members.of(service, is_passing).remove(slot);
+                members.of(changed, is_passing).insert(slot);
+            }
+        }
+        service.amend(changed);
+        if let Some(until_ms) = service.drained_until_unix_ms() {
+            self.drains.insert((until_ms, slot));
+        }
         let after = (service.bytes(), service.shown_bytes());
         self.bytes = self.bytes - before.0 + after.0;
         self.shown_bytes = self.shown_bytes - before.1 + after.1;
@@ -255,6 +317,9 @@ impl Services {
         let slot = self.by_id.remove(id)?;
         self.leave(slot);
         let service = self.slots.remove(slot).service;
+        if let Some(until_ms) = service.drained_until_unix_ms() {
+            self.drains.remove(&(until_ms, slot));
+        }
         if let Some(journal) = &mut self.journal {
             journal.removed(slot, &service, uptime_ms);
         }
@@ -333,7 +398,7 @@ impl Services {
                 }
             };
             members.shown_bytes += service.shown_bytes();
-            if is_passing { members.passing.insert(slot) } else { members.critical.insert(slot) }
+            members.of(service, is_passing).insert(slot);
         }
     }
 
@@ -353,12 +418,8 @@ impl Services {
         for name in service.types().iter() {
             let Some(members) = self.by_type.get_mut(name) else { continue };
             members.shown_bytes -= service.shown_bytes();
-            if is_passing {
-                members.passing.remove(slot)
-            } else {
-                members.critical.remove(slot)
-            }
-            if members.passing.is_empty() && members.critical.is_empty() {
+            members.of(service, is_passing).remove(slot);
+            if members.len() == 0 {
                 self.by_type.remove(name);
                 self.types.remove(name);
             }

@@ -31,6 +31,10 @@ pub(super) enum What {
     Replaced,
     /// Its metadata was changed.
     Updated,
+    /// It was drained.
+    Drained,
+    /// It was not drained any more.
+    Undrained,
     /// It was deregistered.
     Deregistered,
     /// It ran out, so many seconds after its last heartbeat, if that is known.
@@ -57,6 +61,8 @@ impl What {
             What::Registered => "registered",
             What::Replaced => "replaced",
             What::Updated => "updated",
+            What::Drained => "drained",
+            What::Undrained => "undrained",
             What::Deregistered => "deregistered",
             What::Expired(_) => "expired",
             What::Refused(_) => "refused",

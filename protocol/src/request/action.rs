@@ -31,11 +31,15 @@ pub enum Action {
     History,
     /// End a mass expiry.
     Expiry,
+    /// Have a service discovered by nobody.
+    Drain,
+    /// Have it discovered again.
+    Undrain,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Action; 14] = [
+    pub const ALL: [Action; 16] = [
         Action::Register,
         Action::Deregister,
         Action::Renew,
@@ -50,6 +54,8 @@ impl Action {
         Action::Update,
         Action::History,
         Action::Expiry,
+        Action::Drain,
+        Action::Undrain,
     ];
 
     /// The word on the wire.
@@ -69,6 +75,8 @@ impl Action {
             Action::Update => "update",
             Action::History => "history",
             Action::Expiry => "expiry",
+            Action::Drain => "drain",
+            Action::Undrain => "undrain",
         }
     }
 }

@@ -36,6 +36,7 @@ impl Request {
             Request::Watch(_) => Right::Read,
             Request::RenewMany(renewals) => Right::RenewEach(renewals),
             Request::Update(update) => Right::Change(&update.service_id),
+            Request::Drain(drain) => Right::Change(&drain.service_id),
             Request::History { .. } => Right::Read,
             Request::Expiry(_) => Right::Expiry,
             Request::Fresh { read, .. } => read.right(),

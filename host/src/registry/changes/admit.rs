@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::protocol::registration::{GENERATION_BYTES, Registration};
 use crate::protocol::reply::{Code, Reply};
 use crate::registry::Registry;
+use crate::registry::changes::amend::Amendment;
 use crate::registry::changes::projection::Projection;
 use crate::registry::changes::queue::{Wish, Wished};
 use crate::registry::changes::{FULL, Wait};
@@ -109,6 +110,8 @@ impl<C> Registry<C> {
             true => projection.is_contested(id),
             false => is_replaced && projection.has_id(id),
         };
+        // What registers again stays drained.
+        let is_open = is_open || matches!(wish, Wish::Register { .. }) && projection.drains(id);
         if is_open {
             return Verdict::Later;
         }
@@ -120,6 +123,7 @@ impl<C> Registry<C> {
                 Wish::Register { .. } => "replace",
                 Wish::Deregister { .. } => "deregister",
                 Wish::Update { .. } => "update",
+                Wish::Drain { drain, .. } => Amendment::of(drain).word(),
             };
             let what = format!("to {verb} {id:?}, which belongs to another key");
             return Verdict::Refuse(self.forbid(*principal, &what, out), Reason::Foreign);

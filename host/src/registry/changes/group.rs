@@ -12,6 +12,7 @@ use registry_plugin_api::{Change, Group, Position, Put, Remove, Renew};
 use crate::protocol::event::EventKind;
 use crate::registry::Registry;
 use crate::registry::changes::admit::Verdict;
+use crate::registry::changes::amend::Amendment;
 use crate::registry::changes::projection::Projection;
 use crate::registry::changes::queue::{Wish, Wished};
 use crate::registry::changes::{Sent, Write};
@@ -54,9 +55,7 @@ impl Draft {
     /// The service as the changes so far leave it, if they concern it.
     fn service(&self, id: &str) -> Option<Option<&Service>> {
         match self.sent.get(*self.written.get(id)?)? {
-            Sent::Write { write: Write::Put { service, .. } | Write::Update { service, .. }, .. } => {
-                Some(Some(service))
-            }
+            Sent::Write { write: Write::Put { service, .. } | Write::Amend { service, .. }, .. } => Some(Some(service)),
             _ => Some(None),
         }
     }
@@ -73,6 +72,7 @@ impl<C> Registry<C> {
         let mut draft = Draft::default();
         self.take_doubtful(&mut draft, now);
         self.take_wishes(&mut draft, now, out);
+        self.take_ended_drains(&mut draft, now);
         self.take_expiries(&mut draft, now);
         self.take_heartbeats(&mut draft, now);
         let Draft { sent, changes, undone, .. } = draft;
@@ -178,6 +178,26 @@ impl<C> Registry<C> {
         }
     }
 
+    /// Those that are drained no longer, but for what clients want of the same services. No clock wakes for it: the loop
+    /// turns often enough for what is told in whole seconds.
+    fn take_ended_drains(&mut self, draft: &mut Draft, now: Now) {
+        if now.uptime_ms < self.changes.upkeep.retry_at_ms() {
+            return;
+        }
+        let most = CHANGES_MAX - draft.writes;
+        let (mut bytes, mut ended) = (draft.bytes, Vec::new());
+        for service in self.services.drained_until(now.unix_ms).take(most) {
+            if bytes >= GROUP_BYTES {
+                break;
+            }
+            bytes += service.shown_bytes();
+            ended.extend((!draft.written.contains_key(service.id())).then(|| Write::end_drain(service)));
+        }
+        for write in ended {
+            self.write(draft, None, write, now);
+        }
+    }
+
     fn take_expiries(&mut self, draft: &mut Draft, now: Now) {
         let Some(places) = self.changes.upkeep.sweep(now) else { return };
         let most = CHANGES_MAX - draft.writes;
@@ -219,17 +239,22 @@ impl<C> Registry<C> {
         self.changes.issued += 1;
         let revision = self.changes.issued;
         let told;
-        // Neither whose it is, nor its types, nor whether it is there are changed by an update.
-        let is_update = matches!(write, Write::Update { .. });
+        // Neither whose it is, nor its types, nor whether it is there are changed by these.
+        let amendment = match &write {
+            Write::Amend { what, .. } => Some(*what),
+            _ => None,
+        };
         draft.changes.push(match &mut write {
-            Write::Put { service, .. } | Write::Update { service, .. } => {
+            Write::Put { service, .. } | Write::Amend { service, .. } => {
                 service.revision = revision;
                 told = Told::of(Some(&**service), now);
                 // What a change before it in the group comes to is not known yet.
                 let before = draft.service(service.id()).is_none().then(|| self.services.get(service.id()));
                 let event = self.event_text(told, EventKind::Register, Some(&**service), before);
-                if !is_update {
-                    draft.projection.put(&self.services, service);
+                match amendment {
+                    None => draft.projection.put(&self.services, service),
+                    Some(Amendment::Metadata) => {}
+                    Some(Amendment::Drained | Amendment::Undrained) => draft.projection.drain(service.id().clone()),
                 }
                 let record = service.to_record();
                 draft.bytes += record.document.len();

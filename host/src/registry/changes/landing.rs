@@ -130,8 +130,8 @@ impl<C> Registry<C> {
                 let reply = Reply::success().text("service_id", &id).text("message", "Service registered successfully");
                 reply.number("generation", generation)
             }
-            Write::Update { service, base, origin } => {
-                self.update_landed(*service, base, origin, (revision, told), now, out)
+            Write::Amend { service, base, what, by } => {
+                self.amended(*service, base, (what, by), (revision, told), now, out)
             }
             Write::Remove { id, kind, by, generation } => {
                 let owner = self.services.get(&id).map(Service::owner);

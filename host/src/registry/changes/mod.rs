@@ -14,13 +14,13 @@
 //! the store at a time; what comes meanwhile gathers for the next.
 
 mod admit;
+mod amend;
 mod group;
 mod landing;
 mod mass;
 mod projection;
 mod queue;
 mod silence;
-mod update;
 mod upkeep;
 mod waiters;
 
@@ -34,6 +34,7 @@ use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::service::Service;
 use crate::security::origin::Origin;
+use amend::Amendment;
 use mass::Mass;
 use queue::{Queue, Wished};
 use upkeep::Upkeep;
@@ -43,6 +44,8 @@ pub(super) use waiters::{Wait, Waiters};
 const REGISTER_FAILED: &str = "Failed to register service";
 const DEREGISTER_FAILED: &str = "Service not found or could not be deregistered";
 const UPDATE_FAILED: &str = "Service not found or could not be updated";
+const DRAIN_FAILED: &str = "Service not found or could not be drained";
+const UNDRAIN_FAILED: &str = "Service not found or could not be undrained";
 /// What a client is told if there is no room for what it wants to be kept.
 const FULL: &str = "the registry is full: its services take as much memory as limits.services_bytes allows";
 
@@ -108,14 +111,16 @@ enum Write {
         /// Only if it is of this generation.
         generation: Option<u64>,
     },
-    /// Store a service with other metadata.
-    Update {
+    /// Store a service with another document.
+    Amend {
         /// The service as it will be.
         service: Box<Service>,
         /// The revision of the service that was changed.
         base: u64,
-        /// Who changes it.
-        origin: Origin,
+        /// What is changed.
+        what: Amendment,
+        /// Who changes it; `None` if it is time that does.
+        by: Option<Origin>,
     },
 }
 
@@ -127,7 +132,7 @@ impl Write {
 
     fn id(&self) -> &Arc<str> {
         match self {
-            Write::Put { service, .. } | Write::Update { service, .. } => service.id(),
+            Write::Put { service, .. } | Write::Amend { service, .. } => service.id(),
             Write::Remove { id, .. } => id,
         }
     }
@@ -137,7 +142,7 @@ impl Write {
         match self {
             Write::Put { .. } => REGISTER_FAILED,
             Write::Remove { .. } => DEREGISTER_FAILED,
-            Write::Update { .. } => UPDATE_FAILED,
+            Write::Amend { what, .. } => what.failure(),
         }
     }
 }

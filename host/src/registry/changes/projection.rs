@@ -33,6 +33,8 @@ pub(super) struct Projection {
     /// The ids that will belong to nobody or to somebody else if the store says no to a change of the group.
     contested: HashSet<Arc<str>>,
     types: HashMap<Arc<str>, Shift>,
+    /// The ids that will be drained, or not, if the store says no to a change of the group.
+    drains: HashSet<Arc<str>>,
 }
 
 impl Projection {
@@ -44,6 +46,16 @@ impl Projection {
     /// Whether it depends on the group to whom the id belongs, if to anybody.
     pub(super) fn is_contested(&self, id: &str) -> bool {
         self.contested.contains(id)
+    }
+
+    /// The group drains this service, or ends that.
+    pub(super) fn drain(&mut self, id: Arc<str>) {
+        self.drains.insert(id);
+    }
+
+    /// Whether it depends on the group if the service with this id is drained.
+    pub(super) fn drains(&self, id: &str) -> bool {
+        self.drains.contains(id)
     }
 
     /// Whether the group changes a service of this type.
@@ -61,7 +73,9 @@ impl Projection {
 
     /// How many members of a type there will be besides the service with this id: passing, and critical.
     pub(super) fn others(&self, services: &Services, service_type: &str, id: &str) -> (usize, usize) {
-        let (passing, critical) = services.members(service_type);
+        let members = services.members(service_type);
+        // One that is drained is there all the same.
+        let (passing, critical) = (members.passing + members.drained, members.critical);
         let shift = self.types.get(service_type).copied().unwrap_or_default();
         let is_member = |types: &[Arc<str>]| types.iter().any(|name| **name == *service_type);
         let own = match self.ids.get(id) {

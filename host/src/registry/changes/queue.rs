@@ -3,10 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::protocol::drain::Drain;
 use crate::protocol::event::EventKind;
 use crate::protocol::lives::Update;
 use crate::protocol::registration::Registration;
 use crate::protocol::reply::Reply;
+use crate::registry::changes::amend::Amendment;
 use crate::registry::changes::{DEREGISTER_FAILED, REGISTER_FAILED, UPDATE_FAILED, Write};
 use crate::registry::moment::Now;
 use crate::registry::service::Service;
@@ -37,12 +39,20 @@ pub(super) enum Wish {
         /// What is to be changed.
         update: Box<Update>,
     },
+    /// Drain it, or end that.
+    Drain {
+        /// The service's id.
+        id: Arc<str>,
+        /// Which of both.
+        drain: Box<Drain>,
+    },
 }
 
 impl Wish {
     pub(super) fn id(&self) -> &Arc<str> {
         match self {
-            Wish::Register { id, .. } | Wish::Deregister { id, .. } | Wish::Update { id, .. } => id,
+            Wish::Register { id, .. } | Wish::Deregister { id, .. } => id,
+            Wish::Update { id, .. } | Wish::Drain { id, .. } => id,
         }
     }
 
@@ -52,6 +62,7 @@ impl Wish {
             Wish::Register { .. } => None,
             Wish::Deregister { generation, .. } => *generation,
             Wish::Update { update, .. } => update.generation,
+            Wish::Drain { drain, .. } => drain.generation,
         }
     }
 
@@ -61,6 +72,7 @@ impl Wish {
             Wish::Register { .. } => REGISTER_FAILED,
             Wish::Deregister { .. } => DEREGISTER_FAILED,
             Wish::Update { .. } => UPDATE_FAILED,
+            Wish::Drain { drain, .. } => Amendment::of(drain).failure(),
         }
     }
 }
@@ -74,11 +86,11 @@ pub(super) struct Wished {
 }
 
 impl Wished {
-    /// The change that makes the wish come true. A registration has this generation, and an update is one of the service
+    /// The change that makes the wish come true. A registration has this generation, and what is changed is the service
     /// as it will be when it is its turn.
     ///
     /// # Errors
-    /// The reply that refuses an update.
+    /// The reply that refuses an update, or that says that there is nothing to change.
     pub(super) fn into_write(self, generation: u64, before: Option<&Service>) -> Result<Write, Reply> {
         let Wished { origin, wish, arrived, .. } = self;
         Ok(match wish {
@@ -87,9 +99,11 @@ impl Wished {
             }
             Wish::Register { id, registration, unique } => {
                 let service = Service::new(id, *registration, origin.principal, generation, arrived);
+                let service = service.drained_like(before);
                 Write::Put { service: Box::new(service), unique, origin }
             }
             Wish::Update { update, .. } => Write::update(&update, before, origin)?,
+            Wish::Drain { drain, .. } => Write::drain(&drain, before, origin, arrived)?,
         })
     }
 }

@@ -142,6 +142,11 @@ impl Upkeep {
         self.sweep = place.zip(last).map(|(place, last)| place + 1..=last).filter(|places| !places.is_empty());
     }
 
+    /// Until when the store rests.
+    pub(super) fn retry_at_ms(&self) -> u64 {
+        self.retry_at_ms
+    }
+
     /// Lets the store rest for a while, but for what clients ask of it.
     pub(super) fn back_off(&mut self, now: Now) {
         self.retry_at_ms = now.uptime_ms + RETRY_INTERVAL_MS;
