@@ -41,7 +41,7 @@ fn signals_that_ask_for_nothing_end_nothing() {
     let (_directory, host) = host(MEMORY);
     assert_eq!(host.client().call(register("x", "web", 60.0))["success"], true);
     for (signal, said) in
-        [("HUP", "SIGHUP: nothing is reloaded"), ("USR1", "SIGUSR1: ignored"), ("USR2", "SIGUSR2: ignored")]
+        [("HUP", "SIGHUP: the configuration is read again"), ("USR1", "SIGUSR1: ignored"), ("USR2", "SIGUSR2: ignored")]
     {
         host.signal(signal);
         host.wait_for_log(said);

@@ -105,7 +105,7 @@ fn check_request(body: &[u8], port: Port, depth_max: usize) {
         }
         Request::Expiry(_) => assert!(fields.contains_key("mass_expiry")),
         Request::Fresh { .. } => unreachable!("one is enough"),
-        Request::Health | Request::Info | Request::Terminate => {}
+        Request::Health | Request::Info | Request::Terminate | Request::Reload { .. } => {}
         Request::RenewMany(renewals) => assert!(!renewals.is_empty() && renewals.len() <= 1000),
         Request::Drain(drain) => {
             assert!(!drain.service_id.is_empty() && is_same(fields["service_id"].get(), &drain.service_id.into()));

@@ -43,11 +43,13 @@ pub enum Code {
     Starting,
     /// What the server knows is older than the client wants.
     Stale,
+    /// The configuration cannot be used: nothing has been changed.
+    ConfigRefused,
 }
 
 impl Code {
     /// All words.
-    pub const ALL: [Code; 16] = [
+    pub const ALL: [Code; 17] = [
         Code::InvalidJson,
         Code::InvalidRequest,
         Code::UnknownAction,
@@ -64,6 +66,7 @@ impl Code {
         Code::Deregistered,
         Code::Starting,
         Code::Stale,
+        Code::ConfigRefused,
     ];
 
     /// The word on the wire.
@@ -85,6 +88,7 @@ impl Code {
             Code::Deregistered => "deregistered",
             Code::Starting => "starting",
             Code::Stale => "stale",
+            Code::ConfigRefused => "config_refused",
         }
     }
 }

@@ -91,6 +91,11 @@ pub enum Request {
     },
     /// End a mass expiry.
     Expiry(Expiry),
+    /// Have the server read its configuration again, and take over what it can.
+    Reload {
+        /// Nothing is taken over: it is only said what would be.
+        is_trial: bool,
+    },
     /// A read, unless what the server knows may be older than this.
     Fresh {
         /// How old it may be, in milliseconds.
@@ -203,6 +208,7 @@ struct Fields<'a> {
     mass_expiry: Option<&'a RawValue>,
     seconds: Option<&'a RawValue>,
     reason: Option<&'a RawValue>,
+    dry_run: Option<&'a RawValue>,
 }
 
 fn read_fields(body: &[u8]) -> serde_json::Result<Fields<'_>> {
@@ -249,6 +255,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "mass_expiry" => &mut fields.mass_expiry,
                 "seconds" => &mut fields.seconds,
                 "reason" => &mut fields.reason,
+                "dry_run" => &mut fields.dry_run,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -320,6 +327,7 @@ impl Fields<'_> {
             }
             Action::Drain => self.drain(Some(Order::read(self.seconds, self.reason)?), limits)?,
             Action::Undrain => self.drain(None, limits)?,
+            Action::Reload => Request::Reload { is_trial: calm::flag("dry_run", self.dry_run)? },
             Action::Expiry => Request::Expiry(calm::expiry(self.mass_expiry)?),
         })
     }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::EXIT_CODES;
 use super::expiry::Ending;
 use super::keygen::NewKeys;
+use super::operate::Operation;
 use super::plugin::PluginCommand;
 use super::selection::{Selection, key_and_json};
 use super::service::Service;
@@ -225,13 +226,8 @@ Example:
         #[command(flatten)]
         connection: Connection,
     },
-    /// Remove a service
-    Deregister {
-        /// The service's id
-        id: String,
-        #[command(flatten)]
-        connection: Connection,
-    },
+    #[command(flatten)]
+    Operate(Operation),
     /// Print what happens to services, one line for each event, as it comes
     ///
     /// A registry that is not there is waited for, at the start as later: after that, watching goes on where it was, and
@@ -301,11 +297,12 @@ impl Command {
             | Command::Discover { connection, .. }
             | Command::Register { connection, .. }
             | Command::Renew { connection, .. }
-            | Command::Deregister { connection, .. }
             | Command::Watch { connection, .. }
             | Command::Health { connection }
             | Command::Info { connection }
             | Command::Stop { connection } => Some(connection),
+            Command::Operate(operation) => Some(operation.connection()),
+            Command::Config(ConfigCommand::Diff(connection)) => Some(connection),
             Command::Serve(_)
             | Command::Config(_)
             | Command::Plugin(_)
@@ -334,6 +331,8 @@ pub(super) enum ConfigCommand {
         #[arg(long)]
         running: bool,
     },
+    /// Show what `registry reload` would change in a running registry
+    Diff(Connection),
     /// Show what is in force, and where each value comes from
     #[command(after_help = EXIT_CODES)]
     Show {

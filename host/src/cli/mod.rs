@@ -13,6 +13,7 @@ mod expiry;
 mod keygen;
 mod keys;
 mod lookup;
+mod operate;
 mod output;
 mod plugin;
 mod plugin_check;
@@ -69,6 +70,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Config(ConfigCommand::Check { from, running }) => config::check(&from, running),
         Command::Config(ConfigCommand::Show { from, json }) => config::show(&from, json),
+        Command::Config(ConfigCommand::Diff(connection)) => wait_for(operate::reload(true, &connection)),
         Command::Plugin(command) => plugin::run(&command),
         Command::Keygen(wanted) => keygen::keygen(&wanted),
         Command::Migrate { from, to, merge } => {
@@ -94,7 +96,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Register { service, connection } => return exec::exec(&service, &connection),
         Command::Renew { id, connection } => wait_for(register::renew(&id, &connection)),
         Command::Update { id, metadata, connection } => wait_for(register::update(&id, metadata, &connection)),
-        Command::Deregister { id, connection } => wait_for(register::deregister(&id, &connection)),
+        Command::Operate(operation) => wait_for(operate::run(&operation)),
         Command::Watch { events, service_type, selection, connection } => {
             let filter = selection.filter(service_type.as_deref());
             wait_for(watch::watch(&events, filter, &connection))

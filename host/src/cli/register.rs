@@ -1,4 +1,4 @@
-//! `register`, `renew`, `update`, `deregister`: the life of a service.
+//! `register`, `renew`, `update`: the life of a service.
 
 use std::time::Duration;
 
@@ -53,13 +53,6 @@ pub(super) async fn update(id: &str, metadata: Vec<(String, Value)>, connection:
     let metadata: Map<String, Value> = metadata.into_iter().collect();
     let reply = client.request("update", json!({ "service_id": id, "metadata": metadata })).await?;
     done(&reply, &format!("{id} updated"), connection)
-}
-
-/// Removes a service.
-pub(super) async fn deregister(id: &str, connection: &Connection) -> Result<(), Failure> {
-    let client = Client::new(connection, Patience::None)?;
-    let reply = client.request("deregister", json!({ "service_id": id })).await?;
-    done(&reply, &format!("{id} deregistered"), connection)
 }
 
 fn done(reply: &Value, text: &str, connection: &Connection) -> Result<(), Failure> {

@@ -71,6 +71,9 @@ fn row(service: &Value, now_seconds: f64) -> Vec<String> {
     let beat = service.get("last_heartbeat").and_then(Value::as_f64);
     let mut cells: Vec<String> =
         ["id", "name", "type", "host", "port", "health", "ttl"].iter().map(|field| cell(service.get(*field))).collect();
+    if service.get("drain").is_some_and(Value::is_object) {
+        cells[5] = if cells[5] == "passing" { "drained".to_string() } else { format!("{}, drained", cells[5]) };
+    }
     if let Some(ttl) = cells.last_mut().filter(|ttl| *ttl != "-") {
         ttl.push_str(" s");
     }

@@ -14,6 +14,7 @@ mod layer;
 mod limits;
 mod options;
 mod plugin;
+mod reload;
 mod rules;
 mod schema;
 mod security;
@@ -31,6 +32,7 @@ pub use error::ConfigError;
 pub use events::Events;
 use layer::{Entry, Layer};
 pub use limits::Limits;
+pub use reload::{Changed, Source, changed};
 pub use security::{Mechanism, Rule, Security};
 
 use crate::registry::Following;
@@ -230,6 +232,8 @@ pub struct Loaded {
     pub origins: BTreeMap<String, String>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
+    /// How to read it again.
+    pub source: Source,
     /// Options for other plugins than the configured one (`backend.options.memory.…`), which are not in force.
     pub unused: Vec<String>,
     /// Where each value stands, in force or not: as `origins`, with the line of the file.
@@ -262,7 +266,8 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Loaded, ConfigError>
     let entries = unused.iter().chain(layers.iter().flat_map(|layer| &layer.entries));
     let places = entries.map(|entry| (entry.key(), entry.origin.to_string())).collect();
     let unused = unused.iter().map(Entry::key).collect();
-    Ok(Loaded { config, origins, file: path, unused, places })
+    let source = Source { file: file.map(Path::to_path_buf), sets: sets.to_vec() };
+    Ok(Loaded { config, origins, file: path, source, unused, places })
 }
 
 fn read_file(file: Option<&Path>, problems: &mut Vec<String>) -> (Option<PathBuf>, Layer) {

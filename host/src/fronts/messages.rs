@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::config;
 use crate::protocol::event::{Event, Notice};
 use crate::protocol::frames::{self, Layout};
 use crate::protocol::reply::{Code, Reply};
@@ -66,6 +67,9 @@ pub trait Transport {
 
     /// Queues an event for whoever subscribes to its topic.
     fn publish(&mut self, topic: &'static str, body: Bytes);
+
+    /// Sets what clients may cost from now on, as far as the transport knows limits.
+    fn set_limits(&mut self, limits: &config::Limits, server: &config::Server);
 
     /// Sends what is queued, without waiting for anybody.
     fn flush(&mut self);
@@ -148,6 +152,12 @@ impl<T: Transport> Front for Messages<T> {
 
     fn notify(&mut self, notice: Notice) {
         self.transport.publish(notice.topic, Bytes::from(notice.json));
+    }
+
+    fn set_limits(&mut self, limits: &config::Limits, server: &config::Server) {
+        let requests_port = self.limits.requests_port;
+        self.limits = request::Limits { requests_port, ..limits.for_requests(0) };
+        self.transport.set_limits(limits, server);
     }
 
     fn flush(&mut self) {

@@ -20,7 +20,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 
-use crate::config::Server;
+use crate::config::{self, Server};
 use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
 use crate::protocol::request::Request;
@@ -74,6 +74,9 @@ pub trait Front {
 
     /// Queues a notice for all who follow its topic.
     fn notify(&mut self, notice: Notice);
+
+    /// Sets what clients may cost from now on.
+    fn set_limits(&mut self, limits: &config::Limits, server: &config::Server);
 
     /// Sends what is queued, without waiting for anybody.
     fn flush(&mut self);

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use zeromq::{PubSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
+use crate::config;
 use crate::fronts::{Inbound, Listeners, Transport};
 use crate::protocol::request::Port;
 use crate::security::origin::Address;
@@ -157,6 +158,9 @@ impl Transport for ZeroMq {
             tracing::warn!(%error, "an event could not be published");
         }
     }
+
+    /// The crate knows no limits.
+    fn set_limits(&mut self, _: &config::Limits, _: &config::Server) {}
 
     /// Everything is with the crate's own tasks already.
     fn flush(&mut self) {}

@@ -173,6 +173,14 @@ impl<C> Registry<C> {
         (&self.epoch, self.revision)
     }
 
+    /// Sets the rules anew. What is kept and what waits stays, up to the new bounds.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.cleanup_at_ms = self.cleanup_at_ms.saturating_sub(self.policy.cleanup_interval_ms);
+        self.cleanup_at_ms += policy.cleanup_interval_ms;
+        self.follow.set_max(policy.following);
+        self.policy = policy;
+    }
+
     /// Sets what `info` says of the server.
     pub fn set_about(&mut self, about: About) {
         self.about = about;
@@ -235,6 +243,7 @@ impl<C> Registry<C> {
                 let error = "terminate is not allowed: the server's allow_terminate is off";
                 Reply::failure(Code::Forbidden, error)
             }
+            Request::Reload { is_trial } => return out.reloads.push((caller, is_trial)),
             Request::Expiry(way) => self.end_by(way, now, out),
             Request::Fresh { max_stale_ms, read } => match self.too_stale(max_stale_ms) {
                 Some(refusal) => refusal,
@@ -251,10 +260,8 @@ impl<C> Registry<C> {
             Right::None | Right::Change(_) | Right::RenewEach(_) => return Ok(()),
             Right::Read if access.may_read(&principal) => return Ok(()),
             Right::Read => "to read".to_string(),
-            Right::Terminate if access.is_admin(&principal) => return Ok(()),
-            Right::Terminate => "to stop the server".to_string(),
-            Right::Expiry if access.is_admin(&principal) => return Ok(()),
-            Right::Expiry => "to end a mass expiry".to_string(),
+            Right::Operate(_) if access.is_admin(&principal) => return Ok(()),
+            Right::Operate(what) => what.to_string(),
             Right::Register(service) if access.may_register(&principal, &service.name, &service.types) => return Ok(()),
             Right::Register(service) if service.types.is_empty() => {
                 format!("to register the service {:?}, which has no type", service.name)

@@ -35,7 +35,7 @@ pub struct Keyring {
     /// The server's own.
     pub keys: Arc<KeyPair>,
     authorized: RefCell<Arc<Authorized>>,
-    access: Access,
+    access: RefCell<Access>,
     /// Looks whether files have changed, on a thread where that may take its time.
     look: RefCell<Option<JoinHandle<Option<Looked>>>>,
     looked_at: Cell<Option<Instant>>,
@@ -51,7 +51,7 @@ impl Keyring {
         Keyring {
             keys: Arc::new(keys),
             authorized: RefCell::new(Arc::new(authorized)),
-            access,
+            access: RefCell::new(access),
             look: RefCell::default(),
             looked_at: Cell::default(),
             told_at: Cell::default(),
@@ -62,6 +62,11 @@ impl Keyring {
         self.authorized.borrow().name(client).is_some()
     }
 
+    /// Events show services, as reading does.
+    fn may_read(&self, client: &PublicKey) -> bool {
+        self.access.borrow().may_read(&Principal::Key(*client))
+    }
+
     fn shown(&self, client: &PublicKey) -> String {
         shown(client, self.authorized.borrow().name(client))
     }
@@ -70,8 +75,7 @@ impl Keyring {
         let refused = match socket_type {
             // The whole key: an operator who looks for it has nothing else to go by.
             _ if !self.is_authorized(client) => format!("its key {client} is not among the authorized ones"),
-            // Events show services, as reading does.
-            SocketType::Publisher if !self.access.may_read(&Principal::Key(*client)) => {
+            SocketType::Publisher if !self.may_read(client) => {
                 format!("{} is not allowed to read, and so to subscribe", self.shown(client))
             }
             _ => return true,
@@ -85,7 +89,8 @@ impl Keyring {
     /// What operators should look at, though everything else can be used.
     fn news(&self) -> News {
         let authorized = self.authorized.borrow();
-        let strangers = self.access.named().filter(|key| authorized.name(key).is_none());
+        let access = self.access.borrow();
+        let strangers = access.named().filter(|key| authorized.name(key).is_none());
         let told =
             strangers.map(|key| format!("security.rules names the key {key}, which is not among the authorized ones"));
         News {
@@ -246,6 +251,26 @@ impl Guard {
             Guard::Null => true,
             Guard::Curve(keyring) => keyring.is_authorized(client),
         }
+    }
+
+    /// Whether who holds this key may see services, and so follow events.
+    pub fn may_read(&self, client: &PublicKey) -> bool {
+        match self {
+            Guard::Null => true,
+            Guard::Curve(keyring) => keyring.may_read(client),
+        }
+    }
+
+    /// From now on these rules hold, and these clients are authorized, if they have been looked up anew.
+    pub fn take_over(&self, access: Access, authorized: Option<Authorized>) {
+        let Guard::Curve(keyring) = self else { return };
+        *keyring.access.borrow_mut() = access;
+        if let Some(authorized) = authorized {
+            // What a look that is under way finds is of other files.
+            *keyring.look.borrow_mut() = None;
+            *keyring.authorized.borrow_mut() = Arc::new(authorized);
+        }
+        keyring.news().log();
     }
 
     /// Takes note of keys that were added or removed, and says whether there may be such. To be called now and then,

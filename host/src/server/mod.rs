@@ -6,6 +6,7 @@
 pub mod clock;
 mod digest;
 mod quiet;
+mod reload;
 mod signals;
 #[expect(clippy::disallowed_methods, reason = "starts the runtime that serves")]
 pub(crate) mod start;
@@ -26,6 +27,7 @@ use crate::text::{counted, one_line};
 use clock::{Clock, READ_INTERVAL};
 use digest::Digest;
 use quiet::Quiet;
+use reload::Settings;
 use starting::Starting;
 
 /// How long the store gets for what was taken when the server stops, and then for closing.
@@ -46,6 +48,8 @@ struct Server<F: Front> {
     guard: Guard,
     audit: Audit,
     digest: Digest,
+    /// What it is configured by, if that can be read again.
+    settings: Option<Settings<F::Caller>>,
     /// What is needed to begin, as long as the registry has not begun.
     starting: Option<Starting<F::Caller>>,
 }
@@ -55,6 +59,7 @@ enum Woken {
     Messages,
     Store(Answer),
     Time,
+    Settings(reload::Found),
     Stop(String),
 }
 
@@ -71,14 +76,21 @@ impl<F: Front> Server<F> {
             guard,
             audit: Audit::default(),
             digest: Digest::default(),
+            settings: None,
             starting: None,
         }
     }
 
     /// A server whose store is being opened.
-    fn start(front: F, store: Store, starting: Starting<F::Caller>, guard: Guard) -> Self {
+    fn start(
+        front: F,
+        store: Store,
+        starting: Starting<F::Caller>,
+        settings: Option<Settings<F::Caller>>,
+        guard: Guard,
+    ) -> Self {
         let server = Server::new(front, store, starting.registry(), Clock::start(), guard);
-        Server { starting: Some(starting), ..server }
+        Server { starting: Some(starting), settings, ..server }
     }
 
     /// Serves until `stop` is ready (it says why) or a client stops the server, and then stops in good order.
@@ -106,6 +118,7 @@ impl<F: Front> Server<F> {
                 }
                 Woken::Store(answer) => self.answered(answer, now),
                 Woken::Messages => batch.drain(..).for_each(|message| self.received(message, now)),
+                Woken::Settings(found) => self.reload(found),
                 Woken::Time => {}
             }
             let now = match self.go_on_starting(now) {
@@ -122,6 +135,7 @@ impl<F: Front> Server<F> {
                 self.registry.clean_up(now);
             }
             self.dispatch(now);
+            self.take_reloads();
             if std::mem::take(&mut self.out.terminate) {
                 break "a client asked for it".into();
             }
@@ -149,6 +163,14 @@ impl<F: Front> Server<F> {
                 tokio::time::sleep(pause).await;
             }
         };
+        // What is in force is not known before the registry has begun.
+        let is_begun = self.starting.is_none();
+        let settings = async {
+            match &mut self.settings {
+                Some(settings) if is_begun => settings.read_again().await,
+                _ => std::future::pending().await,
+            }
+        };
         let mut messages = pin!(self.front.receive(batch));
         let mut answer = pin!(self.store.answer());
         let either = poll_fn(|context| {
@@ -167,13 +189,14 @@ impl<F: Front> Server<F> {
             biased;
             reason = stop => Woken::Stop(reason),
             woken = either => woken,
+            found = settings => Woken::Settings(found),
             () = time => Woken::Time,
         }
     }
 
     /// Finishes what was taken, lets the replies go, and closes the store.
     async fn stop(mut self) -> Result<(), String> {
-        self.end_watches();
+        self.end_waits();
         let flushed = tokio::time::timeout(FLUSH_MAX, self.finish()).await;
         // Whoever still waits for a store that has failed.
         let now = self.read_clock();
@@ -205,14 +228,15 @@ impl<F: Front> Server<F> {
         Ok(())
     }
 
-    /// Answers all who wait for changes.
-    fn end_watches(&mut self) {
+    /// Answers all who wait for changes, or for a service to come.
+    fn end_waits(&mut self) {
         self.registry.end_watches();
         while self.registry.is_watched() {
             let now = self.read_clock();
             self.registry.tick(now, &mut self.out);
             self.hand_over(now);
         }
+        self.registry.dismiss_waiting(&mut self.out);
     }
 
     /// Has everything stored that waits for it.

@@ -10,15 +10,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// # Errors
 /// A signal cannot be listened to.
 pub(super) fn ignore_others() -> io::Result<()> {
-    let [mut hangup, mut first, mut second] =
-        [signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?];
+    // Who listens to SIGHUP later is told of none that comes before; nor does it end the process from now on.
+    drop(signal(SignalKind::hangup())?);
+    let [mut first, mut second] = [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?];
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                _ = hangup.recv() => tracing::warn!(
-                    "SIGHUP: nothing is reloaded, restart the registry to take over changes (but authorized keys: they \
-                     are taken over as they come and go)"
-                ),
                 _ = first.recv() => tracing::warn!("SIGUSR1: ignored"),
                 _ = second.recv() => tracing::warn!("SIGUSR2: ignored"),
             }

@@ -19,6 +19,7 @@ use crate::plugin::{self, Plugin};
 use crate::registry::{About, Policy, Promises, Unreadable};
 use crate::security::guard::Guard;
 use crate::server::Server;
+use crate::server::reload::Settings;
 use crate::server::signals::{self, Stop};
 use crate::server::starting::Starting;
 use crate::store::{HistoryMax, Store};
@@ -56,6 +57,7 @@ fn start(loaded: Loaded) -> Result<(), Failure> {
 
 /// What is needed to serve, with nothing opened yet.
 struct Prepared {
+    loaded: Loaded,
     config: Config,
     guard: Guard,
     plugin: Plugin,
@@ -63,6 +65,7 @@ struct Prepared {
 
 /// All that serves, but for the ports and the store.
 struct Bound {
+    loaded: Loaded,
     config: Config,
     guard: Guard,
     plugin: Plugin,
@@ -71,7 +74,7 @@ struct Bound {
     about: About,
 }
 
-fn prepare(mut loaded: Loaded) -> Result<Prepared, Failure> {
+fn prepare(loaded: Loaded) -> Result<Prepared, Failure> {
     let version = env!("CARGO_PKG_VERSION");
     match &loaded.file {
         Some(file) => tracing::info!("registry {version}, configured by {}", file.display()),
@@ -82,9 +85,10 @@ fn prepare(mut loaded: Loaded) -> Result<Prepared, Failure> {
     }
     let guard = Guard::load(&loaded.config.security)?;
     guard.news().log();
-    loaded.config.limits.connections = crate::open_files::raise(loaded.config.limits.connections);
+    let mut config = loaded.config.clone();
+    config.limits.connections = crate::open_files::raise(config.limits.connections);
     let plugin = load_plugin(&loaded)?;
-    Ok(Prepared { config: loaded.config, guard, plugin })
+    Ok(Prepared { loaded, config, guard, plugin })
 }
 
 /// Finds and loads the configured plugin, and checks its options.
@@ -100,7 +104,7 @@ pub(crate) fn load_plugin(loaded: &Loaded) -> Result<Plugin, Failure> {
 }
 
 fn bind(prepared: Prepared) -> Result<(Listeners, Bound), Failure> {
-    let Prepared { config, guard, plugin } = prepared;
+    let Prepared { loaded, config, guard, plugin } = prepared;
     let listeners = Listeners::bind(&config.server)?;
     let about = About {
         req_port: listeners.requests.local_addr()?.port(),
@@ -113,10 +117,10 @@ fn bind(prepared: Prepared) -> Result<(Listeners, Bound), Failure> {
     let capabilities = plugin.capabilities(&config.backend.options)?;
     let [balances, history] = [Capabilities::NONE.balances(), Capabilities::NONE.history()];
     let promises = Promises { balances: capabilities.has(balances), history: capabilities.has(history) };
-    Ok((listeners, Bound { config, guard, plugin, policy, promises, about }))
+    Ok((listeners, Bound { loaded, config, guard, plugin, policy, promises, about }))
 }
 
-fn policy(config: &Config) -> Policy {
+pub(super) fn policy(config: &Config) -> Policy {
     Policy {
         enforce_unique_service_types: config.server.enforce_unique_service_types,
         allow_terminate: config.server.allow_terminate,
@@ -165,8 +169,9 @@ async fn serve(listeners: Listeners, bound: Bound) -> Result<(), Failure> {
 }
 
 async fn serve_by<F: Front>(front: F, bound: Bound) -> Result<(), Failure> {
-    let Bound { config, guard, plugin, policy, promises, about } = bound;
+    let Bound { loaded, config, guard, plugin, policy, promises, about } = bound;
     let stop = Stop::listen()?.wait();
+    let settings = Settings::new(loaded.config.clone(), loaded)?;
     let began = Instant::now();
     let (options, call_timeout) = (config.backend.options.clone(), config.backend.call_timeout());
     let history = promises.history.then_some(HistoryMax {
@@ -175,7 +180,7 @@ async fn serve_by<F: Front>(front: F, bound: Bound) -> Result<(), Failure> {
     });
     let store = Store::begin(plugin, options, call_timeout, history)?;
     let starting = Starting::new(config, policy, promises, about, began);
-    Ok(Server::start(front, store, starting, guard).run(stop).await?)
+    Ok(Server::start(front, store, starting, Some(settings), guard).run(stop).await?)
 }
 
 /// What operators are told of records that the registry leaves out: the first few, and how many more there are.

@@ -35,11 +35,13 @@ pub enum Action {
     Drain,
     /// Have it discovered again.
     Undrain,
+    /// Have the server read its configuration again.
+    Reload,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Action; 16] = [
+    pub const ALL: [Action; 17] = [
         Action::Register,
         Action::Deregister,
         Action::Renew,
@@ -56,6 +58,7 @@ impl Action {
         Action::Expiry,
         Action::Drain,
         Action::Undrain,
+        Action::Reload,
     ];
 
     /// The word on the wire.
@@ -77,6 +80,7 @@ impl Action {
             Action::Expiry => "expiry",
             Action::Drain => "drain",
             Action::Undrain => "undrain",
+            Action::Reload => "reload",
         }
     }
 }

@@ -41,6 +41,15 @@ pub(super) fn expiry(value: Option<&RawValue>) -> Result<Expiry, Reply> {
     known.ok_or_else(|| invalid_value("mass_expiry", "\"remove\" or \"keep\"", value.get()))
 }
 
+/// A flag that is off if nothing is said.
+pub(super) fn flag(field: &'static str, value: Option<&RawValue>) -> Result<bool, Reply> {
+    match value.map(RawValue::get) {
+        None | Some("null" | "false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(invalid_value(field, "true or false", other)),
+    }
+}
+
 /// The read, with what it says of how old its answer may be.
 pub(super) fn fresh(read: Request, max_stale: Option<&RawValue>) -> Result<Request, Reply> {
     let Some(value) = max_stale.filter(|value| value.get() != "null") else { return Ok(read) };

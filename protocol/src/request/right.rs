@@ -15,12 +15,10 @@ pub enum Right<'a> {
     Register(&'a Registration),
     /// To change the service with this id: its own, or anybody's.
     Change(&'a str),
-    /// To stop the server.
-    Terminate,
     /// To renew each of these services that is one's own, or anybody's.
     RenewEach(&'a [Renewal]),
-    /// To end a mass expiry.
-    Expiry,
+    /// To do what is for those who run the registry, in words.
+    Operate(&'static str),
 }
 
 impl Request {
@@ -31,14 +29,15 @@ impl Request {
             Request::Get { .. } | Request::List { .. } | Request::Discover(_) | Request::Info => Right::Read,
             Request::Register(registration) => Right::Register(registration),
             Request::Deregister { service_id, .. } | Request::Renew { service_id, .. } => Right::Change(service_id),
-            Request::Terminate => Right::Terminate,
+            Request::Terminate => Right::Operate("to stop the server"),
             Request::Types { .. } => Right::Read,
             Request::Watch(_) => Right::Read,
             Request::RenewMany(renewals) => Right::RenewEach(renewals),
             Request::Update(update) => Right::Change(&update.service_id),
             Request::Drain(drain) => Right::Change(&drain.service_id),
             Request::History { .. } => Right::Read,
-            Request::Expiry(_) => Right::Expiry,
+            Request::Expiry(_) => Right::Operate("to end a mass expiry"),
+            Request::Reload { .. } => Right::Operate("to reload the configuration"),
             Request::Fresh { read, .. } => read.right(),
         }
     }

@@ -154,9 +154,8 @@ fn read(body: &str, port: Port) -> String {
                 Right::Read => "read".to_string(),
                 Right::Register(registration) => format!("register {}", registration.name),
                 Right::Change(service_id) => format!("change {service_id}"),
-                Right::Terminate => "terminate".to_string(),
+                Right::Operate(what) => what.to_string(),
                 Right::RenewEach(renewals) => format!("renew {}", renewals.len()),
-                Right::Expiry => "expiry".to_string(),
             };
             match request {
                 Request::Register(registration) => format!("register {:?} for {right}", registration.id),
@@ -193,8 +192,8 @@ fn each_request_is_known_and_needs_its_right() {
         (r#"{"action":"types"}"#, "Types for read"),
         (r#"{"action":"health"}"#, "Health for none"),
         (r#"{"action":"info"}"#, "Info for read"),
-        (r#"{"action":"terminate","unknown":{"a":[]}}"#, "Terminate for terminate"),
-        (r#"{"action":"expiry","mass_expiry":"keep"}"#, "Expiry(Keep) for expiry"),
+        (r#"{"action":"terminate","unknown":{"a":[]}}"#, "Terminate for to stop the server"),
+        (r#"{"action":"expiry","mass_expiry":"keep"}"#, "Expiry(Keep) for to end a mass expiry"),
         (r#"{"action":"info","max_stale":1}"#, "Fresh { max_stale_ms: 1000, read: Info } for read"),
         (r#"{"action":"fly","action":"health"}"#, "Health for none"),
         (r#" { "action" : "health" , "request_id" : -1.50 } "#, "-1.50: Health for none"),

@@ -253,7 +253,7 @@ impl Connection {
             }
             (state.turn.batch, state.turn.has_more)
         };
-        if self.hub.limits.requests_per_second > 0 {
+        if self.hub.limits.get().requests_per_second > 0 {
             ready!(pause.as_mut().poll(context));
         }
         self.hub.poll_turn(batch, has_more, context)
@@ -303,13 +303,13 @@ impl Connection {
 
     /// Whether the core has as many requests of the peer as it may have at a time. Those that wait here can go on.
     fn is_unanswered(&self, state: &State) -> bool {
-        state.held_back.messages.is_empty() && self.unanswered.get() >= self.hub.limits.requests_waiting
+        state.held_back.messages.is_empty() && self.unanswered.get() >= self.hub.limits.get().requests_waiting
     }
 
     /// Whether one of its requests may wait for long. Never all of them: its others would not be read meanwhile, and it
     /// would not be seen leaving.
     pub fn may_wait(&self) -> bool {
-        self.unanswered.get() <= (self.hub.limits.requests_waiting / 2).max(1)
+        self.unanswered.get() <= (self.hub.limits.get().requests_waiting / 2).max(1)
     }
 
     /// Counts anew what the connection has for itself.
@@ -323,10 +323,15 @@ impl Connection {
         self.hub.memory.recount(std::mem::replace(&mut state.counted, now), now);
     }
 
-    /// Ends the connection if its key is not authorized any longer.
+    /// Ends the connection if its key is not authorized any longer, for what it does here.
     pub fn check_key(&self) {
         let client = self.state.borrow().client;
-        if client.is_some_and(|client| !self.hub.guard.is_authorized(&client)) {
+        let guard = &self.hub.guard;
+        let is_out = |client: &PublicKey| match self.entrance {
+            Entrance::Requests(_) => !guard.is_authorized(client),
+            Entrance::Events => !guard.is_authorized(client) || !guard.may_read(client),
+        };
+        if client.is_some_and(|client| is_out(&client)) {
             self.close(Cause::Revoked);
         }
     }

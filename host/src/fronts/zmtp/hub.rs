@@ -39,7 +39,7 @@ const IPV6_NETWORK: u128 = !0 << 64;
 /// What all connections share.
 pub struct Hub {
     /// What clients may cost.
-    pub limits: Limits,
+    pub limits: Cell<Limits>,
     /// Who may come in.
     pub guard: Guard,
     /// What operators are told of clients that went too far.
@@ -106,7 +106,7 @@ impl Hub {
     pub fn new(limits: Limits, guard: Guard) -> Rc<Self> {
         Rc::new(Hub {
             memory: Memory::new(limits.buffered_bytes),
-            limits,
+            limits: Cell::new(limits),
             guard,
             report: RefCell::default(),
             buffer: RefCell::default(),
@@ -129,7 +129,7 @@ impl Hub {
     /// Takes in a connection if there is room for it. At the limit, the oldest one that is not ready has to go: so
     /// peers that connect and say nothing cannot keep others out.
     pub fn admit(self: &Rc<Self>, peer: Option<SocketAddr>, entrance: Entrance, reader: Reader, writer: Writer) {
-        let limits = &self.limits;
+        let limits = self.limits.get();
         let address = peer.map(|peer| peer.ip());
         let from_there = self.people.borrow().per_origin.get(&origin(address)).copied().unwrap_or(0);
         let is_full = || self.people.borrow().connections.len() >= limits.connections;
@@ -220,7 +220,7 @@ impl Hub {
     pub fn poll_turn(&self, last: u64, has_more: bool, context: &mut Context<'_>) -> Poll<()> {
         let had_turn = last == self.batch.get();
         let messages = self.requests.borrow().len() + self.heartbeats.borrow().len();
-        let is_full = messages >= self.limits.batch || self.message_bytes.get() >= BATCH_BYTES;
+        let is_full = messages >= self.limits.get().batch || self.message_bytes.get() >= BATCH_BYTES;
         let has_to_wait = is_full || (had_turn && has_more);
         // When the server stops there are no more batches, and what comes is passed over.
         if !has_to_wait || self.closing.get() {
@@ -310,7 +310,7 @@ impl Hub {
         // All connections are looked at: not again before much more waits.
         if self.memory.used() >= self.in_vain.get() {
             self.cut_off(Duration::ZERO, || !self.memory.is_over());
-            let step = self.limits.buffered_bytes / 64;
+            let step = self.limits.get().buffered_bytes / 64;
             self.in_vain.set(if self.memory.is_over() { self.memory.used() + step } else { 0 });
         }
     }
@@ -363,6 +363,15 @@ impl Hub {
         if self.guard.reload() {
             self.connections().iter().for_each(|connection| connection.check_key());
         }
+    }
+
+    /// Sets what clients may cost from now on, and looks again at who may be here.
+    pub fn set_limits(&self, limits: Limits) {
+        self.memory.set_max(limits.buffered_bytes);
+        self.limits.set(limits);
+        self.connections().iter().for_each(|connection| connection.check_key());
+        // Where more may wait, somebody may have a turn now.
+        self.wake_waiting();
     }
 
     /// From now on nothing is read.

@@ -19,7 +19,7 @@ const WAIT_GAP: Duration = Duration::from_secs(1);
 /// All that waits.
 #[derive(Debug)]
 pub struct Memory {
-    max: usize,
+    max: Cell<usize>,
     /// What each connection has for itself, all together.
     own: Cell<usize>,
     /// What several may wait for, each counted once.
@@ -63,7 +63,7 @@ impl Memory {
     /// Nothing waits yet, and so many bytes may.
     pub fn new(max: usize) -> Rc<Self> {
         Rc::new(Memory {
-            max,
+            max: Cell::new(max),
             own: Cell::new(0),
             shared: Cell::new(0),
             holders: RefCell::default(),
@@ -76,6 +76,11 @@ impl Memory {
         })
     }
 
+    /// Sets how many bytes may wait.
+    pub fn set_max(&self, max: usize) {
+        self.max.set(max);
+    }
+
     /// How many bytes wait.
     pub fn used(&self) -> usize {
         self.own.get() + self.shared.get()
@@ -83,12 +88,12 @@ impl Memory {
 
     /// What long replies may take: the rest is kept for everybody's small ones.
     fn for_long_replies(&self) -> usize {
-        self.max / 4 * 3
+        self.max.get() / 4 * 3
     }
 
     /// Whether more waits than may. An eighth of the limit is left for what the allocator cannot use again at once.
     pub fn is_over(&self) -> bool {
-        self.used() > self.max / 8 * 7
+        self.used() > self.max.get() / 8 * 7
     }
 
     /// Whether so much waits that clients who leave replies unread are not answered any further.

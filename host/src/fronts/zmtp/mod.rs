@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
+use crate::config;
 use crate::fronts::ipc::{IpcListeners, SocketFiles};
 use crate::fronts::{Inbound, Listeners, Transport};
 use crate::protocol::request::Port;
@@ -96,13 +97,11 @@ impl Zmtp {
 
 /// Looks after the connections, and tells operators what was done about those that went too far.
 async fn watch(hub: Rc<Hub>) {
-    let limits = &hub.limits;
-    let shortest = limits.handshake_timeout.min(limits.heartbeat_interval).min(limits.heartbeat_timeout);
-    let shortest = shortest.min(limits.unread_timeout);
-    let mut ticks = tokio::time::interval((shortest / 4).clamp(CHECK.0, CHECK.1));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let limits = hub.limits.get();
+        let shortest = limits.handshake_timeout.min(limits.heartbeat_interval).min(limits.heartbeat_timeout);
+        let shortest = shortest.min(limits.unread_timeout);
+        tokio::time::sleep((shortest / 4).clamp(CHECK.0, CHECK.1)).await;
         hub.check();
         hub.reload_keys();
         let line = hub.report.borrow_mut().line(Instant::now());
@@ -151,6 +150,10 @@ impl Transport for Zmtp {
 
     fn publish(&mut self, topic: &'static str, body: Bytes) {
         self.hub.publish(&Bytes::from_static(topic.as_bytes()), &body);
+    }
+
+    fn set_limits(&mut self, limits: &config::Limits, server: &config::Server) {
+        self.hub.set_limits(limits.for_transport(server));
     }
 
     fn flush(&mut self) {

@@ -123,6 +123,11 @@ impl<C> Follow<C> {
         }
     }
 
+    /// Sets how many changes are kept from now on.
+    pub(super) fn set_max(&mut self, max: Following) {
+        self.ring.set_max(max);
+    }
+
     /// From which revision on a store need not keep what was told.
     pub(super) fn forget_before(&self) -> u64 {
         self.ring.complete_after() + 1

@@ -135,10 +135,20 @@ impl Ring {
         Ring { max, entries: VecDeque::new(), first: 0, bytes: 0, complete_after: revision }
     }
 
+    /// Sets how many changes are kept.
+    pub(super) fn set_max(&mut self, max: Following) {
+        self.max = max;
+        self.shrink();
+    }
+
     /// Adds a change. The oldest have to go if there are too many; the newest always stays.
     pub(super) fn push(&mut self, entry: Entry) {
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
         while self.entries.len() > 1
             && (self.entries.len() > self.max.changes || self.bytes > self.max.bytes)
             && let Some(oldest) = self.entries.pop_front()

@@ -149,10 +149,15 @@ impl<C> Registry<C> {
         true
     }
 
-    /// Answers all who wait for changes, since the host is about to stop: [`tick`](Self::tick) does it, until nobody
-    /// [`watches`](Self::is_watched) any more.
+    /// Answers all who wait for changes, and whoever asks, since the host is about to stop or other rules hold:
+    /// [`tick`](Self::tick) does it, until nobody [`watches`](Self::is_watched) any more.
     pub fn end_watches(&mut self) {
         self.follow.is_ending = true;
+    }
+
+    /// Has watchers wait again.
+    pub fn begin_watches(&mut self) {
+        self.follow.is_ending = false;
     }
 
     /// Whether anybody waits for changes.

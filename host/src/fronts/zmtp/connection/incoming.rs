@@ -66,7 +66,7 @@ impl Connection {
             if self.is_unanswered(state) {
                 break;
             }
-            let frame = state.wire.next_frame(self.hub.limits.message_bytes).map_err(Cause::offence)?;
+            let frame = state.wire.next_frame(self.hub.limits.get().message_bytes).map_err(Cause::offence)?;
             let Some(frame) = frame else {
                 state.turn.has_more = false;
                 self.settle(state);
@@ -90,7 +90,7 @@ impl Connection {
 
     /// Lets the peer wait if it asks more often than it may. Requests that came together are paid for together.
     fn pause(&self, state: &mut State, requests: u32) {
-        let per_second = self.hub.limits.requests_per_second;
+        let per_second = self.hub.limits.get().requests_per_second;
         if per_second > 0 && requests > 0 {
             let cost = Duration::from_secs(1) * requests / per_second;
             state.turn.paused_until = Some(state.liveness.heard + cost);
@@ -111,7 +111,7 @@ impl Connection {
         if !self.hub.is_closing() {
             self.bring_back(state);
             for _ in 0..TURN_FRAMES.1 {
-                let Ok(Some(frame)) = state.wire.next_frame(self.hub.limits.message_bytes) else { break };
+                let Ok(Some(frame)) = state.wire.next_frame(self.hub.limits.get().message_bytes) else { break };
                 if self.frame(state, frame).is_err() {
                     break;
                 }
@@ -133,7 +133,7 @@ impl Connection {
 
     /// Does what a frame asks for. How many requests that were.
     fn frame(self: &Rc<Self>, state: &mut State, frame: Frame) -> Result<u32, Cause> {
-        let limits = &self.hub.limits;
+        let limits = self.hub.limits.get();
         let more = match frame.kind {
             Kind::Command => return self.command(state, &frame.body).map(|()| 0),
             Kind::Message { more } => more,
@@ -178,7 +178,7 @@ impl Connection {
 
     fn subscribe(&self, state: &mut State, topic: &[u8]) -> Result<(), Cause> {
         if let Phase::Publisher(wanted, _) = &mut state.phase {
-            wanted.add(topic, self.hub.limits.subscriptions).map_err(Cause::offence)?;
+            wanted.add(topic, self.hub.limits.get().subscriptions).map_err(Cause::offence)?;
             self.hub.forget_audiences();
         }
         Ok(())

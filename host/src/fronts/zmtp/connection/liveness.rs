@@ -99,7 +99,7 @@ impl Holding {
 impl Connection {
     /// Does what time brings: a peer that is late or silent is dropped, one that has become silent is asked.
     pub fn check(&self, now: Instant) {
-        let limits = &self.hub.limits;
+        let limits = self.hub.limits.get();
         let state = &mut *self.state.borrow_mut();
         if let Phase::Handshake(_) = state.phase {
             if now.duration_since(state.liveness.began) >= limits.handshake_timeout {
@@ -130,7 +130,7 @@ impl Connection {
 
     fn ask(&self, state: &mut State) {
         state.liveness.asked = true;
-        let timeout = self.hub.limits.heartbeat_timeout;
+        let timeout = self.hub.limits.get().heartbeat_timeout;
         let ttl_tenths = u16::try_from(timeout.as_millis() / 100).unwrap_or(u16::MAX);
         let sent = self.put_command(state, "PING", &ttl_tenths.to_be_bytes());
         if let Err(cause) = sent.and_then(|()| Ok(self.write(state)?)) {

@@ -71,7 +71,7 @@ impl Connection {
     pub(super) fn is_full(&self, state: &State) -> bool {
         let (own, shared) = state.backlog.bytes();
         let waiting = state.wire.out.len() + own + shared;
-        let reply_queue_bytes = self.hub.limits.reply_queue_bytes;
+        let reply_queue_bytes = self.hub.limits.get().reply_queue_bytes;
         let max = if self.hub.memory.is_tight() { reply_queue_bytes.min(SHARE_BYTES) } else { reply_queue_bytes };
         matches!(state.phase, Phase::Router(_)) && waiting >= max
     }
@@ -103,7 +103,7 @@ impl Connection {
     pub fn publish(&self, event: Rc<Event>) {
         let state = &mut *self.state.borrow_mut();
         if let Phase::Publisher(_, events) = &mut state.phase {
-            let dropped = events.queue(event, self.hub.limits.event_queue_bytes);
+            let dropped = events.queue(event, self.hub.limits.get().event_queue_bytes);
             if dropped > 0 {
                 let mut report = self.hub.report.borrow_mut();
                 report.note(self.address, Incident::Missed, "reads too slowly", dropped as u64);
@@ -114,7 +114,7 @@ impl Connection {
     /// Queues a command. A client that asks and never reads has to wait with its further requests; a subscriber has
     /// none, and is cut off.
     pub(super) fn put_command(&self, state: &mut State, name: &str, data: &[u8]) -> Result<(), Cause> {
-        let is_over = state.wire.out.len() > self.hub.limits.reply_queue_bytes;
+        let is_over = state.wire.out.len() > self.hub.limits.get().reply_queue_bytes;
         if is_over && matches!(state.phase, Phase::Publisher(..)) {
             return Err(Cause::Unread);
         }

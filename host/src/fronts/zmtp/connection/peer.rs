@@ -34,7 +34,7 @@ impl Drop for Peer {
     fn drop(&mut self) {
         let before = self.0.unanswered.get();
         self.0.unanswered.set(before - 1);
-        if before >= self.0.hub.limits.requests_waiting {
+        if before >= self.0.hub.limits.get().requests_waiting {
             self.0.wake();
         }
     }

@@ -1,0 +1,195 @@
+//! `drain`, `undrain`, `deregister`, `reload`: what operators do to a running registry and its services.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::{Map, Value, json};
+
+use super::arguments::{Connection, seconds};
+use super::client::{Client, Patience};
+use super::output::{self, Failure};
+use crate::text::counted;
+
+/// Commands for operators.
+#[derive(Debug, Subcommand)]
+pub(super) enum Operation {
+    /// Take a service out of discovery: it stays registered and listed, and nobody is led to it
+    ///
+    /// It stays so over heartbeats, restarts and the service's own re-registration, until `undrain`, its end, or its
+    /// deregistration.
+    Drain {
+        /// The service's id
+        id: String,
+        /// For how long: 90, 90s, 10m, 2h [default: until `registry undrain`]
+        #[arg(long = "for", value_name = "TIME", value_parser = time)]
+        lasts: Option<Duration>,
+        /// What everybody is told about it
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Have a drained service discovered again
+    Undrain {
+        /// The service's id
+        id: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Remove a service, or all of a type, or those that are critical
+    ///
+    /// With --type or --stale each one that is removed is printed. One that registers again meanwhile stays.
+    Deregister {
+        /// The service's id
+        #[arg(required_unless_present_any = ["service_type", "stale"], conflicts_with_all = ["service_type", "stale"])]
+        id: Option<String>,
+        /// All services of this type
+        #[arg(long = "type", value_name = "TYPE")]
+        service_type: Option<String>,
+        /// Only services that are critical: that have not been heard of within their ttl
+        #[arg(long)]
+        stale: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Have the registry read its configuration again, and take over what it can without a restart
+    ///
+    /// SIGHUP does the same. If anything is wrong with the file, nothing is changed.
+    Reload {
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+impl Operation {
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        match self {
+            Operation::Drain { connection, .. }
+            | Operation::Undrain { connection, .. }
+            | Operation::Deregister { connection, .. }
+            | Operation::Reload { connection, .. } => connection,
+        }
+    }
+}
+
+/// Does it.
+pub(super) async fn run(operation: &Operation) -> Result<(), Failure> {
+    match operation {
+        Operation::Drain { id, lasts, reason, connection } => {
+            let mut fields = Map::from_iter([("service_id".to_string(), json!(id))]);
+            fields.extend(lasts.map(|lasts| ("seconds".to_string(), json!(lasts.as_secs_f64()))));
+            fields.extend(reason.as_ref().map(|reason| ("reason".to_string(), json!(reason))));
+            simply("drain", fields.into(), &format!("{id} drained"), connection).await
+        }
+        Operation::Undrain { id, connection } => {
+            simply("undrain", json!({ "service_id": id }), &format!("{id} undrained"), connection).await
+        }
+        Operation::Deregister { id: Some(id), connection, .. } => {
+            simply("deregister", json!({ "service_id": id }), &format!("{id} deregistered"), connection).await
+        }
+        Operation::Deregister { id: None, service_type, stale, connection } => {
+            deregister_all(service_type.as_deref(), *stale, connection).await
+        }
+        Operation::Reload { dry_run, connection } => reload(*dry_run, connection).await,
+    }
+}
+
+async fn simply(action: &str, fields: Value, done: &str, connection: &Connection) -> Result<(), Failure> {
+    let client = Client::new(connection, Patience::None)?;
+    let reply = client.request(action, fields).await?;
+    match connection.json {
+        true => output::json(&reply),
+        false => output::line(&output::printable(done)),
+    }
+}
+
+/// Removes all services of a type, or those that are critical, as they are now: none that registers meanwhile.
+async fn deregister_all(service_type: Option<&str>, stale: bool, connection: &Connection) -> Result<(), Failure> {
+    let client = Client::new(connection, Patience::None)?;
+    let fields = service_type.map_or(json!({}), |service_type| json!({ "service_type": service_type }));
+    let list = client.request("list", fields).await?;
+    let (mut removed, mut left) = (Vec::new(), 0);
+    for service in list["services"].as_array().into_iter().flatten() {
+        if stale && service["health"] != "critical" {
+            continue;
+        }
+        let Some(id) = service["id"].as_str() else { continue };
+        match client.request("deregister", json!({ "service_id": id, "generation": service["generation"] })).await {
+            Ok(_) => {
+                if !connection.json {
+                    output::line(&output::printable(&format!("{id} deregistered")))?;
+                }
+                removed.push(id);
+            }
+            Err(Failure::Failed(text) | Failure::Refused { text, .. }) => {
+                left += 1;
+                output::note(&output::printable(&format!("{id}: {text}")));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    if connection.json {
+        output::json(&json!({ "deregistered": removed }))?;
+    } else if removed.is_empty() && left == 0 {
+        output::note("there is no such service");
+    }
+    match left {
+        0 => Ok(()),
+        _ => Err(Failure::Failed(format!("{} not deregistered", counted(left, "service is", "services are")))),
+    }
+}
+
+/// Has the configuration read again, and says what has changed.
+pub(super) async fn reload(dry_run: bool, connection: &Connection) -> Result<(), Failure> {
+    let client = Client::new(connection, Patience::None)?;
+    let reply = client.request("reload", json!({ "dry_run": dry_run })).await?;
+    if connection.json {
+        return output::json(&reply);
+    }
+    let changed = reply["changed"].as_array().map_or(&[][..], Vec::as_slice);
+    for change in changed {
+        let key = change["key"].as_str().unwrap_or_default();
+        output::line(&output::printable(&format!("{key}: {} -> {}", change["from"], change["to"])))?;
+    }
+    let fixed = reply["needs_restart"].as_array().map_or(&[][..], Vec::as_slice);
+    for key in fixed.iter().filter_map(Value::as_str) {
+        output::line(&output::printable(&format!("{key}: takes a restart")))?;
+    }
+    let verb = if dry_run { "would be taken over" } else { "taken over" };
+    match (changed.len(), fixed.len()) {
+        (0, 0) => output::line("nothing has changed"),
+        (count, _) => output::line(&format!("{} {verb}", counted(count, "setting", "settings"))),
+    }
+}
+
+/// A time with its unit; without one, in seconds.
+fn time(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(format!("unknown unit {unit:?}, expected s, m, h or d")),
+    };
+    seconds(number).map(|time| time * factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [("90", 90.0), ("1.5s", 1.5), ("10m", 600.0), ("2h", 7200.0), ("1d", 86_400.0)] {
+            assert_eq!(time(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        for wrong in ["", "m", "-1m", "0", "1w", "1 m m"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Taking over a configuration that has changed, while clients are served: by SIGHUP, or because a client asks for it.
+//!
+//! It is read on a thread of its own, since disks may hang. What can be used is taken over all at once, between two
+//! turns of the loop; if anything is wrong, nothing is. What takes a restart is named and stays as it is.
+
+use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use super::Server;
+use super::start::policy;
+use crate::config::{Changed, Config, Loaded, changed};
+use crate::fronts::Front;
+use crate::protocol::reply::{Code, Reply};
+use crate::security::Authorized;
+use crate::text::counted;
+
+/// What is found when the configuration is read again.
+pub(super) type Found = Result<Box<Read>, Vec<String>>;
+
+/// A configuration that can be used.
+pub(super) struct Read {
+    loaded: Loaded,
+    /// The clients' keys, if clients have some.
+    authorized: Option<Authorized>,
+}
+
+/// What the server is configured by, and who wants it to be read again.
+pub(super) struct Settings<C> {
+    /// What is in force.
+    config: Config,
+    loaded: Loaded,
+    hangup: Signal,
+    /// Who asks, and whether each only wants to know what would change: what they asked for is being read.
+    asking: Vec<(C, bool)>,
+    /// Those who have asked since, for whom it is read once more.
+    next: Vec<(C, bool)>,
+    /// Whether the operator has asked by a signal: by the one that is under way, and since.
+    by_signal: (bool, bool),
+    under_way: Option<JoinHandle<Found>>,
+}
+
+impl<C> Settings<C> {
+    /// What is in force, and where it was read from. To be called within a runtime.
+    ///
+    /// # Errors
+    /// The signal cannot be listened to.
+    pub(super) fn new(config: Config, loaded: Loaded) -> std::io::Result<Self> {
+        let (hangup, asking, next) = (signal(SignalKind::hangup())?, Vec::new(), Vec::new());
+        Ok(Settings { config, loaded, hangup, asking, next, by_signal: (false, false), under_way: None })
+    }
+
+    /// Waits until the configuration has been read again because somebody has asked for it. Nothing is lost if the
+    /// future is dropped before it is ready.
+    pub(super) async fn read_again(&mut self) -> Found {
+        loop {
+            self.begin();
+            tokio::select! {
+                found = finished(&mut self.under_way) => {
+                    self.under_way = None;
+                    return found;
+                }
+                Some(()) = self.hangup.recv() => {
+                    tracing::info!("SIGHUP: the configuration is read again");
+                    self.by_signal.1 = true;
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        let is_asked = self.by_signal.1 || !self.next.is_empty();
+        if self.under_way.is_none() && is_asked {
+            self.by_signal = (self.by_signal.1, false);
+            self.asking.append(&mut self.next);
+            let source = self.loaded.source.clone();
+            self.under_way = Some(tokio::task::spawn_blocking(move || {
+                let loaded = source.read().map_err(|error| error.problems().to_vec())?;
+                let authorized = loaded.config.security.authorized_clients.as_deref().map(Authorized::load).transpose();
+                let authorized = authorized.map_err(|error| vec![format!("security.authorized_clients: {error}")])?;
+                Ok(Box::new(Read { loaded, authorized }))
+            }));
+        }
+    }
+}
+
+async fn finished(under_way: &mut Option<JoinHandle<Found>>) -> Found {
+    match under_way {
+        // One that panicked has found nothing.
+        Some(read) => read.await.unwrap_or_else(|error| Err(vec![format!("it cannot be read: {error}")])),
+        None => std::future::pending().await,
+    }
+}
+
+impl<F: Front> Server<F> {
+    /// Takes what clients have asked for.
+    pub(super) fn take_reloads(&mut self) {
+        let asked = self.out.reloads.drain(..);
+        match &mut self.settings {
+            Some(settings) => settings.next.extend(asked),
+            None => drop(asked),
+        }
+    }
+
+    /// Takes over what can be taken over, and tells whoever has asked.
+    pub(super) fn reload(&mut self, found: Found) {
+        let Some(settings) = &mut self.settings else { return };
+        let asking = std::mem::take(&mut settings.asking);
+        let is_meant = settings.by_signal.0 || asking.iter().any(|(_, is_trial)| !is_trial);
+        let told = match &found {
+            Ok(read) => {
+                Ok(Told { file: read.loaded.file.clone(), changes: changed(&settings.config, &read.loaded.config) })
+            }
+            Err(problems) => Err(problems.clone()),
+        };
+        if is_meant {
+            match &told {
+                Ok(told) => told.log(),
+                Err(problems) => {
+                    problems.iter().for_each(|problem| tracing::error!("{problem}"));
+                    tracing::error!("the configuration cannot be used: nothing has been changed");
+                }
+            }
+            if let Ok(read) = found {
+                self.take_over(*read);
+            }
+        }
+        for (caller, is_trial) in asking {
+            let reply = match &told {
+                Ok(told) => told.reply(is_trial),
+                Err(problems) => refusal(problems),
+            };
+            self.front.reply(caller, reply);
+        }
+        self.front.flush();
+    }
+
+    fn take_over(&mut self, Read { loaded, authorized }: Read) {
+        let Some(settings) = &mut self.settings else { return };
+        let mut config = settings.config.taking_over(&loaded.config);
+        config.limits.connections = crate::open_files::raise(config.limits.connections);
+        if let Err(problem) = crate::log::set_level(&config.log.level) {
+            tracing::error!("{problem}");
+        }
+        self.guard.take_over(config.security.access(), authorized);
+        self.front.set_limits(&config.limits, &config.server);
+        if config.security.rules != settings.config.security.rules {
+            // What a client was allowed when it began to wait it may not be now.
+            self.end_waits();
+            self.registry.begin_watches();
+        }
+        self.registry.set_policy(policy(&config));
+        self.registry.set_service_history_bytes(config.events.service_history_bytes as usize);
+        let Some(settings) = &mut self.settings else { return };
+        // What is compared with the next time is what was asked for, as far as it is in force.
+        settings.config = settings.config.taking_over(&loaded.config);
+    }
+}
+
+/// What is told of a configuration that can be used.
+struct Told {
+    file: Option<std::path::PathBuf>,
+    changes: Vec<Changed>,
+}
+
+impl Told {
+    fn log(&self) {
+        for Changed { key, values, is_live } in &self.changes {
+            match is_live {
+                true => tracing::info!("{key}: {} -> {}", values.0, values.1),
+                false => tracing::warn!("{key} has changed, which takes a restart"),
+            }
+        }
+        match self.changes.iter().filter(|changed| changed.is_live).count() {
+            0 => tracing::info!("the configuration is read again: nothing has changed that can be taken over"),
+            count => tracing::info!("{} taken over", counted(count, "setting is", "settings are")),
+        }
+    }
+
+    fn reply(&self, is_trial: bool) -> Reply {
+        let live = self.changes.iter().filter(|changed| changed.is_live);
+        let live: Vec<Value> =
+            live.map(|Changed { key, values: (from, to), .. }| json!({"key": key, "from": from, "to": to})).collect();
+        let fixed: Vec<&str> =
+            self.changes.iter().filter(|changed| !changed.is_live).map(|changed| &*changed.key).collect();
+        Reply::success()
+            .json("file", &self.file.as_ref().map_or(Value::Null, |file| file.display().to_string().into()))
+            .boolean("dry_run", is_trial)
+            .json("changed", &live.into())
+            .json("needs_restart", &fixed.into())
+    }
+}
+
+fn refusal(problems: &[String]) -> Reply {
+    Reply::failure(Code::ConfigRefused, "The configuration cannot be used, nothing has been changed")
+        .text("message", &problems.join("; "))
+        .json("problems", &problems.into())
+}

@@ -1,0 +1,167 @@
+//! What operators do to a running registry: they change its configuration, and take services out.
+
+mod harness;
+
+use std::path::Path;
+use std::process::Output;
+
+use harness::{Host, PATIENCE, eventually, keys, register, registry};
+use serde_json::{Value, json};
+
+const MEMORY: &str = "[backend]\nplugin = \"memory\"\n";
+
+fn run(directory: &Path, host: &Host, arguments: &[&str]) -> Output {
+    let connect = format!("127.0.0.1:{}", host.requests);
+    registry(directory).args(arguments).args(["--connect", &connect]).output().expect("the program can be started")
+}
+
+/// What a command prints that is to succeed.
+fn done(directory: &Path, host: &Host, arguments: &[&str]) -> String {
+    let output = run(directory, host, arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn configure(directory: &Path, config: &str) {
+    std::fs::write(directory.join("registry.toml"), config).unwrap();
+}
+
+#[test]
+fn sighup_takes_over_what_it_can_and_names_what_takes_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let host = Host::start(directory, MEMORY);
+    let mut client = host.client();
+    let long_id = "x".repeat(200);
+    assert_eq!(client.call(register(&long_id, "web", 60.0))["success"], true);
+    configure(directory, &format!("[log]\nlevel = \"debug\"\nformat = \"json\"\n[limits]\nid_bytes = 100\n{MEMORY}"));
+    host.signal("HUP");
+    host.wait_for_log("SIGHUP: the configuration is read again");
+    host.wait_for_log("limits.id_bytes: 512 -> 100");
+    host.wait_for_log("log.format has changed, which takes a restart");
+    host.wait_for_log("2 settings are taken over");
+    let refused = client.call(register(&long_id, "web", 60.0));
+    assert_eq!(refused["field"], "service_info.id", "{refused}");
+    assert_eq!(client.call(register("short", "web", 60.0))["success"], true);
+    host.wait_for_log(" DEBUG ");
+    host.signal("HUP");
+    host.wait_for_log("nothing has changed that can be taken over");
+    host.stop();
+}
+
+#[test]
+fn a_file_that_cannot_be_used_changes_nothing_and_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let host = Host::start(directory, MEMORY);
+    configure(directory, &format!("[limits]\nid_bytes = 100\nname_byte = 3\n{MEMORY}"));
+    host.signal("HUP");
+    host.wait_for_log("unknown key limits.name_byte");
+    host.wait_for_log("the configuration cannot be used: nothing has been changed");
+    let output = run(directory, &host, &["reload", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let reply: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(reply["code"], "config_refused");
+    assert!(reply["problems"][0].as_str().unwrap().starts_with("unknown key limits.name_byte (registry.toml, line 3)"));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("unknown key limits.name_byte"), "{told}");
+    assert_eq!(host.client().call(register(&"x".repeat(200), "web", 60.0))["success"], true);
+}
+
+#[test]
+fn a_trial_says_what_a_reload_would_do_and_does_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let host = Host::start(directory, MEMORY);
+    configure(directory, &format!("[server]\nreq_port = 7000\nbind = \"::1\"\n[limits]\nid_bytes = 100\n{MEMORY}"));
+    let expected = "limits.id_bytes: 512 -> 100\nserver.bind: takes a restart\n";
+    // The flags of the host win: its ports have not changed.
+    let diff = done(directory, &host, &["config", "diff"]);
+    assert_eq!(diff, format!("{expected}1 setting would be taken over\n"));
+    assert_eq!(host.client().call(register(&"x".repeat(200), "web", 60.0))["success"], true);
+    assert_eq!(done(directory, &host, &["reload"]), format!("{expected}1 setting taken over\n"));
+    assert_eq!(
+        done(directory, &host, &["config", "diff"]),
+        "server.bind: takes a restart\n0 settings would be taken over\n"
+    );
+    assert_eq!(host.client().call(register(&"x".repeat(200), "web", 60.0))["field"], "service_info.id");
+    assert!(host.log().contains("limits.id_bytes: 512 -> 100"));
+}
+
+#[test]
+fn rules_that_are_taken_over_hold_for_those_who_are_connected() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let rules = keys::make(directory);
+    let host = Host::start(directory, &format!("{rules}{MEMORY}"));
+    let list = |name: &str, command: &str| {
+        let key = format!("{name}.key_secret");
+        run(directory, &host, &[command, "--key", &key, "--server-key", "registry.key"])
+    };
+    assert!(list("camera", "list").status.success());
+    assert_eq!(list("camera", "reload").status.code(), Some(1), "for those who run the registry alone");
+    let mut watch = registry(directory);
+    let connect = format!("127.0.0.1:{}", host.requests);
+    watch.args(["watch", "--connect", &connect, "--key", "stage.key_secret", "--server-key", "registry.key"]);
+    let mut watch = watch.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // Only who may register may not read any more.
+    configure(directory, &format!("{}{MEMORY}", rules.replace("\"read\", \"register\"", "\"register\"")));
+    assert!(list("admin", "reload").status.success());
+    let refused = list("camera", "list");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("this key is not allowed to read"), "{refused:?}");
+    let began = std::time::Instant::now();
+    while watch.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < PATIENCE, "it still watches");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_service_is_drained_over_a_restart_and_discovered_again_afterwards() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let sqlite = "[backend]\nplugin = \"sqlite\"\n";
+    let host = Host::start(directory, sqlite);
+    for id in ["a", "b"] {
+        assert_eq!(host.client().call(register(id, "web", 600.0))["success"], true);
+    }
+    assert_eq!(done(directory, &host, &["drain", "a", "--for", "10m", "--reason", "disk"]), "a drained\n");
+    host.kill();
+    let host = Host::start(directory, sqlite);
+    let discover = json!({"action": "discover", "service_type": "web", "limit": 5});
+    let mut client = host.client();
+    let found = client.call(discover.clone());
+    let ids: Vec<&str> = found["services"].as_array().unwrap().iter().map(|of| of["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["b"]);
+    let shown = done(directory, &host, &["list"]);
+    assert!(shown.contains("  drained  ") && shown.contains("  passing  "), "{shown}");
+    assert!(done(directory, &host, &["get", "a"]).contains("disk"));
+    assert_eq!(done(directory, &host, &["undrain", "a"]), "a undrained\n");
+    eventually(&mut client, discover, |found| found["services"].as_array().is_some_and(|all| all.len() == 2));
+    let history = done(directory, &host, &["history", "a"]);
+    assert!(history.contains("drained") && history.contains("undrained"), "{history}");
+}
+
+#[test]
+fn services_of_a_type_or_critical_ones_are_deregistered_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let host = Host::start(directory, &format!("[server]\ncleanup_interval = 600\n{MEMORY}"));
+    let mut client = host.client();
+    for (id, service_type, ttl) in
+        [("a", "web", 60.0), ("b", "mail", 60.0), ("c", "mail", 0.001), ("d", "cam", 0.001), ("e", "mail", 60.0)]
+    {
+        assert_eq!(client.call(register(id, service_type, ttl))["success"], true);
+    }
+    eventually(&mut client, json!({"action": "get", "service_id": "d"}), |of| of["service"]["health"] == "critical");
+    assert_eq!(done(directory, &host, &["deregister", "--type", "mail", "--stale"]), "c deregistered\n");
+    assert_eq!(
+        done(directory, &host, &["deregister", "--stale", "--json"]),
+        "{\n  \"deregistered\": [\n    \"d\"\n  ]\n}\n"
+    );
+    assert_eq!(done(directory, &host, &["deregister", "--type", "mail"]), "b deregistered\ne deregistered\n");
+    assert_eq!(done(directory, &host, &["deregister", "--type", "mail"]), "");
+    let wrong = run(directory, &host, &["deregister"]);
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    assert_eq!(client.call(json!({"action": "list"}))["services"].as_array().unwrap().len(), 1);
+}
