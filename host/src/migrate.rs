@@ -10,6 +10,7 @@ use crate::config;
 use crate::log::counted;
 use crate::server::start::load_plugin;
 use crate::store;
+use crate::store::mark::Mark;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -42,9 +43,12 @@ pub(crate) fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure>
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(async {
-        let (source, _, records) = store::read(&source_plugin, source.config.backend.options)
+        let (source, position, records) = store::read(&source_plugin, source.config.backend.options)
             .await
             .map_err(|error| in_file(from, error.into()))?;
+        if let Some(Mark::Filling(_)) = position.as_ref().and_then(Mark::of) {
+            return Err(in_file(from, "it is not whole: a registry was about to move there when it ended".into()));
+        }
         let (target, present) = store::open(&target_plugin, target.config.backend.options)
             .await
             .map_err(|error| in_file(to, error.into()))?;

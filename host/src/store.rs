@@ -3,6 +3,7 @@
 //! A plugin may block there, or await: nothing else runs on that thread, and the rest of the host only sends jobs and
 //! receives answers. What a durable store keeps is [sealed](seal) there, at no cost for anybody who is served.
 
+pub(crate) mod mark;
 mod seal;
 
 use std::collections::VecDeque;
@@ -70,6 +71,18 @@ impl Default for HistoryMax {
     }
 }
 
+/// What a store is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be in charge.
+    Serve {
+        /// Even if another one has taken its place.
+        reopened: bool,
+    },
+    /// To be filled, and to be in charge then.
+    Fill,
+}
+
 /// The recent changes that a store has kept.
 #[derive(Debug, Default)]
 pub struct RecentChanges {
@@ -100,7 +113,7 @@ impl Store {
         call_timeout: Duration,
         history: Option<HistoryMax>,
     ) -> Result<(Store, Contents)> {
-        let mut store = Store::begin(plugin, options, call_timeout, history)?;
+        let mut store = Store::begin(plugin, options, call_timeout, history, Purpose::Serve { reopened: false })?;
         match store.answers.blocking_recv() {
             Some(Answer::Opened(contents)) => Ok((store, contents?)),
             _ => Err(Error::internal("the store lane ended unexpectedly")),
@@ -118,6 +131,7 @@ impl Store {
         options: Map<String, Value>,
         call_timeout: Duration,
         history: Option<HistoryMax>,
+        purpose: Purpose,
     ) -> Result<Store> {
         let (jobs, job_receiver) = mpsc::unbounded_channel();
         let (answer_sender, answers) = mpsc::unbounded_channel();
@@ -126,7 +140,7 @@ impl Store {
             let runtime = runtime.map_err(|error| Error::internal(format!("cannot start the store lane: {error}")));
             let opened = runtime.and_then(|runtime| {
                 let is_durable = plugin.capabilities(&options)?.has(Capabilities::NONE.durable());
-                let (backend, mut contents) = runtime.block_on(open_with(&plugin, options, history))?;
+                let (backend, mut contents) = runtime.block_on(open_with(&plugin, options, history, purpose))?;
                 seal::open(&mut contents);
                 Ok((runtime, Lane { backend, call_timeout, is_durable }, contents))
             });
@@ -188,16 +202,26 @@ impl Store {
 /// # Errors
 /// Why it cannot be opened, read or, with a new epoch, written.
 pub async fn open(plugin: &Plugin, options: Map<String, Value>) -> Result<(OpenBackend, Contents)> {
-    open_with(plugin, options, Some(HistoryMax::default())).await
+    open_with(plugin, options, Some(HistoryMax::default()), Purpose::Serve { reopened: false }).await
 }
 
 async fn open_with(
     plugin: &Plugin,
     options: Map<String, Value>,
     wanted: Option<HistoryMax>,
+    purpose: Purpose,
 ) -> Result<(OpenBackend, Contents)> {
     let is_kept = plugin.capabilities(&options)?.has(Capabilities::NONE.history());
     let (backend, position, records) = read(plugin, options).await?;
+    let position = match (purpose, position) {
+        (Purpose::Fill, position) => {
+            mark::check_fillable(position.as_ref(), records.len())?;
+            let position = position.unwrap_or_default();
+            return Ok((backend, Contents { position, records, ..Contents::default() }));
+        }
+        (Purpose::Serve { reopened }, Some(position)) => mark::in_charge(position, reopened)?,
+        (Purpose::Serve { .. }, None) => None,
+    };
     let wanted = wanted.filter(|_| is_kept);
     let has_history = wanted.is_some();
     let history = match wanted {

@@ -25,6 +25,8 @@ pub use right::Right;
 
 /// How much of an action that does not exist is shown, in characters.
 const ACTION_SHOWN_MAX: usize = 80;
+/// The longest name of a file, in bytes: Linux has none that is longer.
+const FILE_BYTES_MAX: usize = 4096;
 /// The longest `request_id` as it is written, in bytes: it is kept until the reply leaves.
 const REQUEST_ID_BYTES_MAX: usize = 1024;
 
@@ -95,6 +97,11 @@ pub enum Request {
     Reload {
         /// Nothing is taken over: it is only said what would be.
         is_trial: bool,
+    },
+    /// Have the server move to another store.
+    Swap {
+        /// The configuration file at the server whose `[backend]` says which.
+        file: String,
     },
     /// A read, unless what the server knows may be older than this.
     Fresh {
@@ -209,6 +216,7 @@ struct Fields<'a> {
     seconds: Option<&'a RawValue>,
     reason: Option<&'a RawValue>,
     dry_run: Option<&'a RawValue>,
+    file: Option<&'a RawValue>,
 }
 
 fn read_fields(body: &[u8]) -> serde_json::Result<Fields<'_>> {
@@ -256,6 +264,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "seconds" => &mut fields.seconds,
                 "reason" => &mut fields.reason,
                 "dry_run" => &mut fields.dry_run,
+                "file" => &mut fields.file,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -328,6 +337,9 @@ impl Fields<'_> {
             Action::Drain => self.drain(Some(Order::read(self.seconds, self.reason)?), limits)?,
             Action::Undrain => self.drain(None, limits)?,
             Action::Reload => Request::Reload { is_trial: calm::flag("dry_run", self.dry_run)? },
+            Action::Swap => {
+                Request::Swap { file: optional("file", self.file, FILE_BYTES_MAX)?.ok_or_else(|| missing("file"))? }
+            }
             Action::Expiry => Request::Expiry(calm::expiry(self.mass_expiry)?),
         })
     }

@@ -40,6 +40,7 @@ impl Core {
         let admins = settings.admin.map(|admin| HashSet::from([key(admin)]));
         let policy = Policy {
             enforce_unique_service_types: settings.enforce_unique,
+            allow_swap: false,
             allow_terminate: false,
             reply_timeout_ms: settings.reply_timeout_ms,
             cleanup_interval_ms: settings.sweep_ms,

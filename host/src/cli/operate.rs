@@ -1,5 +1,6 @@
 //! `drain`, `undrain`, `deregister`, `reload`: what operators do to a running registry and its services.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -52,6 +53,18 @@ pub(super) enum Operation {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Have the registry move to another storage while it serves
+    ///
+    /// All services are copied, changes wait for a moment, reads and heartbeats do not. The storage before is closed: it
+    /// is refused when it is opened again. Needs server.allow_swap, or a key that proves an admin.
+    #[command(mut_arg("timeout", |timeout| timeout.default_value("600").help("How long to wait for the end")))]
+    Swap {
+        /// A configuration file, on the registry's machine, whose [backend] says where to
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Have the registry read its configuration again, and take over what it can without a restart
     ///
     /// SIGHUP does the same. If anything is wrong with the file, nothing is changed.
@@ -70,6 +83,7 @@ impl Operation {
             Operation::Drain { connection, .. }
             | Operation::Undrain { connection, .. }
             | Operation::Deregister { connection, .. }
+            | Operation::Swap { connection, .. }
             | Operation::Reload { connection, .. } => connection,
         }
     }
@@ -93,6 +107,7 @@ pub(super) async fn run(operation: &Operation) -> Result<(), Failure> {
         Operation::Deregister { id: None, service_type, stale, connection } => {
             deregister_all(service_type.as_deref(), *stale, connection).await
         }
+        Operation::Swap { to, connection } => swap(to, connection).await,
         Operation::Reload { dry_run, connection } => reload(*dry_run, connection).await,
     }
 }
@@ -142,6 +157,24 @@ async fn deregister_all(service_type: Option<&str>, stale: bool, connection: &Co
     }
 }
 
+/// Has the registry move to another storage.
+async fn swap(to: &Path, connection: &Connection) -> Result<(), Failure> {
+    let client = Client::new(connection, Patience::None)?;
+    // The registry runs in a directory of its own.
+    let file = std::path::absolute(to).unwrap_or_else(|_| to.to_path_buf());
+    let reply = client.request_once("swap", json!({ "file": file })).await?;
+    if connection.json {
+        return output::json(&reply);
+    }
+    let text = |field: &str| reply[field].as_str().unwrap_or_default();
+    let number = |field: &str| reply[field].as_u64().unwrap_or_default();
+    let services = counted(number("services") as usize, "service", "services");
+    let (storage, held_ms) = (text("storage"), number("held_ms"));
+    output::line(&output::printable(&format!("moved to {storage} with {services}; changes waited {held_ms} ms")))?;
+    output::note("registry.toml has to say the same in [backend] before the registry is started again");
+    Ok(())
+}
+
 /// Has the configuration read again, and says what has changed.
 pub(super) async fn reload(dry_run: bool, connection: &Connection) -> Result<(), Failure> {
     let client = Client::new(connection, Patience::None)?;
@@ -157,6 +190,13 @@ pub(super) async fn reload(dry_run: bool, connection: &Connection) -> Result<(),
     let fixed = reply["needs_restart"].as_array().map_or(&[][..], Vec::as_slice);
     for key in fixed.iter().filter_map(Value::as_str) {
         output::line(&output::printable(&format!("{key}: takes a restart")))?;
+    }
+    if let Some(plugin) = reply["swap"].as_str() {
+        let verb = if dry_run { "would move" } else { "moves" };
+        output::line(&output::printable(&format!("[backend]: the registry {verb} to the storage {plugin}")))?;
+        if changed.is_empty() && fixed.is_empty() {
+            return Ok(());
+        }
     }
     let verb = if dry_run { "would be taken over" } else { "taken over" };
     match (changed.len(), fixed.len()) {

@@ -86,6 +86,8 @@ pub struct Server {
     pub enforce_unique_service_types: bool,
     /// Whether a client may stop the registry.
     pub allow_terminate: bool,
+    /// Whether a client that need not prove who it is may have the registry moved to another storage.
+    pub allow_swap: bool,
     /// The most requests that the server takes off a socket before it has answered the earlier ones.
     pub receive_high_water_mark: u32,
     /// The most changes that may wait for the storage; beyond that clients are told `overloaded`.
@@ -107,6 +109,7 @@ impl Default for Server {
             mass_expiry_hold: 30.0,
             enforce_unique_service_types: false,
             allow_terminate: false,
+            allow_swap: false,
             receive_high_water_mark: 512,
             pending_changes_max: 10_000,
         }
@@ -193,6 +196,8 @@ pub struct Backend {
     pub reply_timeout: f64,
     /// The most seconds that a call of the plugin may take.
     pub call_timeout: f64,
+    /// Whether a store is opened whose place another one has taken.
+    pub reopen_closed: bool,
     /// The plugin's options. The plugin says which there are.
     #[serde(default)]
     pub options: Map<String, Value>,
@@ -205,6 +210,7 @@ impl Default for Backend {
             plugin_dir: None,
             reply_timeout: 0.4,
             call_timeout: 5.0,
+            reopen_closed: false,
             options: Map::new(),
         }
     }

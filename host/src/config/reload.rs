@@ -100,7 +100,11 @@ impl Config {
         };
         (taken.security.mechanism, taken.security.key_file) = (security.mechanism, security.key_file);
         taken.log.format = log.format;
-        taken.backend = super::Backend { reply_timeout: taken.backend.reply_timeout, ..backend };
+        taken.backend = super::Backend {
+            reply_timeout: taken.backend.reply_timeout,
+            reopen_closed: taken.backend.reopen_closed,
+            ..backend
+        };
         taken
     }
 }

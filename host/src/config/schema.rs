@@ -49,7 +49,7 @@ pub(super) enum Kind {
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 49] = [
+pub(super) const KEYS: [(&str, Kind); 51] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
@@ -62,6 +62,7 @@ pub(super) const KEYS: [(&str, Kind); 49] = [
     ("server.mass_expiry_hold", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
     ("server.enforce_unique_service_types", Kind::Boolean),
     ("server.allow_terminate", Kind::Boolean),
+    ("server.allow_swap", Kind::Boolean),
     ("server.receive_high_water_mark", Kind::Count { min: 1, max: 1_000_000 }),
     ("server.pending_changes_max", Kind::Count { min: 1, max: 10_000_000 }),
     ("limits.message_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
@@ -100,6 +101,7 @@ pub(super) const KEYS: [(&str, Kind); 49] = [
     ("backend.plugin_dir", Kind::Text),
     ("backend.reply_timeout", Kind::Seconds { max: REPLY_SECONDS_MAX }),
     ("backend.call_timeout", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
+    ("backend.reopen_closed", Kind::Boolean),
 ];
 
 /// The keys that must not share a port.

@@ -56,7 +56,7 @@ impl Wanted {
 
     /// Whether a service is wanted, and healthy.
     pub(super) fn wants(&self, service: &Service, now: Now) -> bool {
-        service.is_passing(now.uptime_ms) && self.selection.wants(service)
+        service.is_passing(now.uptime_ms) && !service.is_drained() && self.selection.wants(service)
     }
 
     /// The reply with these services, of which there is at least one.

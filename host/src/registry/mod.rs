@@ -17,11 +17,13 @@
 //! | `changes/mass` | what becomes of services that run out together |
 //! | `follow/` | `watch`: the recent changes, and who waits for the next |
 //! | `certainty` | what is answered while nothing is sure: starting, stale, not ready |
+//! | `copying` | all services, to another store |
 //! | `service`, `services`, `slots` | one service, all of them, sets of them |
 //! | `moment`, `policy`, `output` | what goes in and what comes out |
 
 mod certainty;
 mod changes;
+mod copying;
 mod discovery;
 mod follow;
 mod journal;
@@ -55,6 +57,7 @@ use crate::protocol::request::{Request, Right};
 use crate::security::origin::Origin;
 use crate::security::principal::Principal;
 use changes::Changes;
+use copying::Copying;
 use follow::{Follow, Told};
 use lists::{Form, Lists};
 pub use moment::Now;
@@ -84,6 +87,8 @@ pub struct Registry<C> {
     lists: Lists<C>,
     searches: Searches<C>,
     waiting: Waiting<C>,
+    /// How far the copy to another store is, if one is being made.
+    copying: Option<Copying>,
     follow: Follow<C>,
     /// The name of the history that `revision` counts in.
     epoch: String,
@@ -124,6 +129,7 @@ impl<C> Registry<C> {
             lists: Lists::default(),
             searches: Searches::default(),
             waiting: Waiting::default(),
+            copying: None,
             follow: Follow::after(position.revision, policy.following),
             epoch: position.epoch,
             run: rng.random(),
@@ -244,6 +250,14 @@ impl<C> Registry<C> {
                 Reply::failure(Code::Forbidden, error)
             }
             Request::Reload { is_trial } => return out.reloads.push((caller, is_trial)),
+            Request::Swap { file } if self.policy.allow_swap || principal != Principal::Nobody => {
+                return out.swaps.push((caller, file));
+            }
+            Request::Swap { .. } => {
+                let error = "swap is not allowed: the server's allow_swap is off";
+                let message = "change [backend] in the registry's own configuration, and have it reloaded";
+                Reply::failure(Code::Forbidden, error).text("message", message)
+            }
             Request::Expiry(way) => self.end_by(way, now, out),
             Request::Fresh { max_stale_ms, read } => match self.too_stale(max_stale_ms) {
                 Some(refusal) => refusal,
@@ -356,6 +370,9 @@ impl<C> Registry<C> {
             self.changes.mass.note_removal();
         }
         self.revision = revision;
+        if let Some(copying) = &mut self.copying {
+            copying.note(service.id());
+        }
         let event = self.note_change(kind, service, revision, told);
         out.events.push(event);
     }

@@ -19,6 +19,8 @@ pub struct Output<C> {
     pub forbidden: Vec<Forbidden>,
     /// A client asked the server to stop, and may.
     pub terminate: bool,
+    /// Clients who may have the registry moved to another store, each with the configuration file that names it.
+    pub swaps: Vec<(C, String)>,
     /// Clients who may have asked for the configuration to be read again, each with whether it is only a trial.
     pub reloads: Vec<(C, bool)>,
     /// What subscribers and operators are told that is no change of a service, each with the log's line.
@@ -37,6 +39,7 @@ impl<C> Default for Output<C> {
             queries: Vec::new(),
             forbidden: Vec::new(),
             terminate: false,
+            swaps: Vec::new(),
             reloads: Vec::new(),
             notices: Vec::new(),
             forgiven: Vec::new(),

@@ -9,6 +9,8 @@ pub struct Policy {
     pub enforce_unique_service_types: bool,
     /// Whether a client may stop the server.
     pub allow_terminate: bool,
+    /// Whether clients who need not prove who they are may have the registry moved to another store.
+    pub allow_swap: bool,
     /// How long a client waits for the store, in milliseconds.
     pub reply_timeout_ms: u64,
     /// How often critical services are removed, in milliseconds.

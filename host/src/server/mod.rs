@@ -11,6 +11,7 @@ mod signals;
 #[expect(clippy::disallowed_methods, reason = "starts the runtime that serves")]
 pub(crate) mod start;
 mod starting;
+mod swap;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -29,6 +30,7 @@ use digest::Digest;
 use quiet::Quiet;
 use reload::Settings;
 use starting::Starting;
+use swap::{Moved, Swap};
 
 /// How long the store gets for what was taken when the server stops, and then for closing.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -50,6 +52,10 @@ struct Server<F: Front> {
     digest: Digest,
     /// What it is configured by, if that can be read again.
     settings: Option<Settings<F::Caller>>,
+    /// The move to another store that is under way.
+    swap: Option<Swap<F::Caller>>,
+    /// Stores that were in charge and are being closed.
+    leaving: Vec<Store>,
     /// What is needed to begin, as long as the registry has not begun.
     starting: Option<Starting<F::Caller>>,
 }
@@ -60,6 +66,8 @@ enum Woken {
     Store(Answer),
     Time,
     Settings(reload::Found),
+    Swap(Moved),
+    Left(Answer),
     Stop(String),
 }
 
@@ -77,6 +85,8 @@ impl<F: Front> Server<F> {
             audit: Audit::default(),
             digest: Digest::default(),
             settings: None,
+            swap: None,
+            leaving: Vec::new(),
             starting: None,
         }
     }
@@ -117,6 +127,8 @@ impl<F: Front> Server<F> {
                     return Err(format!("the storage is gone: {error}"));
                 }
                 Woken::Store(answer) => self.answered(answer, now),
+                Woken::Swap(moved) => self.moved(moved),
+                Woken::Left(answer) => self.left(&answer),
                 Woken::Messages => batch.drain(..).for_each(|message| self.received(message, now)),
                 Woken::Settings(found) => self.reload(found),
                 Woken::Time => {}
@@ -136,6 +148,7 @@ impl<F: Front> Server<F> {
             }
             self.dispatch(now);
             self.take_reloads();
+            self.go_on_swapping();
             if std::mem::take(&mut self.out.terminate) {
                 break "a client asked for it".into();
             }
@@ -171,6 +184,18 @@ impl<F: Front> Server<F> {
                 _ => std::future::pending().await,
             }
         };
+        let swap = async {
+            match &mut self.swap {
+                Some(swap) => swap.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let left = async {
+            match self.leaving.first_mut() {
+                Some(store) => store.answer().await,
+                None => std::future::pending().await,
+            }
+        };
         let mut messages = pin!(self.front.receive(batch));
         let mut answer = pin!(self.store.answer());
         let either = poll_fn(|context| {
@@ -190,6 +215,8 @@ impl<F: Front> Server<F> {
             reason = stop => Woken::Stop(reason),
             woken = either => woken,
             found = settings => Woken::Settings(found),
+            moved = swap => Woken::Swap(moved),
+            answer = left => Woken::Left(answer),
             () = time => Woken::Time,
         }
     }
@@ -285,12 +312,24 @@ impl<F: Front> Server<F> {
 
     fn answered(&mut self, answer: Answer, now: Now) {
         match answer {
+            Answer::Committed(result) if self.swap.as_ref().is_some_and(Swap::awaits_store) => self.store_moved(result),
             Answer::Committed(result) => {
                 self.note_storage(result.as_ref().err());
                 self.registry.committed(result, now, &mut self.out);
             }
             Answer::Chosen { ticket, service_id } => self.registry.chosen(ticket, service_id, now, &mut self.out),
             Answer::Opened(_) | Answer::Closed(_) => {}
+        }
+    }
+
+    /// A store that was in charge before has answered: the last one that it gives is that it is closed.
+    fn left(&mut self, answer: &Answer) {
+        if let Answer::Closed(result) = answer {
+            self.leaving.remove(0);
+            match result {
+                Ok(()) => tracing::info!("the storage that was in charge before is closed"),
+                Err(error) => tracing::warn!("the storage that was in charge before cannot be closed: {error}"),
+            }
         }
     }
 

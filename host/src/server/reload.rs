@@ -9,7 +9,8 @@ use tokio::task::JoinHandle;
 
 use super::Server;
 use super::start::policy;
-use crate::config::{Changed, Config, Loaded, changed};
+use super::swap::To;
+use crate::config::{Backend, Changed, Config, Loaded, changed};
 use crate::fronts::Front;
 use crate::protocol::reply::{Code, Reply};
 use crate::security::Authorized;
@@ -68,6 +69,12 @@ impl<C> Settings<C> {
         }
     }
 
+    /// The registry has moved to this store.
+    pub(super) fn set_backend(&mut self, backend: Backend) {
+        let Backend { reply_timeout, reopen_closed, .. } = self.config.backend;
+        self.config.backend = Backend { reply_timeout, reopen_closed, ..backend };
+    }
+
     fn begin(&mut self) {
         let is_asked = self.by_signal.1 || !self.next.is_empty();
         if self.under_way.is_none() && is_asked {
@@ -95,6 +102,9 @@ async fn finished(under_way: &mut Option<JoinHandle<Found>>) -> Found {
 impl<F: Front> Server<F> {
     /// Takes what clients have asked for.
     pub(super) fn take_reloads(&mut self) {
+        for (caller, file) in std::mem::take(&mut self.out.swaps) {
+            self.begin_swap(To::File(file.into()), vec![caller]);
+        }
         let asked = self.out.reloads.drain(..);
         match &mut self.settings {
             Some(settings) => settings.next.extend(asked),
@@ -108,9 +118,7 @@ impl<F: Front> Server<F> {
         let asking = std::mem::take(&mut settings.asking);
         let is_meant = settings.by_signal.0 || asking.iter().any(|(_, is_trial)| !is_trial);
         let told = match &found {
-            Ok(read) => {
-                Ok(Told { file: read.loaded.file.clone(), changes: changed(&settings.config, &read.loaded.config) })
-            }
+            Ok(read) => Ok(Told::of(&settings.config, &read.loaded)),
             Err(problems) => Err(problems.clone()),
         };
         if is_meant {
@@ -121,8 +129,13 @@ impl<F: Front> Server<F> {
                     tracing::error!("the configuration cannot be used: nothing has been changed");
                 }
             }
+            let is_swap = told.as_ref().is_ok_and(|told| told.swap.is_some());
             if let Ok(read) = found {
+                let loaded = is_swap.then(|| read.loaded.clone());
                 self.take_over(*read);
+                if let Some(loaded) = loaded {
+                    self.begin_swap(To::Loaded(Box::new(loaded)), Vec::new());
+                }
             }
         }
         for (caller, is_trial) in asking {
@@ -161,15 +174,27 @@ impl<F: Front> Server<F> {
 struct Told {
     file: Option<std::path::PathBuf>,
     changes: Vec<Changed>,
+    /// The plugin of the store to move to, if another one is configured.
+    swap: Option<String>,
 }
 
 impl Told {
+    fn of(config: &Config, loaded: &Loaded) -> Self {
+        let is_of_store = |changed: &Changed| !changed.is_live && changed.key.starts_with("backend.");
+        let (of_store, changes): (Vec<_>, _) = changed(config, &loaded.config).into_iter().partition(is_of_store);
+        let swap = (!of_store.is_empty()).then(|| loaded.config.backend.plugin.clone());
+        Told { file: loaded.file.clone(), changes, swap }
+    }
+
     fn log(&self) {
         for Changed { key, values, is_live } in &self.changes {
             match is_live {
                 true => tracing::info!("{key}: {} -> {}", values.0, values.1),
                 false => tracing::warn!("{key} has changed, which takes a restart"),
             }
+        }
+        if let Some(plugin) = &self.swap {
+            tracing::info!("another storage is configured: moving to {plugin}");
         }
         match self.changes.iter().filter(|changed| changed.is_live).count() {
             0 => tracing::info!("the configuration is read again: nothing has changed that can be taken over"),
@@ -183,7 +208,12 @@ impl Told {
             live.map(|Changed { key, values: (from, to), .. }| json!({"key": key, "from": from, "to": to})).collect();
         let fixed: Vec<&str> =
             self.changes.iter().filter(|changed| !changed.is_live).map(|changed| &*changed.key).collect();
-        Reply::success()
+        let reply = Reply::success();
+        let reply = match &self.swap {
+            Some(plugin) => reply.text("swap", plugin),
+            None => reply,
+        };
+        reply
             .json("file", &self.file.as_ref().map_or(Value::Null, |file| file.display().to_string().into()))
             .boolean("dry_run", is_trial)
             .json("changed", &live.into())

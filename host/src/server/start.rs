@@ -22,7 +22,7 @@ use crate::server::Server;
 use crate::server::reload::Settings;
 use crate::server::signals::{self, Stop};
 use crate::server::starting::Starting;
-use crate::store::{HistoryMax, Store};
+use crate::store::{HistoryMax, Purpose, Store};
 use crate::text::{counted, one_line, quoted};
 
 /// How many records that cannot be read the log shows one by one.
@@ -124,6 +124,7 @@ pub(super) fn policy(config: &Config) -> Policy {
     Policy {
         enforce_unique_service_types: config.server.enforce_unique_service_types,
         allow_terminate: config.server.allow_terminate,
+        allow_swap: config.server.allow_swap,
         reply_timeout_ms: millis(config.backend.reply_timeout()),
         call_timeout_ms: millis(config.backend.call_timeout()),
         cleanup_interval_ms: millis(config.server.cleanup_interval()),
@@ -174,11 +175,12 @@ async fn serve_by<F: Front>(front: F, bound: Bound) -> Result<(), Failure> {
     let settings = Settings::new(loaded.config.clone(), loaded)?;
     let began = Instant::now();
     let (options, call_timeout) = (config.backend.options.clone(), config.backend.call_timeout());
+    let reopened = config.backend.reopen_closed;
     let history = promises.history.then_some(HistoryMax {
         changes: config.events.history_changes as usize,
         bytes: config.events.history_bytes as usize,
     });
-    let store = Store::begin(plugin, options, call_timeout, history)?;
+    let store = Store::begin(plugin, options, call_timeout, history, Purpose::Serve { reopened })?;
     let starting = Starting::new(config, policy, promises, about, began);
     Ok(Server::start(front, store, starting, Some(settings), guard).run(stop).await?)
 }

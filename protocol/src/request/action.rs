@@ -37,11 +37,13 @@ pub enum Action {
     Undrain,
     /// Have the server read its configuration again.
     Reload,
+    /// Have the server move to another store.
+    Swap,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Action; 17] = [
+    pub const ALL: [Action; 18] = [
         Action::Register,
         Action::Deregister,
         Action::Renew,
@@ -59,6 +61,7 @@ impl Action {
         Action::Drain,
         Action::Undrain,
         Action::Reload,
+        Action::Swap,
     ];
 
     /// The word on the wire.
@@ -81,6 +84,7 @@ impl Action {
             Action::Drain => "drain",
             Action::Undrain => "undrain",
             Action::Reload => "reload",
+            Action::Swap => "swap",
         }
     }
 }

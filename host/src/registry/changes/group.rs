@@ -66,7 +66,7 @@ impl<C> Registry<C> {
     /// to be handed to [`committed`](Self::committed).
     pub fn next_group(&mut self, now: Now, out: &mut Output<C>) -> Option<Group> {
         self.tell_news(out);
-        if self.changes.sent.is_some() {
+        if self.changes.sent.is_some() || self.changes.are_held {
             return None;
         }
         let mut draft = Draft::default();

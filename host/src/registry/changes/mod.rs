@@ -61,6 +61,8 @@ pub(super) struct Changes<C> {
     /// The greatest generation that was given to a registration, or that was there.
     pub(super) generation: u64,
     pub(super) mass: Mass,
+    /// The store gets no changes for now.
+    pub(super) are_held: bool,
 }
 
 /// A part of the group that the store has.
@@ -158,7 +160,18 @@ impl<C> Changes<C> {
             issued: revision,
             generation: 0,
             mass: Mass::default(),
+            are_held: false,
         }
+    }
+
+    /// The greatest revision that was given to a change.
+    pub(super) fn issued(&self) -> u64 {
+        self.issued
+    }
+
+    /// Another store is there, which has everything as it is, and keeps what clients are told of changes, or not.
+    pub(super) fn forget_doubts(&mut self, keeps_history: bool) {
+        self.upkeep.forget_doubts(keeps_history);
     }
 
     /// Since when the store has had the group that it has, if it has one.
@@ -179,12 +192,12 @@ impl<C> Changes<C> {
 
     /// Whether wishes wait to be judged, and nothing else.
     pub(super) fn is_ready(&self) -> bool {
-        self.sent.is_none() && !self.queue.is_empty()
+        self.sent.is_none() && !self.are_held && !self.queue.is_empty()
     }
 
     /// When something is to be done, if anything is.
     pub(super) fn wake_at_ms(&self) -> Option<u64> {
-        let upkeep = if self.sent.is_none() { self.upkeep.wake_at_ms() } else { None };
+        let upkeep = if self.sent.is_none() && !self.are_held { self.upkeep.wake_at_ms() } else { None };
         self.waiters.wake_at_ms().into_iter().chain(upkeep).min()
     }
 }

@@ -95,6 +95,15 @@ impl Upkeep {
         self.refused.entry(id).or_default().append(&mut undone);
     }
 
+    /// Nothing is in doubt any more, and the store keeps what clients are told of changes, or not.
+    pub(super) fn forget_doubts(&mut self, keeps_history: bool) {
+        self.keeps_history = keeps_history;
+        self.undone = 0;
+        self.doubtful.clear();
+        self.refused.clear();
+        self.retry_at_ms = 0;
+    }
+
     /// How many records are in doubt, and how many changes are to be undone.
     pub(super) fn doubtful(&self) -> usize {
         self.doubtful.len() + self.refused.len() + self.undone

@@ -86,6 +86,8 @@ enum Answer {
 pub(super) struct Follow<C> {
     ring: Ring,
     pub(super) doubt: Doubt,
+    /// What was told before this revision the store has never had.
+    pub(super) forget_before: u64,
     /// The number of the first change that watchers have not been told of.
     shown: u64,
     watchers: Slab<Watcher<C>>,
@@ -108,6 +110,7 @@ impl<C> Follow<C> {
     pub(super) fn after(revision: u64, max: Following) -> Self {
         Follow {
             ring: Ring::after(revision, max),
+            forget_before: 0,
             doubt: Doubt::default(),
             shown: 0,
             watchers: Slab::new(),
@@ -130,7 +133,7 @@ impl<C> Follow<C> {
 
     /// From which revision on a store need not keep what was told.
     pub(super) fn forget_before(&self) -> u64 {
-        self.ring.complete_after() + 1
+        self.forget_before.max(self.ring.complete_after() + 1)
     }
 
     /// How many wait.

@@ -1,0 +1,127 @@
+//! Marks: what stands in a store's position in place of an epoch while the store is not in charge.
+//!
+//! When a registry moves to another store while it serves, there are two with the same services for a moment, and the
+//! host can die at any. So both say in their positions what they are, in the one write that every store does whole:
+//!
+//! | the new store | the old store | which is in charge, should the host die now |
+//! |---|---|---|
+//! | *filling* | its epoch | the old one; the new one is refused |
+//! | *ready* | its epoch | whichever is opened; the new one begins a new epoch, so that the history cannot fork |
+//! | *ready* | *closed* | the new one, in a new epoch; the old one is refused |
+//! | the epoch | *closed* | the new one; the old one is refused |
+
+use registry_plugin_api::{Error, Position, Result};
+
+const FILLING: &str = "registry:filling from ";
+const READY: &str = "registry:ready";
+const CLOSED: &str = "registry:closed for ";
+
+/// A mark in place of an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// It is being filled from the store that is described.
+    Filling(String),
+    /// It has all services and is not in charge yet.
+    Ready,
+    /// What is described has taken its place.
+    Closed(String),
+}
+
+impl Mark {
+    /// The mark in a position, if there is one.
+    pub(crate) fn of(position: &Position) -> Option<Mark> {
+        let epoch = position.epoch.as_str();
+        let text = |mark: &str| epoch.strip_prefix(mark).map(String::from);
+        if epoch == READY {
+            return Some(Mark::Ready);
+        }
+        text(FILLING).map(Mark::Filling).or_else(|| text(CLOSED).map(Mark::Closed))
+    }
+
+    /// A position with this mark.
+    pub(crate) fn at(&self, revision: u64) -> Position {
+        let epoch = match self {
+            Mark::Filling(from) => format!("{FILLING}{from}"),
+            Mark::Ready => READY.to_string(),
+            Mark::Closed(to) => format!("{CLOSED}{to}"),
+        };
+        Position::new(epoch, revision)
+    }
+}
+
+/// The position of a store that is to be in charge: `None` if a new epoch begins.
+///
+/// # Errors
+/// It is not whole, or another one has taken its place, unless the operator wants it `reopened`.
+pub(super) fn in_charge(position: Position, reopened: bool) -> Result<Option<Position>> {
+    match Mark::of(&position) {
+        None => Ok(Some(position)),
+        Some(Mark::Ready) => {
+            tracing::warn!(
+                "this store was about to take the place of another one when the host ended: it is in charge now, and a \
+                 new epoch begins"
+            );
+            Ok(None)
+        }
+        Some(Mark::Closed(to)) if reopened => {
+            tracing::warn!("this store was closed when {to} took its place, and is opened again: a new epoch begins");
+            Ok(None)
+        }
+        Some(Mark::Closed(to)) => Err(Error::corrupt(format!(
+            "this store is closed: {to} has taken its place. Name that in [backend], or set backend.reopen_closed = true \
+             to go on with what was in this one"
+        ))),
+        Some(Mark::Filling(from)) => Err(Error::corrupt(format!(
+            "this store is not whole: it was being filled from {from}, which is still in charge. Name that in [backend], \
+             and reload the running registry to move here"
+        ))),
+    }
+}
+
+/// Whether a store may be filled: it has nothing of its own.
+///
+/// # Errors
+/// It has.
+pub(super) fn check_fillable(position: Option<&Position>, records: usize) -> Result<()> {
+    let is_marked = position.is_some_and(|position| Mark::of(position).is_some());
+    if records == 0 || is_marked {
+        return Ok(());
+    }
+    let services = crate::text::counted(records, "service", "services");
+    Err(Error::corrupt(format!("{services} of another registry in it, expected a store that is empty or was closed")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written_and_no_epoch_is_one() {
+        for mark in [Mark::Filling("sqlite".into()), Mark::Ready, Mark::Closed("memory: a".into())] {
+            assert_eq!(Mark::of(&mark.at(7)), Some(mark.clone()));
+            assert_eq!(mark.at(7).revision, 7);
+        }
+        assert_eq!(Mark::of(&Position::new(super::super::new_epoch(), 1)), None);
+    }
+
+    #[test]
+    fn only_a_store_that_is_whole_and_not_closed_is_in_charge() {
+        let position = Position::new("e", 3);
+        assert_eq!(in_charge(position.clone(), false).unwrap(), Some(position));
+        assert_eq!(in_charge(Mark::Ready.at(3), false).unwrap(), None);
+        let closed = Mark::Closed("redb".into()).at(3);
+        assert!(in_charge(closed.clone(), false).unwrap_err().message().contains("redb has taken its place"));
+        assert_eq!(in_charge(closed, true).unwrap(), None);
+        let filling = Mark::Filling("sqlite".into()).at(3);
+        assert!(
+            in_charge(filling, true).unwrap_err().message().contains("filled from sqlite, which is still in charge")
+        );
+    }
+
+    #[test]
+    fn what_another_registry_has_stored_is_not_written_over() {
+        assert!(check_fillable(None, 0).is_ok() && check_fillable(Some(&Position::new("e", 7)), 0).is_ok());
+        assert!(check_fillable(Some(&Position::new("e", 7)), 1).is_err() && check_fillable(None, 1).is_err());
+        assert!(check_fillable(Some(&Mark::Closed("x".into()).at(7)), 1).is_ok());
+    }
+}
