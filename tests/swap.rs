@@ -1,6 +1,10 @@
 //! Storage swapped while it serves: nothing is lost, no watcher notices, and one store is in charge whatever happens.
 
 mod harness;
+#[path = "swap/kill.rs"]
+mod kill;
+#[path = "swap/load.rs"]
+mod load;
 
 use std::path::Path;
 use std::process::Output;
@@ -24,10 +28,11 @@ fn text(bytes: &[u8]) -> String {
 fn refused(directory: &Path, config: &str) -> String {
     std::fs::write(directory.join("refused.toml"), config).unwrap();
     let mut command = registry(directory);
+    command.args(["config", "check", "--config", "refused.toml"]);
     for port in ["req_port", "pub_port", "heartbeat_port"] {
         command.args(["--set", &format!("server.{port}=0")]);
     }
-    let output = command.args(["--config", "refused.toml"]).output().expect("the program can be started");
+    let output = command.output().expect("the program can be started");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     text(&output.stderr).lines().last().unwrap_or_default().to_string()
 }
