@@ -24,7 +24,7 @@ fn blocks(language: &str) -> Vec<String> {
 }
 
 /// The commands that talk to a registry.
-const CLIENT_COMMANDS: [&str; 12] = [
+const CLIENT_COMMANDS: [&str; 16] = [
     "list",
     "types",
     "discover",
@@ -37,6 +37,10 @@ const CLIENT_COMMANDS: [&str; 12] = [
     "watch",
     "health",
     "info",
+    "drain",
+    "undrain",
+    "reload",
+    "config diff",
 ];
 
 /// The ports of a configuration, in the environment.
