@@ -24,7 +24,7 @@ fn blocks(language: &str) -> Vec<String> {
 }
 
 /// The commands that talk to a registry.
-const CLIENT_COMMANDS: [&str; 16] = [
+const CLIENT_COMMANDS: [&str; 18] = [
     "list",
     "types",
     "discover",
@@ -41,6 +41,8 @@ const CLIENT_COMMANDS: [&str; 16] = [
     "undrain",
     "reload",
     "config diff",
+    "backup",
+    "restore",
 ];
 
 /// The ports of a configuration, in the environment.

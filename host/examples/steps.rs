@@ -298,6 +298,7 @@ impl World {
     fn new() -> Self {
         let policy = Policy {
             enforce_unique_service_types: false,
+            allow_swap: false,
             allow_terminate: false,
             reply_timeout_ms: 400,
             cleanup_interval_ms: 10_000,

@@ -20,4 +20,5 @@ pub mod patch;
 pub mod registration;
 pub mod reply;
 pub mod request;
+pub mod restore;
 pub mod watch;

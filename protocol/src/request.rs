@@ -19,6 +19,7 @@ use crate::page::{Discover, Extent, Fields as ShownFields, ListCursor, Page, Typ
 use crate::patch::Patch;
 use crate::registration::{Registration, check_length, cut, invalid_value};
 use crate::reply::{Code, Reply};
+use crate::restore::{Restore, RestoreFields};
 use crate::watch::{Watch, WatchFields};
 pub use action::Action;
 pub use right::Right;
@@ -103,6 +104,8 @@ pub enum Request {
         /// The configuration file at the server whose `[backend]` says which.
         file: String,
     },
+    /// Put the services of a backup in the place of all that are there.
+    Restore(Box<Restore>),
     /// A read, unless what the server knows may be older than this.
     Fresh {
         /// How old it may be, in milliseconds.
@@ -217,6 +220,8 @@ struct Fields<'a> {
     reason: Option<&'a RawValue>,
     dry_run: Option<&'a RawValue>,
     file: Option<&'a RawValue>,
+    restore: Option<&'a RawValue>,
+    commit: Option<&'a RawValue>,
 }
 
 fn read_fields(body: &[u8]) -> serde_json::Result<Fields<'_>> {
@@ -265,6 +270,8 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "reason" => &mut fields.reason,
                 "dry_run" => &mut fields.dry_run,
                 "file" => &mut fields.file,
+                "restore" => &mut fields.restore,
+                "commit" => &mut fields.commit,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -339,6 +346,11 @@ impl Fields<'_> {
             Action::Reload => Request::Reload { is_trial: calm::flag("dry_run", self.dry_run)? },
             Action::Swap => {
                 Request::Swap { file: optional("file", self.file, FILE_BYTES_MAX)?.ok_or_else(|| missing("file"))? }
+            }
+            Action::Restore => {
+                let fields = RestoreFields { restore: self.restore, services: self.services };
+                let is_last = calm::flag("commit", self.commit)?;
+                Request::Restore(Box::new(Restore::read(fields, is_last, limits)?))
             }
             Action::Expiry => Request::Expiry(calm::expiry(self.mass_expiry)?),
         })

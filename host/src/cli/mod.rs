@@ -5,6 +5,7 @@
 //! `--help` lists.
 
 mod arguments;
+mod backup;
 mod client;
 mod config;
 mod endpoint;

@@ -1,4 +1,4 @@
-//! `drain`, `undrain`, `deregister`, `reload`: what operators do to a running registry and its services.
+//! `drain`, `undrain`, `deregister`, `reload`, `swap`, `backup`, `restore`: what operators do to a running registry and its services.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,6 +7,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::arguments::{Connection, seconds};
+use super::backup::{backup, restore};
 use super::client::{Client, Patience};
 use super::output::{self, Failure};
 use crate::text::counted;
@@ -53,6 +54,27 @@ pub(super) enum Operation {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Save all services of a running registry to a file, as they are at one moment
+    ///
+    /// It has a line of JSON for each service, which you may read and change; the first line says what it is.
+    #[command(mut_arg("timeout", |timeout| timeout.default_value("60")))]
+    Backup {
+        /// The file to write, - for standard output
+        file: PathBuf,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Put the services of a backup in the place of all that are registered, in a running registry
+    ///
+    /// A new epoch begins: all who follow changes list everything again. Each service gets a full ttl to be heard of.
+    /// With keys this takes the right admin.
+    #[command(mut_arg("timeout", |timeout| timeout.default_value("60").help("How long to wait for each answer")))]
+    Restore {
+        /// The file that `registry backup` has written, - for standard input
+        file: PathBuf,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Have the registry move to another storage while it serves
     ///
     /// All services are copied, changes wait for a moment, reads and heartbeats do not. The storage before is closed: it
@@ -84,6 +106,8 @@ impl Operation {
             | Operation::Undrain { connection, .. }
             | Operation::Deregister { connection, .. }
             | Operation::Swap { connection, .. }
+            | Operation::Backup { connection, .. }
+            | Operation::Restore { connection, .. }
             | Operation::Reload { connection, .. } => connection,
         }
     }
@@ -107,6 +131,8 @@ pub(super) async fn run(operation: &Operation) -> Result<(), Failure> {
         Operation::Deregister { id: None, service_type, stale, connection } => {
             deregister_all(service_type.as_deref(), *stale, connection).await
         }
+        Operation::Backup { file, connection } => backup(file, connection).await,
+        Operation::Restore { file, connection } => restore(file, connection).await,
         Operation::Swap { to, connection } => swap(to, connection).await,
         Operation::Reload { dry_run, connection } => reload(*dry_run, connection).await,
     }

@@ -83,6 +83,17 @@ impl<C> Lists<C> {
         self.plain.pop_front().or_else(|| self.filtered.pop_front())
     }
 
+    /// All who wait for one, who will not get it.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = C> {
+        self.waiting = 0;
+        self.plain.clear();
+        self.filtered.clear();
+        let making = self.making.take().into_iter().flat_map(|making| making.takers);
+        let takers = std::mem::take(&mut self.takers).into_values().flatten();
+        let ready = std::mem::take(&mut self.ready).into_iter().map(|(caller, _)| caller);
+        making.chain(takers).map(|(caller, _)| caller).chain(ready)
+    }
+
     /// How many clients wait for one.
     pub(super) fn waiting(&self) -> usize {
         self.waiting

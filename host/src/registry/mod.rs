@@ -17,6 +17,7 @@
 //! | `changes/mass` | what becomes of services that run out together |
 //! | `follow/` | `watch`: the recent changes, and who waits for the next |
 //! | `certainty` | what is answered while nothing is sure: starting, stale, not ready |
+//! | `restoring` | all services anew, from a backup |
 //! | `copying` | all services, to another store |
 //! | `service`, `services`, `slots` | one service, all of them, sets of them |
 //! | `moment`, `policy`, `output` | what goes in and what comes out |
@@ -35,6 +36,7 @@ mod pages;
 mod past;
 mod policy;
 mod reads;
+mod restoring;
 mod search;
 mod selection;
 mod service;
@@ -249,6 +251,7 @@ impl<C> Registry<C> {
                 let error = "terminate is not allowed: the server's allow_terminate is off";
                 Reply::failure(Code::Forbidden, error)
             }
+            Request::Restore(part) => return out.restores.push((caller, *part)),
             Request::Reload { is_trial } => return out.reloads.push((caller, is_trial)),
             Request::Swap { file } if self.policy.allow_swap || principal != Principal::Nobody => {
                 return out.swaps.push((caller, file));

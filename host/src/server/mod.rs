@@ -7,6 +7,7 @@ pub mod clock;
 mod digest;
 mod quiet;
 mod reload;
+mod restore;
 mod signals;
 #[expect(clippy::disallowed_methods, reason = "starts the runtime that serves")]
 pub(crate) mod start;
@@ -29,6 +30,7 @@ use clock::{Clock, READ_INTERVAL};
 use digest::Digest;
 use quiet::Quiet;
 use reload::Settings;
+use restore::Restoring;
 use starting::Starting;
 use swap::{Moved, Swap};
 
@@ -54,6 +56,8 @@ struct Server<F: Front> {
     settings: Option<Settings<F::Caller>>,
     /// The move to another store that is under way.
     swap: Option<Swap<F::Caller>>,
+    /// The backup that is being restored.
+    restoring: Option<Restoring<F::Caller>>,
     /// Stores that were in charge and are being closed.
     leaving: Vec<Store>,
     /// What is needed to begin, as long as the registry has not begun.
@@ -86,6 +90,7 @@ impl<F: Front> Server<F> {
             digest: Digest::default(),
             settings: None,
             swap: None,
+            restoring: None,
             leaving: Vec::new(),
             starting: None,
         }
@@ -149,6 +154,8 @@ impl<F: Front> Server<F> {
             self.dispatch(now);
             self.take_reloads();
             self.go_on_swapping();
+            self.take_restores(now);
+            self.go_on_restoring(now);
             if std::mem::take(&mut self.out.terminate) {
                 break "a client asked for it".into();
             }
@@ -169,7 +176,7 @@ impl<F: Front> Server<F> {
         is_turn_of_messages: bool,
         batch: &mut Vec<F::Message>,
     ) -> Woken {
-        let (pause, is_busy) = (self.pause(), self.is_loading() || self.registry.is_busy());
+        let (pause, is_busy) = (self.pause(), self.is_loading() || self.registry.is_busy() || self.is_restoring());
         let time = async {
             // The shortest sleep is a millisecond, longer than a piece of a list, or of a search, takes.
             if !is_busy {
@@ -223,6 +230,10 @@ impl<F: Front> Server<F> {
 
     /// Finishes what was taken, lets the replies go, and closes the store.
     async fn stop(mut self) -> Result<(), String> {
+        if !self.store_is_asked() {
+            (self.swap, self.restoring) = (None, None);
+            self.registry.hold_changes(false);
+        }
         self.end_waits();
         let flushed = tokio::time::timeout(FLUSH_MAX, self.finish()).await;
         // Whoever still waits for a store that has failed.
@@ -264,6 +275,12 @@ impl<F: Front> Server<F> {
             self.hand_over(now);
         }
         self.registry.dismiss_waiting(&mut self.out);
+    }
+
+    /// Whether the store has been asked something by a swap or a restoration that it has not answered yet.
+    fn store_is_asked(&self) -> bool {
+        self.swap.as_ref().is_some_and(Swap::awaits_store)
+            || self.restoring.as_ref().is_some_and(Restoring::awaits_store)
     }
 
     /// Has everything stored that waits for it.
@@ -313,6 +330,9 @@ impl<F: Front> Server<F> {
     fn answered(&mut self, answer: Answer, now: Now) {
         match answer {
             Answer::Committed(result) if self.swap.as_ref().is_some_and(Swap::awaits_store) => self.store_moved(result),
+            Answer::Committed(result) if self.restoring.as_ref().is_some_and(Restoring::awaits_store) => {
+                self.store_restored(result, now);
+            }
             Answer::Committed(result) => {
                 self.note_storage(result.as_ref().err());
                 self.registry.committed(result, now, &mut self.out);

@@ -136,8 +136,8 @@ fn open(to: To) -> Result<(Store, Target), Box<dyn std::error::Error + Send + Sy
 impl<F: Front> Server<F> {
     /// Begins to move to the store that a configuration names, unless a move is under way.
     pub(super) fn begin_swap(&mut self, to: To, asking: Vec<F::Caller>) {
-        if self.swap.is_some() {
-            return self.refuse_swap(asking, "the registry is moving to another storage already");
+        if self.swap.is_some() || self.restoring.is_some() {
+            return self.refuse_swap(asking, "the registry is moving to another storage already, or restores a backup");
         }
         self.swap = Some(Swap::begin(to, asking));
     }

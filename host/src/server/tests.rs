@@ -85,6 +85,7 @@ impl Front for Fake {
 fn policy() -> Policy {
     Policy {
         enforce_unique_service_types: false,
+        allow_swap: false,
         allow_terminate: true,
         reply_timeout_ms: 10_000,
         cleanup_interval_ms: 10_000,

@@ -37,6 +37,7 @@ impl Request {
             Request::Drain(drain) => Right::Change(&drain.service_id),
             Request::History { .. } => Right::Read,
             Request::Expiry(_) => Right::Operate("to end a mass expiry"),
+            Request::Restore(_) => Right::Operate("to restore a backup"),
             Request::Swap { .. } => Right::Operate("to move to another storage"),
             Request::Reload { .. } => Right::Operate("to reload the configuration"),
             Request::Fresh { read, .. } => read.right(),

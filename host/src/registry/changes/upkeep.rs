@@ -68,7 +68,7 @@ impl Upkeep {
     }
 
     /// The record's stored state is in doubt: it is to be restored.
-    pub(super) fn doubt(&mut self, id: Arc<str>) {
+    pub(in crate::registry) fn doubt(&mut self, id: Arc<str>) {
         self.doubtful.entry(id).or_default();
     }
 
