@@ -70,6 +70,7 @@ struct World {
 fn policy() -> Policy {
     Policy {
         enforce_unique_service_types: false,
+        allow_swap: false,
         allow_terminate: false,
         reply_timeout_ms: 400,
         cleanup_interval_ms: 10_000,

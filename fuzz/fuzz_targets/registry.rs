@@ -94,6 +94,7 @@ impl World {
     fn new(u: &mut Unstructured<'_>) -> Result<Self> {
         let mut policy = Policy {
             enforce_unique_service_types: u.arbitrary()?,
+            allow_swap: u.arbitrary()?,
             allow_terminate: u.arbitrary()?,
             reply_timeout_ms: 400,
             cleanup_interval_ms: 1000,
