@@ -22,6 +22,8 @@ mod choices;
 mod discovery;
 #[path = "core/follow.rs"]
 mod follow;
+#[path = "core/following.rs"]
+mod following;
 #[path = "core/groups.rs"]
 mod groups;
 #[path = "core/kept.rs"]
