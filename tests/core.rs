@@ -24,6 +24,8 @@ mod discovery;
 mod drain;
 #[path = "core/follow.rs"]
 mod follow;
+#[path = "core/following.rs"]
+mod following;
 #[path = "core/groups.rs"]
 mod groups;
 #[path = "core/kept.rs"]

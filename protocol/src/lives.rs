@@ -105,3 +105,35 @@ fn renewal(item: &str, limits: &Limits) -> Result<Renewal, Reply> {
     check_length("services", &service_id, limits.id_bytes)?;
     Ok(Renewal { service_id: service_id.into_owned(), generation })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> Box<RawValue> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn refused(reply: Reply) -> String {
+        reply.finish(None).into_text()
+    }
+
+    #[test]
+    fn a_generation_is_a_number_that_every_client_can_write() {
+        let read = |number: u64| generation("generation", Some(&raw(&number.to_string()))).map_err(refused);
+        assert_eq!(read(GENERATION_MAX), Ok(Some(GENERATION_MAX)));
+        assert!(read(GENERATION_MAX + 1).unwrap_err().contains("expected a whole number, as register answered"));
+    }
+
+    #[test]
+    fn so_many_services_are_renewed_at_once_and_no_more() {
+        let read = |count: usize| {
+            let services = raw(&format!("[{}]", vec!["\"x\""; count].join(",")));
+            renewals(&services, &Limits::default()).map(|renewals| renewals.len()).map_err(refused)
+        };
+        assert_eq!(read(RENEWALS_MAX), Ok(RENEWALS_MAX));
+        for count in [RENEWALS_MAX + 1, RENEWALS_MAX + 2] {
+            assert!(read(count).unwrap_err().contains(&format!("expected at most 1000, got {count}")));
+        }
+    }
+}

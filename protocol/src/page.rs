@@ -251,6 +251,8 @@ mod tests {
         assert_eq!(types(""), Page { limit: 10_000, cursor: None });
         assert_eq!(types(r#","limit":3,"cursor":"1.2.a.b c""#), Page { limit: 3, cursor: Some(cursor.clone()) });
         assert_eq!(TypesCursor::read(&cursor.to_string()), Some(cursor));
+        let longest = "x".repeat(CURSOR_BYTES_MAX + 20 - "1.2.".len());
+        assert!(types(&format!(r#","cursor":"1.2.{longest}""#)).cursor.is_some_and(|cursor| cursor.after == longest));
     }
 
     #[test]
@@ -294,6 +296,14 @@ mod tests {
             let refused = read(action, &fields).expect_err(&fields);
             assert!(refused.starts_with(&format!("Invalid value for {expected}")), "{refused}");
         }
+    }
+
+    #[test]
+    fn fields_take_memory_by_their_number_and_length() {
+        let bytes = |fields: &str| Fields::read(fields).unwrap().bytes();
+        assert_eq!(bytes("[]"), 0);
+        assert_eq!(bytes(r#"["a"]"#), size_of::<String>() + 1);
+        assert_eq!(bytes(r#"["abc","de"]"#), 2 * size_of::<String>() + 5);
     }
 
     #[test]

@@ -265,6 +265,7 @@ mod tests {
             (r#"{"n":1.50,"t":"\u00e9"}"#, r#"{"m":1e2}"#, r#"{"n":1.50,"t":"\u00e9","m":1e2}"#),
             (r#"{"é":1}"#, r#"{"\u00e9":2}"#, r#"{"é":2}"#),
             (r#"{"a":1,"b":2,"a":{"c":3}}"#, r#"{"a":{"d":4}}"#, r#"{"a":{"c":3,"d":4},"b":2}"#),
+            (r#"{"a":{"x":1,"y":{"z":2}}}"#, r#"{"b":3}"#, r#"{"a":{"x":1,"y":{"z":2}},"b":3}"#),
             ("{}", r#"{"a":1,"b":2,"a":3}"#, r#"{"b":2,"a":3}"#),
         ] {
             assert_eq!(merged(target, patch), expected, "{target} by {patch}");
@@ -305,5 +306,11 @@ mod tests {
         assert!(refusal.contains("a record of at most 40 bytes"), "{refusal}");
         assert!(read(r#"{"b":null}"#).apply(&document).is_ok());
         assert!(read(r#"{"a":null,"c":1}"#).apply(&document).is_ok());
+        assert!(read(r#"{"b":2}"#).apply(&document).is_ok(), "it stays as long as it is");
+        let short = r#"{"id":"a"}"#;
+        let longest = format!("{{\"a\":\"{}\"}}", "x".repeat(10));
+        assert_eq!(read(&longest).bytes(), longest.len());
+        assert_eq!(read(&longest).apply(short).map(|patched| patched.len()).ok(), Some(40));
+        assert!(read(&longest.replace("xx", "xxx")).apply(short).is_err());
     }
 }

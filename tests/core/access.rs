@@ -67,6 +67,30 @@ fn a_refused_renewal_keeps_nothing_alive() {
 }
 
 #[test]
+fn of_many_renewals_those_of_others_are_refused_and_operators_are_told_once() {
+    let mut world = world();
+    for (id, owner) in [("x", CAMERA), ("y", CAMERA), ("mine", STAGE)] {
+        assert_eq!(world.call_with(owner, register(id, "web"))["success"], true);
+    }
+    world.pass(20_000);
+    let reply = world.call_with(STAGE, json!({"action": "renew", "services": ["x", "mine", "y", "none"]}));
+    let failed = |id: &str, code: &str, error: &str| json!({"service_id": id, "code": code, "error": error});
+    let failures = json!([
+        failed("x", "forbidden", "Not allowed"),
+        failed("y", "forbidden", "Not allowed"),
+        failed("none", "not_found", "Service not found or could not be renewed"),
+    ]);
+    assert_eq!((&reply["renewed"], &reply["failed"]), (&json!(1), &failures));
+    let told: Vec<String> = world.out.forbidden.drain(..).map(|forbidden| forbidden.what).collect();
+    assert_eq!(told, ["to renew services of other keys, 2 in one message"]);
+    world.call_with(STAGE, json!({"action": "renew", "services": ["mine"]}));
+    assert!(world.out.forbidden.is_empty());
+    world.pass(15_000);
+    let mut health = |id: &str| world.call_with(STAGE, get(id))["service"]["health"].take();
+    assert_eq!((health("x"), health("mine")), (json!("critical"), json!("passing")));
+}
+
+#[test]
 fn what_an_admin_registers_anew_is_the_admins() {
     let mut world = world();
     world.call_with(CAMERA, register("x", "web"));

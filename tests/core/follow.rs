@@ -40,7 +40,7 @@ impl World {
     }
 
     /// Registers with more fields of the service.
-    fn register_as(&mut self, id: &str, more: Value) {
+    pub(super) fn register_as(&mut self, id: &str, more: Value) {
         let mut request = register(id, "web");
         request["service_info"] = with(request["service_info"].clone(), more);
         assert_eq!(self.call(request)["success"], true);

@@ -5,7 +5,7 @@ use registry_host::registry::Following;
 use super::follow::{EPOCH, small, watch};
 use super::*;
 
-fn keeping(position: Position) -> World {
+pub(super) fn keeping(position: Position) -> World {
     let mut world = World::on(policy(), Promises { history: true, ..Promises::default() });
     let rng = StdRng::seed_from_u64(8);
     let promises = Promises { history: true, ..Promises::default() };
@@ -54,7 +54,7 @@ fn after_a_restart_the_same_is_told_in_the_same_words() {
 }
 
 /// What a store has kept is taken over.
-fn load(world: &mut World, complete_after: u64, events: impl IntoIterator<Item = (u64, String)>) {
+pub(super) fn load(world: &mut World, complete_after: u64, events: impl IntoIterator<Item = (u64, String)>) {
     world.registry.begin_history(complete_after);
     for (revision, text) in events {
         world.registry.load_change(revision, &text, world.now);

@@ -322,3 +322,68 @@ fn who_waits_is_answered_by_whoever_is_kept() {
     assert_eq!(gone["what"], "expired");
     assert!(gone["seconds"].as_u64().unwrap() >= 60, "{gone}");
 }
+
+#[test]
+fn who_is_back_is_told_from_who_was_removed_and_who_ran_out_later() {
+    let mut world = fleet(100);
+    world.live_with(30_000, 50..100);
+    world.live_with(20_000, 70..100);
+    world.live_with(5000, 70..100);
+    (70..100).for_each(|number| drop(world.call(renew(&format!("s{number}")))));
+    world.live(0);
+    assert_eq!(world.held(), Some((60, 10)), "twenty more have run out meanwhile");
+    world.notices();
+    let back = (0..70).filter(|number| world.call(renew(&format!("s{number}")))["success"] == true).take(50);
+    assert_eq!(back.count(), 50);
+    world.live(2000);
+    assert_eq!(world.held(), None, "a fifth of all that there were is no mass");
+    let ended = &world.notices()[0];
+    let shown = ["reason", "critical", "removed", "returned", "services"].map(|field| ended[field].clone());
+    assert_eq!(shown, [json!("returned"), json!(10), json!(10), json!(50), json!(90)]);
+}
+
+#[test]
+fn while_many_are_held_clean_ups_come_in_steps_and_at_the_end() {
+    let mut world = fleet_held_for(100, 30_010);
+    world.live(40_000);
+    let since_ms = world.now.uptime_ms;
+    assert_eq!(world.held(), Some((100, 0)));
+    assert_eq!(world.registry.wake_at_ms(), since_ms + 1000);
+    world.live(30_000);
+    assert!(world.held().is_some());
+    assert_eq!(world.registry.wake_at_ms(), since_ms + 30_010);
+}
+
+#[test]
+fn whether_many_are_a_mass_is_judged_when_the_store_has_removed_those_before() {
+    let mut world = fleet(100);
+    world.live_with(30_000, 10..100);
+    world.pass(10_000);
+    world.registry.clean_up(world.now);
+    let removals = world.group();
+    assert_eq!(removals.len(), 10);
+    world.call(renew("somebody"));
+    world.pass(11_000);
+    world.registry.clean_up(world.now);
+    assert!(!world.registry.is_cleanup_due(world.now) && world.held().is_none());
+    world.pass(100);
+    assert!(world.registry.is_cleanup_due(world.now));
+    world.accept(&removals);
+    world.registry.clean_up(world.now);
+    assert_eq!(world.held(), Some((90, 0)));
+}
+
+#[test]
+fn operators_are_told_in_seconds_and_what_they_ask_for_is_no_clean_up_of_its_own() {
+    let mut world = fleet(100);
+    let lines = |world: &mut World| world.out.notices.drain(..).map(|(_, line)| line).collect::<Vec<_>>();
+    world.live(40_000);
+    let begun = lines(&mut world);
+    assert!(begun.len() == 1 && begun[0].contains("100 of 100 services") && begun[0].contains("for up to 30 s:"));
+    assert_eq!(world.registry.mass_expiry_hold_ms(), 30_000);
+    world.live(2500);
+    world.call(end("keep"));
+    assert!(!world.registry.is_cleanup_due(world.now));
+    let ended = lines(&mut world);
+    assert!(ended.len() == 1 && ended[0].contains("is over after 2.5 s, an operator keeps the rest"), "{ended:?}");
+}

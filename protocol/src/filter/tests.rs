@@ -46,6 +46,7 @@ fn all_that_is_asked_for_must_be_true() {
         (r#","metadata":{"where":{"row":[2.0],"rack":1}}"#, true),
         (r#","metadata":{"where":{"rack":1}}"#, false),
         (r#","metadata":{"zone":"b","zone":"a"}"#, true),
+        (r#","metadata":{"zone":"a","where":{"row":[2],"rack":1},"cores":8}"#, true),
         (r#","version":"^1.2""#, true),
         (r#","version":">=1.0, <1.4""#, false),
         (r#","version":"*","metadata":{"zone":"a"},"tags":["web"],"service_type":"eu""#, true),
@@ -125,4 +126,37 @@ fn a_filter_that_is_none_is_refused_by_name() {
         let refused = read(&fields).unwrap_err();
         assert!(refused.starts_with(&format!("Invalid value for {expected}")), "{refused}");
     }
+}
+
+#[test]
+fn of_equal_keys_in_a_record_the_last_counts_whichever_it_is() {
+    let wanted = r#","metadata":{"a":1,"b":2}"#;
+    for (metadata, expected) in [
+        (r#"{"a":1,"b":2}"#, true),
+        (r#"{"a":1,"b":2,"b":3}"#, false),
+        (r#"{"a":1,"b":3,"b":2}"#, true),
+        (r#"{"a":1,"b":2,"a":3}"#, false),
+        (r#"{"b":2,"a":3,"a":1}"#, true),
+    ] {
+        assert_eq!(wants(wanted, &format!("{{\"metadata\":{metadata}}}")), expected, "{metadata}");
+    }
+}
+
+#[test]
+fn metadata_may_be_as_long_and_as_deep_as_it_says_and_no_more() {
+    let long = |bytes: usize| read(&format!(r#","metadata":{{"a":"{}"}}"#, "x".repeat(bytes - r#"{"a":""}"#.len())));
+    assert!(long(METADATA_BYTES_MAX).is_ok());
+    assert!(long(METADATA_BYTES_MAX + 1).unwrap_err().contains("expected at most 16384 bytes, got 16385 bytes"));
+    let deep = |levels: usize| read(&format!(r#","metadata":{{"a":{}1{}}}"#, "[".repeat(levels), "]".repeat(levels)));
+    assert!(deep(4).is_ok());
+    assert!(deep(5).unwrap_err().contains("expected at most 6 levels, got 7"));
+}
+
+#[test]
+fn a_filter_takes_memory_by_what_it_says() {
+    let bytes = |fields: &str| read(fields).unwrap().bytes() - size_of::<Filter>();
+    assert_eq!(bytes(""), 0);
+    assert_eq!(bytes(r#","service_type":"web""#), TEXT_BYTES + 3);
+    assert_eq!(bytes(r#","service_type":"web","tags":["ab","cdef"]"#), 3 * TEXT_BYTES + 9);
+    assert_eq!(bytes(r#","metadata":{"key":"val"}"#), TEXT_BYTES + "key".len() + r#""val""#.len());
 }

@@ -256,7 +256,7 @@ impl Connection {
         if self.hub.limits.get().requests_per_second > 0 {
             ready!(pause.as_mut().poll(context));
         }
-        self.hub.poll_turn(batch, has_more, context)
+        self.hub.inbox.poll_turn(batch, has_more, context)
     }
 
     /// Gives the peer a turn with what has come. Others come before its next one.
@@ -288,7 +288,7 @@ impl Connection {
     }
 
     fn received(self: &Rc<Self>, bytes: BytesMut) {
-        if self.hub.is_closing() {
+        if self.hub.inbox.is_closed() {
             self.state.borrow_mut().turn.has_more = false;
             return;
         }

@@ -1,4 +1,4 @@
-//! What all connections share: the limits, the messages that wait for the server, and who is connected.
+//! What all connections share: the limits, who is connected, and what is to be sent.
 //!
 //! Everything runs on one thread, so nothing here needs a lock; no method calls one that borrows the same.
 
@@ -7,13 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::fronts::Inbound;
-use crate::protocol::request::Port;
+use crate::fronts::messages::Inbox;
 use crate::security::guard::Guard;
 
 use super::cause::Cause;
@@ -22,10 +20,6 @@ use super::limits::Limits;
 use super::memory::Memory;
 use super::report::{Incident, Report};
 use super::stream::{Reader, Writer};
-
-/// How many bytes of messages are taken off all connections before the earlier ones have been answered, and one message
-/// beyond.
-const BATCH_BYTES: usize = 256 * 1024;
 
 /// How long a peer may leave alone what it holds while others wait for room.
 const STUCK_MIN: Duration = Duration::from_secs(1);
@@ -48,16 +42,8 @@ pub struct Hub {
     pub buffer: RefCell<BytesMut>,
     /// When the system last had no room for a connection.
     pub full_at: Cell<Option<Instant>>,
-    heartbeats: RefCell<Vec<Inbound<Peer>>>,
-    requests: RefCell<Vec<Inbound<Peer>>>,
-    /// Wakes the server when a message is there.
-    server: RefCell<Option<Waker>>,
-    /// How many bytes these two have.
-    message_bytes: Cell<usize>,
-    /// Which batch of messages they are.
-    batch: Cell<u64>,
-    /// Who waits for a turn.
-    waiting: RefCell<Waiting>,
+    /// What has come from all connections.
+    pub inbox: Inbox<Peer>,
     /// What waits for and from all connections.
     pub memory: Rc<Memory>,
     /// How much has to wait, in bytes, before it is looked again for somebody to cut off: the last time there was nobody.
@@ -69,16 +55,6 @@ pub struct Hub {
     unsent: RefCell<Vec<Rc<Connection>>>,
     /// Who wants which topic: worked out when a topic is published, and forgotten when anything changes.
     audiences: RefCell<HashMap<Bytes, Vec<Rc<Connection>>>>,
-    closing: Cell<bool>,
-}
-
-/// Connections that wait for a turn.
-#[derive(Default)]
-struct Waiting {
-    /// Those without a message in this batch. They come first.
-    without: Vec<Waker>,
-    /// Those that have had a turn.
-    after_a_turn: Vec<Waker>,
 }
 
 /// Who is connected.
@@ -111,18 +87,12 @@ impl Hub {
             report: RefCell::default(),
             buffer: RefCell::default(),
             full_at: Cell::default(),
-            heartbeats: RefCell::default(),
-            requests: RefCell::default(),
-            server: RefCell::default(),
+            inbox: Inbox::new(limits.batch),
             in_vain: Cell::new(0),
             scratch: RefCell::default(),
-            message_bytes: Cell::new(0),
-            batch: Cell::new(1),
-            waiting: RefCell::default(),
             people: RefCell::default(),
             unsent: RefCell::default(),
             audiences: RefCell::default(),
-            closing: Cell::new(false),
         })
     }
 
@@ -133,7 +103,7 @@ impl Hub {
         let address = peer.map(|peer| peer.ip());
         let from_there = self.people.borrow().per_origin.get(&origin(address)).copied().unwrap_or(0);
         let is_full = || self.people.borrow().connections.len() >= limits.connections;
-        if self.closing.get() {
+        if self.inbox.is_closed() {
             return;
         }
         if from_there >= limits.connections_per_address {
@@ -197,63 +167,6 @@ impl Hub {
     /// How many are connected.
     pub fn connection_count(&self) -> usize {
         self.people.borrow().connections.len()
-    }
-
-    /// A message is there for the server. The number of the batch that it is part of.
-    pub fn arrived(&self, message: Inbound<Peer>) -> u64 {
-        let bytes: usize = message.frames.iter().map(Bytes::len).sum();
-        self.message_bytes.set(self.message_bytes.get() + bytes);
-        let messages = match message.port {
-            Port::Requests => &self.requests,
-            Port::Heartbeats => &self.heartbeats,
-        };
-        messages.borrow_mut().push(message);
-        if let Some(server) = self.server.borrow_mut().take() {
-            server.wake();
-        }
-        self.batch.get()
-    }
-
-    /// Ready when a connection may have a turn: what waits is bounded, and the rest waits in the network. A connection
-    /// whose last message went into batch `last` and that has more gets one turn in a batch. Those that had none are
-    /// before the others in the next one: else a few that send all the time could keep all others waiting.
-    pub fn poll_turn(&self, last: u64, has_more: bool, context: &mut Context<'_>) -> Poll<()> {
-        let had_turn = last == self.batch.get();
-        let messages = self.requests.borrow().len() + self.heartbeats.borrow().len();
-        let is_full = messages >= self.limits.get().batch || self.message_bytes.get() >= BATCH_BYTES;
-        let has_to_wait = is_full || (had_turn && has_more);
-        // When the server stops there are no more batches, and what comes is passed over.
-        if !has_to_wait || self.closing.get() {
-            return Poll::Ready(());
-        }
-        let waiting = &mut *self.waiting.borrow_mut();
-        let list = if had_turn { &mut waiting.after_a_turn } else { &mut waiting.without };
-        list.push(context.waker().clone());
-        Poll::Pending
-    }
-
-    /// Ready when messages were added to the batch, or when there is room again for a long reply, after `round`.
-    /// Heartbeats come first: their senders are alive, whatever is asked next.
-    pub fn poll_messages(
-        &self,
-        batch: &mut Vec<Inbound<Peer>>,
-        round: &mut u64,
-        context: &mut Context<'_>,
-    ) -> Poll<()> {
-        batch.append(&mut self.heartbeats.borrow_mut());
-        batch.append(&mut self.requests.borrow_mut());
-        if batch.is_empty() {
-            if self.memory.round() != *round {
-                *round = self.memory.round();
-                return Poll::Ready(());
-            }
-            *self.server.borrow_mut() = Some(context.waker().clone());
-            return if self.memory.wanted() > 0 { self.memory.poll_round(*round, context) } else { Poll::Pending };
-        }
-        self.message_bytes.set(0);
-        self.batch.set(self.batch.get() + 1);
-        self.wake_waiting();
-        Poll::Ready(())
     }
 
     /// Queues a reply. If those before it went to another peer, they are sent now: requests that came together are
@@ -370,24 +283,6 @@ impl Hub {
         self.memory.set_max(limits.buffered_bytes);
         self.limits.set(limits);
         self.connections().iter().for_each(|connection| connection.check_key());
-        // Where more may wait, somebody may have a turn now.
-        self.wake_waiting();
-    }
-
-    /// From now on nothing is read.
-    pub fn begin_closing(&self) {
-        self.closing.set(true);
-        self.wake_waiting();
-    }
-
-    fn wake_waiting(&self) {
-        let waiting = &mut *self.waiting.borrow_mut();
-        waiting.without.drain(..).chain(waiting.after_a_turn.drain(..)).for_each(Waker::wake);
-    }
-
-    /// Whether nothing is read any longer.
-    pub fn is_closing(&self) -> bool {
-        self.closing.get()
     }
 }
 

@@ -29,6 +29,7 @@ pub mod stream;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -124,7 +125,18 @@ impl Transport for Zmtp {
     type Peer = Peer;
 
     async fn receive(&mut self, batch: &mut Vec<Inbound<Self::Peer>>) {
-        std::future::poll_fn(|context| self.hub.poll_messages(batch, &mut self.round, context)).await;
+        let (Hub { inbox, memory, .. }, round) = (&*self.hub, &mut self.round);
+        let messages_or_room = |context: &mut Context<'_>| {
+            if inbox.poll_take(batch, context).is_ready() {
+                return Poll::Ready(());
+            }
+            if memory.round() != *round {
+                *round = memory.round();
+                return Poll::Ready(());
+            }
+            if memory.wanted() > 0 { memory.poll_round(*round, context) } else { Poll::Pending }
+        };
+        std::future::poll_fn(messages_or_room).await;
     }
 
     fn ready(&mut self, inbound: Inbound<Self::Peer>) -> Option<Inbound<Self::Peer>> {
@@ -162,7 +174,7 @@ impl Transport for Zmtp {
 
     async fn close(mut self) {
         self.tasks.drain(..).for_each(|task| task.abort());
-        self.hub.begin_closing();
+        self.hub.inbox.close();
         self.hub.flush();
         let deadline = Instant::now() + FLUSH_MAX;
         while !self.hub.connections().iter().all(|connection| connection.is_flushed()) && Instant::now() < deadline {

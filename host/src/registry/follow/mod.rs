@@ -206,10 +206,9 @@ impl<C> Registry<C> {
 
     /// Adds a change that takes effect now, and is to be announced.
     pub(super) fn note_change(&mut self, kind: EventKind, service: &Service, revision: u64, told: Told) -> Event {
-        let before = match self.services.get(service.id()) {
-            Some(before) if kind == EventKind::Register => Before::Types(before.types().clone()),
-            _ => Before::Nothing,
-        };
+        // One that is removed is not there any more.
+        let replaced = self.services.get(service.id());
+        let before = replaced.map_or(Before::Nothing, |replaced| Before::Types(replaced.types().clone()));
         let place = (revision, self.follow.ring.newest());
         let shown = service.with(told.moving);
         let event = Event::new(kind, service.id(), &shown, told.unix_seconds, &self.epoch, place);

@@ -101,14 +101,14 @@ impl Connection {
     fn bring_back(&self, state: &mut State) {
         state.held_back.bytes = 0;
         while let Some(message) = state.held_back.messages.pop_front() {
-            state.turn.batch = self.hub.arrived(message);
+            state.turn.batch = self.hub.inbox.arrived(message);
         }
     }
 
     /// Takes what a peer has still asked for before it left: one turn more.
     pub(super) fn take_rest(self: &Rc<Self>) {
         let state = &mut *self.state.borrow_mut();
-        if !self.hub.is_closing() {
+        if !self.hub.inbox.is_closed() {
             self.bring_back(state);
             for _ in 0..TURN_FRAMES.1 {
                 let Ok(Some(frame)) = state.wire.next_frame(self.hub.limits.get().message_bytes) else { break };
@@ -145,7 +145,7 @@ impl Connection {
                 let Entrance::Requests(port) = self.entrance else { return Ok(0) };
                 let peer = Peer::new(self.clone());
                 let (client, address) = (state.client, self.from);
-                state.turn.batch = self.hub.arrived(Inbound { port, peer, client, address, frames });
+                state.turn.batch = self.hub.inbox.arrived(Inbound { port, peer, client, address, frames });
                 Ok(1)
             }
             Phase::Publisher(..) => {
