@@ -8,6 +8,9 @@ use toml::Value;
 use super::schema::Kind;
 use super::{Config, rules, schema};
 
+/// The label of what nobody has said.
+pub(super) const DEFAULT: &str = "default";
+
 /// Where a value stands.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Origin {
@@ -20,6 +23,11 @@ pub(super) struct Origin {
 impl Origin {
     pub(super) fn new(label: impl Into<String>) -> Self {
         Origin { label: label.into(), line: None }
+    }
+
+    /// Whether nobody has said it.
+    pub(super) fn is_default(&self) -> bool {
+        self.label == DEFAULT
     }
 }
 
@@ -59,7 +67,7 @@ impl Layer {
         let defaults = Value::try_from(Config::default()).unwrap_or_else(|_| Value::Table(toml::Table::new()));
         let mut layer = Layer::default();
         leaves(&mut Vec::new(), &defaults, &mut |path, value| {
-            layer.entries.push(Entry { path: path.to_vec(), value: value.clone(), origin: Origin::new("default") });
+            layer.entries.push(Entry { path: path.to_vec(), value: value.clone(), origin: Origin::new(DEFAULT) });
         });
         layer
     }

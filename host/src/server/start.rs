@@ -7,14 +7,17 @@
 //! [`starting`]: super::starting
 
 use std::error::Error;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use registry_plugin_api::Capabilities;
 
 use crate::config::{Config, Loaded, Transport as TransportName};
+use crate::fronts::both::Both;
+use crate::fronts::http::Http;
 use crate::fronts::zeromq::ZeroMq;
 use crate::fronts::zmtp::Zmtp;
-use crate::fronts::{Front, Listeners, Messages};
+use crate::fronts::{self, Front, Listeners, Messages};
 use crate::plugin::{self, Plugin};
 use crate::registry::{About, Policy, Promises, Unreadable};
 use crate::security::guard::Guard;
@@ -46,9 +49,9 @@ fn start(loaded: Loaded) -> Result<(), Failure> {
         let _within = runtime.enter();
         signals::ignore_others()?;
     }
-    let (listeners, bound) = bind(prepare(loaded)?)?;
+    let (ports, bound) = bind(prepare(loaded)?)?;
     // One thread for all of it: connections need no locks among themselves.
-    let served = tokio::task::LocalSet::new().block_on(&runtime, serve(listeners, bound));
+    let served = tokio::task::LocalSet::new().block_on(&runtime, serve(ports, bound));
     // A look at a key file may hang, on a disk that is away: the end does not wait for it.
     runtime.shutdown_background();
     served
@@ -57,8 +60,16 @@ fn start(loaded: Loaded) -> Result<(), Failure> {
 /// What is needed to serve, with nothing opened yet.
 struct Prepared {
     config: Config,
+    /// Somebody has said which port HTTP is to have.
+    has_http_port: bool,
     guard: Guard,
     plugin: Plugin,
+}
+
+/// The ports, bound.
+struct Ports {
+    listeners: Listeners,
+    http: Option<TcpListener>,
 }
 
 /// All that serves, but for the ports and the store.
@@ -71,7 +82,7 @@ struct Bound {
     about: About,
 }
 
-fn prepare(mut loaded: Loaded) -> Result<Prepared, Failure> {
+fn prepare(loaded: Loaded) -> Result<Prepared, Failure> {
     let version = env!("CARGO_PKG_VERSION");
     match &loaded.file {
         Some(file) => tracing::info!("registry {version}, configured by {}", file.display()),
@@ -82,9 +93,13 @@ fn prepare(mut loaded: Loaded) -> Result<Prepared, Failure> {
     }
     let guard = Guard::load(&loaded.config.security)?;
     guard.news().log();
-    loaded.config.limits.connections = crate::open_files::raise(loaded.config.limits.connections);
     let plugin = load_plugin(&loaded)?;
-    Ok(Prepared { config: loaded.config, guard, plugin })
+    let has_http_port = loaded.is_set("http.port");
+    let mut config = loaded.config;
+    let for_http = if config.http.enabled { config.http.connections } else { 0 };
+    (config.limits.connections, config.http.connections) =
+        crate::open_files::raise(config.limits.connections, for_http);
+    Ok(Prepared { config, has_http_port, guard, plugin })
 }
 
 /// Finds and loads the configured plugin, and checks its options.
@@ -99,13 +114,22 @@ pub(crate) fn load_plugin(loaded: &Loaded) -> Result<Plugin, Failure> {
     Ok(plugin)
 }
 
-fn bind(prepared: Prepared) -> Result<(Listeners, Bound), Failure> {
-    let Prepared { config, guard, plugin } = prepared;
+fn bind(prepared: Prepared) -> Result<(Ports, Bound), Failure> {
+    let Prepared { config, has_http_port, guard, plugin } = prepared;
     let listeners = Listeners::bind(&config.server)?;
+    let http = match fronts::bind_http(&config.http) {
+        // Nobody has asked for it: who runs a second registry beside another need not know of it.
+        Err(error) if error.is_taken() && !has_http_port => {
+            tracing::warn!("there is no HTTP: {error}; http.port = 0 takes a free port, http.enabled = false none");
+            None
+        }
+        bound => bound?,
+    };
     let about = About {
         req_port: listeners.requests.local_addr()?.port(),
         pub_port: listeners.events.local_addr()?.port(),
         heartbeat_port: listeners.heartbeats.local_addr()?.port(),
+        http_port: http.as_ref().map(TcpListener::local_addr).transpose()?.map(|address| address.port()),
         version: env!("CARGO_PKG_VERSION").into(),
         plugin: plugin.info().name.clone(),
     };
@@ -113,7 +137,7 @@ fn bind(prepared: Prepared) -> Result<(Listeners, Bound), Failure> {
     let capabilities = plugin.capabilities(&config.backend.options)?;
     let [balances, history] = [Capabilities::NONE.balances(), Capabilities::NONE.history()];
     let promises = Promises { balances: capabilities.has(balances), history: capabilities.has(history) };
-    Ok((listeners, Bound { config, guard, plugin, policy, promises, about }))
+    Ok((Ports { listeners, http }, Bound { config, guard, plugin, policy, promises, about }))
 }
 
 fn policy(config: &Config) -> Policy {
@@ -140,6 +164,9 @@ pub(super) fn announce(config: &Config, guard: &Guard, about: &About) {
         let directory = directory.display();
         tracing::info!("ipc://{directory}/requests, ipc://{directory}/events, ipc://{directory}/heartbeats");
     }
+    if let Some(port) = about.http_port {
+        tracing::info!("HTTP on http://{}:{port}", show_address(&config.http.bind));
+    }
     let address = show_address(&config.server.bind);
     let [requests, events, heartbeats] = [about.req_port, about.pub_port, about.heartbeat_port];
     tracing::info!(
@@ -148,18 +175,21 @@ pub(super) fn announce(config: &Config, guard: &Guard, about: &About) {
     );
 }
 
-/// Serves by the configured front.
-async fn serve(listeners: Listeners, bound: Bound) -> Result<(), Failure> {
+/// Serves by the configured fronts.
+async fn serve(ports: Ports, bound: Bound) -> Result<(), Failure> {
+    let Ports { listeners, http } = ports;
     let Config { server, limits, .. } = &bound.config;
     let requests = limits.for_requests(bound.about.req_port);
+    let asks_for_proof = matches!(bound.guard, Guard::Curve(_));
+    let http = http.map(|http| Http::serve(http, &bound.config, requests.clone(), asks_for_proof)).transpose()?;
     match server.transport {
         TransportName::Zmtp => {
             let transport = Zmtp::serve(listeners, limits.for_transport(server), bound.guard.clone())?;
-            serve_by(Messages::over(transport, requests), bound).await
+            serve_by(Both::of(Messages::over(transport, requests), http), bound).await
         }
         TransportName::ZeroMq => {
             let transport = ZeroMq::serve(listeners, server.receive_high_water_mark as usize).await?;
-            serve_by(Messages::over(transport, requests), bound).await
+            serve_by(Both::of(Messages::over(transport, requests), http), bound).await
         }
     }
 }
