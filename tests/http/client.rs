@@ -9,45 +9,45 @@ use serde_json::Value;
 use crate::harness::PATIENCE;
 
 /// A connection.
-pub struct Http {
+pub(crate) struct Http {
     stream: BufReader<TcpStream>,
     port: u16,
 }
 
 /// What came back.
 #[derive(Debug)]
-pub struct Response {
-    pub status: u16,
+pub(crate) struct Response {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Response {
     /// The value of a header, its name in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The body, which is JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
 impl Http {
-    pub fn connect(port: u16) -> Self {
+    pub(crate) fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is served");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a time-out");
         Http { stream: BufReader::new(stream), port }
     }
 
     /// Sends bytes as they are.
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).expect("the connection takes it");
     }
 
     /// Sends a request with a `Host`, and a `Content-Length` and the type of JSON if it has a body.
-    pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: Option<&str>) {
+    pub(crate) fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: Option<&str>) {
         let mut text = format!("{method} {target} HTTP/1.1\r\n");
         let says = |name: &str| headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
         if !says("host") {
@@ -65,17 +65,17 @@ impl Http {
         self.send(text.as_bytes());
     }
 
-    pub fn call(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: Option<&str>) -> Response {
+    pub(crate) fn call(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: Option<&str>) -> Response {
         self.request(method, target, headers, body);
         self.response(method != "HEAD")
     }
 
-    pub fn get(&mut self, target: &str) -> Response {
+    pub(crate) fn get(&mut self, target: &str) -> Response {
         self.call("GET", target, &[], None)
     }
 
     /// Reads a response.
-    pub fn response(&mut self, has_body: bool) -> Response {
+    pub(crate) fn response(&mut self, has_body: bool) -> Response {
         let (status, headers) = self.head().expect("there is a response");
         let mut response = Response { status, headers, body: Vec::new() };
         if !has_body || status == 304 {
@@ -96,7 +96,7 @@ impl Http {
     }
 
     /// Reads the head of a response; `None` if the connection is closed instead.
-    pub fn head(&mut self) -> Option<(u16, Vec<(String, String)>)> {
+    pub(crate) fn head(&mut self) -> Option<(u16, Vec<(String, String)>)> {
         let line = self.line()?;
         let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.unwrap_or_else(|| panic!("no status in {line:?}"));
@@ -116,7 +116,7 @@ impl Http {
     }
 
     /// The next chunk of a body without a length; `None` at its end, or if the connection is closed.
-    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
         let length = usize::from_str_radix(&self.line()?, 16).expect("a chunk has a length");
         let mut chunk = vec![0; length + 2];
         self.stream.read_exact(&mut chunk).ok()?;
@@ -125,7 +125,7 @@ impl Http {
     }
 
     /// Whether the other side closes the connection within so long, whatever it sends before.
-    pub fn closes_within(&mut self, patience: Duration) -> bool {
+    pub(crate) fn closes_within(&mut self, patience: Duration) -> bool {
         self.stream.get_ref().set_read_timeout(Some(patience)).expect("a socket has a time-out");
         match self.stream.read_to_end(&mut Vec::new()) {
             Ok(_) => true,
@@ -135,22 +135,22 @@ impl Http {
 }
 
 /// A stream of server-sent events.
-pub struct Events {
+pub(crate) struct Events {
     http: Http,
     text: String,
 }
 
 /// One of them.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Event {
-    pub id: String,
-    pub kind: String,
-    pub data: String,
+pub(crate) struct Event {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) data: String,
 }
 
 impl Events {
     /// Opens a stream.
-    pub fn open(port: u16, target: &str, headers: &[(&str, &str)]) -> Self {
+    pub(crate) fn open(port: u16, target: &str, headers: &[(&str, &str)]) -> Self {
         let mut http = Http::connect(port);
         http.request("GET", target, &[&[("Accept", "text/event-stream")], headers].concat(), None);
         let (status, headers) = http.head().expect("there is a response");
@@ -160,7 +160,7 @@ impl Events {
     }
 
     /// The next event, or an id alone; comments are passed over. `None` at the end.
-    pub fn next(&mut self) -> Option<Event> {
+    pub(crate) fn next(&mut self) -> Option<Event> {
         loop {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_string(), rest.to_string());
@@ -185,7 +185,7 @@ impl Events {
     }
 
     /// The next event that says something.
-    pub fn change(&mut self) -> Event {
+    pub(crate) fn change(&mut self) -> Event {
         loop {
             let event = self.next().expect("the stream goes on");
             if !event.kind.is_empty() {

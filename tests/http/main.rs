@@ -18,15 +18,15 @@ const MEMORY: &str = "[backend]\nplugin = \"memory\"\n";
 
 /// A host, and the directory that it runs in.
 struct Stage {
-    directory: tempfile::TempDir,
     host: Host,
+    _directory: tempfile::TempDir,
 }
 
 impl Stage {
     fn with(config: &str) -> Self {
         let directory = tempfile::tempdir().expect("there is room for a directory");
         let host = Host::start(directory.path(), config);
-        Stage { directory, host }
+        Stage { host, _directory: directory }
     }
 
     fn new() -> Self {

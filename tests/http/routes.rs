@@ -53,7 +53,7 @@ fn a_service_lives_its_life_over_http_and_is_the_same_over_zeromq() {
     assert_eq!((gone.status, &gone.json()["code"]), (410, &json!("deregistered")));
     assert_eq!(http.get(&format!("/v1/services/{id}")).status, 404);
     let history = http.get(&format!("/v1/services/{id}/history?limit=1")).json();
-    assert_eq!(history["history"][0]["what"], "refused");
+    assert_eq!(history["history"][0]["what"], "deregistered");
     let all = http.get(&format!("/v1/services/{id}/history")).json();
     assert_eq!(all["history"][0]["what"], "registered");
     assert!(all["history"][0]["by"]["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{all}");

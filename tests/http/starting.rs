@@ -42,19 +42,39 @@ fn a_host_that_hangs_does_not_say_that_it_lives() {
 }
 
 #[test]
-fn a_default_port_that_is_taken_is_no_reason_not_to_serve() {
-    // Whoever has it: another test, or this one.
+fn a_port_that_is_taken_is_told_of() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     let directory = tempfile::tempdir().unwrap();
-    let set = [format!("http.port={port}"), "server.req_port=0".into(), "server.pub_port=0".into()];
     let mut command = registry(directory.path());
-    set.iter().for_each(|set| drop(command.args(["--set", set])));
-    command.args(["--set", "server.heartbeat_port=0", "--set", "backend.plugin=memory"]);
+    let sets = ["server.req_port=0", "server.pub_port=0", "server.heartbeat_port=0", "backend.plugin=memory"];
+    for set in sets.into_iter().chain([&*format!("http.port={port}")]) {
+        command.args(["--set", set]);
+    }
     let output = command.output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
     let expected = format!("cannot listen on http://127.0.0.1:{port} (http.port): ");
     assert!(!output.status.success() && log.contains(&expected) && log.contains("another registry"), "{log}");
+}
+
+/// Nobody has asked for it: so it steps aside, also for the ports that somebody has asked for.
+#[test]
+fn the_default_port_steps_aside_if_it_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    // Empty, so that the test's own setting is not made.
+    let config = format!("# [http]\n{MEMORY}");
+    let Ok(taken) = TcpListener::bind(("127.0.0.1", 5559)) else {
+        // Somebody else on this machine has it, which is as good.
+        return serves_without_http(&Host::start(directory.path(), &config));
+    };
+    serves_without_http(&Host::start(directory.path(), &config));
+    drop(taken);
+}
+
+fn serves_without_http(host: &Host) {
+    let line = host.wait_for_log("there is no HTTP");
+    assert!(line.contains("WARN") && line.contains("http://127.0.0.1:5559") && line.contains("http.port = 0"), "{line}");
+    assert!(host.client().call(json!({"action": "info"})).get("http_port").is_none());
 }
 
 #[test]

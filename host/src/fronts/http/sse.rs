@@ -27,6 +27,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const STREAM: &str = "text/event-stream";
 /// After so many seconds without a change a comment says that the stream still lives: proxies give up after a minute.
 const QUIET_SECONDS: &str = "15";
+const QUIET: &str = ": nothing new\n\n";
 /// After so many milliseconds a client that was cut off comes back.
 const RETRY: &str = "retry: 1000\n\n";
 
@@ -111,8 +112,9 @@ impl Stream {
         };
         // What else may be wrong, the client hears when it comes back.
         let Told { text, position } = Told::of(&answer)?;
+        let is_new = position != self.position;
         self.position = position;
-        Some(if text.is_empty() { ": nothing new\n\n".into() } else { text })
+        Some(if is_new { text } else { QUIET.into() })
     }
 }
 
