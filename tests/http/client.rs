@@ -65,7 +65,13 @@ impl Http {
         self.send(text.as_bytes());
     }
 
-    pub(crate) fn call(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: Option<&str>) -> Response {
+    pub(crate) fn call(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Response {
         self.request(method, target, headers, body);
         self.response(method != "HEAD")
     }

@@ -10,6 +10,7 @@ mod limits;
 mod routes;
 mod starting;
 mod streams;
+mod tokens;
 
 use client::{Events, Http};
 use harness::Host;

@@ -57,26 +57,6 @@ fn a_port_that_is_taken_is_told_of() {
     assert!(!output.status.success() && log.contains(&expected) && log.contains("another registry"), "{log}");
 }
 
-/// Nobody has asked for it: so it steps aside, also for the ports that somebody has asked for.
-#[test]
-fn the_default_port_steps_aside_if_it_is_taken() {
-    let directory = tempfile::tempdir().unwrap();
-    // Empty, so that the test's own setting is not made.
-    let config = format!("# [http]\n{MEMORY}");
-    let Ok(taken) = TcpListener::bind(("127.0.0.1", 5559)) else {
-        // Somebody else on this machine has it, which is as good.
-        return serves_without_http(&Host::start(directory.path(), &config));
-    };
-    serves_without_http(&Host::start(directory.path(), &config));
-    drop(taken);
-}
-
-fn serves_without_http(host: &Host) {
-    let line = host.wait_for_log("there is no HTTP");
-    assert!(line.contains("WARN") && line.contains("http://127.0.0.1:5559") && line.contains("http.port = 0"), "{line}");
-    assert!(host.client().call(json!({"action": "info"})).get("http_port").is_none());
-}
-
 #[test]
 fn without_http_nothing_is_served_and_info_names_no_port() {
     let stage = Stage::with(&format!("[http]\nenabled = false\n{MEMORY}"));
@@ -85,22 +65,6 @@ fn without_http_nothing_is_served_and_info_names_no_port() {
     let with = Stage::new();
     assert_eq!(with.host.client().call(json!({"action": "info"}))["http_port"], with.host.http());
     assert_eq!(with.http().get("/v1/info").json()["http_port"], with.host.http());
-}
-
-#[test]
-fn once_clients_need_keys_there_are_only_probes_without_a_proof() {
-    let directory = tempfile::tempdir().unwrap();
-    let keys = crate::harness::keys::make(directory.path());
-    let host = Host::start(directory.path(), &format!("{keys}{MEMORY}"));
-    let mut http = crate::Http::connect(host.http());
-    for probe in ["/live", "/ready", "/health"] {
-        assert_eq!(http.get(probe).status, 200, "{probe}");
-    }
-    for (method, target) in [("GET", "/v1/services"), ("DELETE", "/v1/services/a"), ("GET", "/openapi.json")] {
-        let refused = http.call(method, target, &[], None);
-        assert_eq!((refused.status, &refused.json()["code"]), (401, &json!("forbidden")), "{target}");
-        assert!(refused.header("www-authenticate").is_some_and(|asks| asks.starts_with("Bearer")), "{refused:?}");
-    }
 }
 
 #[test]

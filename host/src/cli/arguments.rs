@@ -15,6 +15,7 @@ use super::keygen::NewKeys;
 use super::plugin::PluginCommand;
 use super::selection::{Selection, key_and_json};
 use super::service::Service;
+use super::token::NewToken;
 
 const ABOUT: &str = "A service registry for ZeroMQ microservices. Without a command it serves.";
 const EXAMPLES: &str = "\
@@ -121,6 +122,9 @@ pub(super) enum Command {
     /// Make a key pair, for a registry or for a client
     #[command(after_help = super::keygen::help())]
     Keygen(NewKeys),
+    /// Make a token, by which a client proves who it is over HTTP
+    #[command(after_help = super::token::help())]
+    Token(NewToken),
     /// Copy all services from one store to another, while no registry runs on either
     #[command(after_help = format!("\
 Both are configuration files: their [backend] says which store is meant. A target that keeps nothing, such as memory, is
@@ -310,6 +314,7 @@ impl Command {
             | Command::Config(_)
             | Command::Plugin(_)
             | Command::Keygen(_)
+            | Command::Token(_)
             | Command::Migrate { .. } => None,
         }
     }

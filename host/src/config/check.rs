@@ -102,11 +102,13 @@ fn http_openness<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String
              network may be trusted with it"
         ));
     }
-    if !is("server.trusted_network", true.into()) && !is("security.mechanism", "curve".into()) {
+    let has_tokens = in_force("http.tokens").is_some_and(|entry| entry.value != Value::Array(Vec::new()));
+    let asks = has_tokens || is("security.mechanism", "curve".into());
+    if !asks && !is("server.trusted_network", true.into()) {
         problems.push(format!(
             "http.bind is {value} ({origin}), where everybody who reaches it could register, deregister and read: \
-             expected a loopback address such as \"127.0.0.1\", or server.trusted_network = true to let them, or \
-             security.mechanism = \"curve\" to ask for a proof"
+             expected a loopback address such as \"127.0.0.1\", or http.tokens, by which clients prove who they are \
+             (`registry token --help`), or server.trusted_network = true to let everybody in"
         ));
     }
     problems

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::security::grant;
+use crate::security::access::{Grant, Right};
+use crate::security::principal::Name;
+use crate::security::token::Tokens;
+
 /// `[http]`: HTTP beside ZeroMQ.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +32,26 @@ pub struct Http {
     pub request_timeout: f64,
     /// The most bytes that wait for or from all clients together.
     pub buffered_bytes: u32,
+    /// By which clients prove who they are.
+    pub tokens: Vec<Token>,
+}
+
+/// `[[http.tokens]]`, as it is written.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// What it is known by.
+    pub name: String,
+    /// What is kept of it.
+    pub hash: String,
+    /// What its holder may do.
+    pub allow: Vec<Right>,
+    /// Patterns of types; none for any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
+    /// Patterns of names; none for any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
 }
 
 impl Default for Http {
@@ -41,6 +66,7 @@ impl Default for Http {
             connections_per_address: 500,
             request_timeout: 10.0,
             buffered_bytes: 64 << 20,
+            tokens: Vec::new(),
         }
     }
 }
@@ -54,6 +80,20 @@ impl Http {
             address => address.parse().unwrap_or(Ipv4Addr::LOCALHOST.into()),
         };
         self.enabled.then(|| SocketAddr::new(ip, self.port))
+    }
+
+    /// The tokens as they are used. `load` refuses what is none; in a hand-made configuration nobody has such a token.
+    pub fn tokens(&self) -> Tokens {
+        let token = |token: &Token| Some((Name::new(&token.name)?, token.hash.parse().ok()?));
+        Tokens::new(self.tokens.iter().filter_map(token).collect())
+    }
+
+    /// What those that have one may do.
+    pub(super) fn grants(&self) -> impl Iterator<Item = (Name, Grant)> {
+        self.tokens.iter().filter_map(|token| {
+            let Token { name, allow, types, names, .. } = token;
+            Some((Name::new(name)?, grant(None, allow, types, names)))
+        })
     }
 
     /// How long a client may take to send a request.

@@ -5,8 +5,7 @@ use std::fmt;
 use ::config::{ConfigError, Map, Source};
 use toml::Value;
 
-use super::schema::Kind;
-use super::{Config, rules, schema};
+use super::{Config, schema};
 
 /// The label of what nobody has said.
 pub(super) const DEFAULT: &str = "default";
@@ -88,12 +87,10 @@ impl Layer {
         let (key, origin) = (entry.key(), &entry.origin);
         match schema::kind_of(&key) {
             Some(kind) if kind.accepts(&entry.value) => {}
-            // A list of many values: the whole of it would not show which one is wrong.
-            Some(Kind::Rules) => {
-                let problem = rules::read(&entry.value).err().unwrap_or_default();
-                return Err(format!("{key} ({origin}): {problem}"));
-            }
             Some(kind) => {
+                if let Some(problem) = kind.problem(&entry.value) {
+                    return Err(format!("{key} ({origin}): {problem}"));
+                }
                 let (value, expected) = (one_line(&entry.value), kind.expected());
                 return Err(format!("{key} = {value} ({origin}): expected {expected}"));
             }

@@ -33,9 +33,11 @@ pub use events::Events;
 pub use http::Http;
 use layer::{Entry, Layer};
 pub use limits::Limits;
+pub(crate) use rules::{RIGHTS, token_problem};
 pub use security::{Mechanism, Rule, Security};
 
 use crate::registry::Following;
+use crate::security::access::Access;
 
 /// The file that is read if it is there and no other is named.
 pub const DEFAULT_FILE: &str = "registry.toml";
@@ -147,6 +149,11 @@ pub enum Transport {
 }
 
 impl Config {
+    /// Who may do what.
+    pub fn access(&self) -> Access {
+        self.security.access().with_tokens(self.http.grants())
+    }
+
     /// How much clients may follow.
     pub fn following(&self) -> Following {
         Following {

@@ -46,12 +46,14 @@ pub(super) enum Kind {
     Rules,
     /// A list of hosts' names.
     Hosts,
+    /// What is kept of tokens: see [`rules`].
+    Tokens,
     /// A part of all, from none to all.
     Share,
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 58] = [
+pub(super) const KEYS: [(&str, Kind); 59] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
@@ -75,6 +77,7 @@ pub(super) const KEYS: [(&str, Kind); 58] = [
     ("http.connections_per_address", Kind::Count { min: 3, max: 100_000 }),
     ("http.request_timeout", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
     ("http.buffered_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
+    ("http.tokens", Kind::Tokens),
     ("limits.message_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
     ("limits.message_frames", Kind::Count { min: 3, max: 1000 }),
     // serde_json itself goes no deeper than 128.
@@ -181,6 +184,7 @@ impl Kind {
                              \"info,registry_sqlite=debug\""
                 .to_string(),
             Kind::Rules => rules::EXPECTED.to_string(),
+            Kind::Tokens => rules::EXPECTED_TOKENS.to_string(),
             Kind::Hosts => "a list of names without ports, such as [\"registry.example\"]".to_string(),
             Kind::Word(words) => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or "),
         }
@@ -200,9 +204,18 @@ impl Kind {
             (Kind::Text, Value::String(text)) => !text.is_empty(),
             (Kind::Filter, Value::String(text)) => is_filter(text),
             (Kind::Word(words), Value::String(text)) => words.contains(&text.as_str()),
-            (Kind::Rules, value) => rules::read(value).is_ok(),
+            (Kind::Rules | Kind::Tokens, value) => self.problem(value).is_none(),
             (Kind::Hosts, Value::Array(names)) => names.iter().all(|name| name.as_str().is_some_and(is_host)),
             _ => false,
+        }
+    }
+
+    /// What is wrong with a list of many values: the whole of it would not show which one it is.
+    pub(super) fn problem(self, value: &Value) -> Option<String> {
+        match self {
+            Kind::Rules => rules::read(value).err(),
+            Kind::Tokens => rules::read_tokens(value).err(),
+            _ => None,
         }
     }
 
@@ -213,7 +226,7 @@ impl Kind {
             Kind::Port | Kind::Count { .. } => text.trim().parse().ok().map(Value::Integer),
             Kind::Seconds { .. } | Kind::Share => text.trim().parse().ok().map(Value::Float),
             Kind::Boolean => text.trim().parse().ok().map(Value::Boolean),
-            Kind::Rules | Kind::Hosts => text.parse().ok(),
+            Kind::Rules | Kind::Tokens | Kind::Hosts => text.parse().ok(),
             Kind::Address | Kind::Text | Kind::Filter | Kind::Word(_) => unquoted(text),
         };
         parsed.unwrap_or_else(|| Value::String(text.to_string()))

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use registry_plugin_api::Capabilities;
 
-use crate::config::{Config, Loaded, Transport as TransportName};
+use crate::config::{self, Config, Loaded, Transport as TransportName};
 use crate::fronts::both::Both;
 use crate::fronts::http::Http;
 use crate::fronts::zeromq::ZeroMq;
 use crate::fronts::zmtp::Zmtp;
-use crate::fronts::{self, Front, Listeners, Messages};
+use crate::fronts::{self, BindError, Front, Listeners, Messages};
 use crate::plugin::{self, Plugin};
 use crate::registry::{About, Policy, Promises, Unreadable};
 use crate::security::guard::Guard;
@@ -117,14 +117,7 @@ pub(crate) fn load_plugin(loaded: &Loaded) -> Result<Plugin, Failure> {
 fn bind(prepared: Prepared) -> Result<(Ports, Bound), Failure> {
     let Prepared { config, has_http_port, guard, plugin } = prepared;
     let listeners = Listeners::bind(&config.server)?;
-    let http = match fronts::bind_http(&config.http) {
-        // Nobody has asked for it: who runs a second registry beside another need not know of it.
-        Err(error) if error.is_taken() && !has_http_port => {
-            tracing::warn!("there is no HTTP: {error}; http.port = 0 takes a free port, http.enabled = false none");
-            None
-        }
-        bound => bound?,
-    };
+    let http = bind_http(&config.http, has_http_port)?;
     let about = About {
         req_port: listeners.requests.local_addr()?.port(),
         pub_port: listeners.events.local_addr()?.port(),
@@ -140,6 +133,18 @@ fn bind(prepared: Prepared) -> Result<(Ports, Bound), Failure> {
     Ok((Ports { listeners, http }, Bound { config, guard, plugin, policy, promises, about }))
 }
 
+/// Binds the port for HTTP. If nobody has asked for it, and somebody else has it, there is none: who runs a second
+/// registry beside another need not know of it.
+fn bind_http(http: &config::Http, is_set: bool) -> Result<Option<TcpListener>, BindError> {
+    match fronts::bind_http(http) {
+        Err(error) if error.is_taken() && !is_set => {
+            tracing::warn!("there is no HTTP: {error}; http.port = 0 takes a free port, http.enabled = false none");
+            Ok(None)
+        }
+        bound => bound,
+    }
+}
+
 fn policy(config: &Config) -> Policy {
     Policy {
         enforce_unique_service_types: config.server.enforce_unique_service_types,
@@ -150,7 +155,7 @@ fn policy(config: &Config) -> Policy {
         pending_changes_max: config.server.pending_changes_max as usize,
         pending_bytes_max: config.limits.pending_bytes as usize,
         services_bytes_max: config.limits.services_bytes as usize,
-        access: config.security.access(),
+        access: config.access(),
         following: config.following(),
         mass_expiry_share: config.server.mass_expiry_share,
         mass_expiry_hold_ms: millis(config.server.mass_expiry_hold()),
@@ -165,7 +170,12 @@ pub(super) fn announce(config: &Config, guard: &Guard, about: &About) {
         tracing::info!("ipc://{directory}/requests, ipc://{directory}/events, ipc://{directory}/heartbeats");
     }
     if let Some(port) = about.http_port {
-        tracing::info!("HTTP on http://{}:{port}", show_address(&config.http.bind));
+        let proof = match (config.http.tokens.len(), guard) {
+            (0, Guard::Null) => String::new(),
+            (0, Guard::Curve(_)) => ", for probes only: there are no http.tokens".to_string(),
+            (count, _) => format!(", for {}", counted(count, "token", "tokens")),
+        };
+        tracing::info!("HTTP on http://{}:{port}{proof}", show_address(&config.http.bind));
     }
     let address = show_address(&config.server.bind);
     let [requests, events, heartbeats] = [about.req_port, about.pub_port, about.heartbeat_port];
@@ -180,8 +190,8 @@ async fn serve(ports: Ports, bound: Bound) -> Result<(), Failure> {
     let Ports { listeners, http } = ports;
     let Config { server, limits, .. } = &bound.config;
     let requests = limits.for_requests(bound.about.req_port);
-    let asks_for_proof = matches!(bound.guard, Guard::Curve(_));
-    let http = http.map(|http| Http::serve(http, &bound.config, requests.clone(), asks_for_proof)).transpose()?;
+    let has_keys = matches!(bound.guard, Guard::Curve(_));
+    let http = http.map(|http| Http::serve(http, &bound.config, requests.clone(), has_keys)).transpose()?;
     match server.transport {
         TransportName::Zmtp => {
             let transport = Zmtp::serve(listeners, limits.for_transport(server), bound.guard.clone())?;
@@ -239,6 +249,19 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_default_port_that_is_taken_is_no_reason_not_to_serve() {
+        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let mut http = config::Http { port: taken.local_addr().unwrap().port(), ..config::Http::default() };
+        assert!(bind_http(&http, false).unwrap().is_none());
+        assert!(bind_http(&http, true).unwrap_err().is_taken());
+        http.bind = "192.0.2.1".into();
+        let elsewhere = bind_http(&http, false).unwrap_err().to_string();
+        assert!(elsewhere.ends_with("; http.bind is no address of this machine"), "{elsewhere}");
+        http.enabled = false;
+        assert!(bind_http(&http, true).unwrap().is_none());
+    }
 
     #[test]
     fn many_records_that_cannot_be_read_make_few_lines() {

@@ -102,7 +102,8 @@ mod tests {
         held.truncate(1);
         assert_eq!(budget.lock().bytes, 101);
         held.clear();
-        assert_eq!((budget.lock().bytes, budget.lock().shared.len()), (0, 0));
+        let waiting = budget.lock();
+        assert_eq!((waiting.bytes, waiting.shared.len()), (0, 0));
     }
 
     #[test]

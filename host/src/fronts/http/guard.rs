@@ -8,12 +8,17 @@
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use axum::http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
+};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 
 use crate::protocol::registration::cut;
 use crate::protocol::reply::{Code, Reply};
+
+use crate::security::principal::Principal;
+use crate::security::token::Tokens;
 
 use super::answer::refusal;
 
@@ -133,10 +138,21 @@ pub(super) fn refused(status: StatusCode, code: Code, error: &str, message: &str
     refusal(status, Reply::failure(code, error).text("message", message))
 }
 
+/// Who asks, as far as a token proves it.
+///
+/// # Errors
+/// The response that refuses a token that is not known: it must not do less than none.
+pub(super) fn proved(headers: &HeaderMap, tokens: &Tokens) -> Result<Principal, Response> {
+    let Some(said) = only(headers, AUTHORIZATION)? else { return Ok(Principal::Nobody) };
+    let token = said.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let found = token.and_then(|(_, token)| tokens.find(token.trim()));
+    found.map(Principal::Token).ok_or_else(|| unproved("this token is not known"))
+}
+
 /// What is said to who has not proved who they are.
-pub(super) fn unproved() -> Response {
-    let message = "clients of this registry have to prove who they are: expected Authorization: Bearer and a token";
-    let mut response = refused(StatusCode::UNAUTHORIZED, Code::Forbidden, "Not allowed", message);
+pub(super) fn unproved(problem: &str) -> Response {
+    let message = format!("{problem}: expected Authorization: Bearer and a token, as `registry token` makes them");
+    let mut response = refused(StatusCode::UNAUTHORIZED, Code::Forbidden, "Not allowed", &message);
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"registry\""));
     response
 }

@@ -47,17 +47,12 @@ use routes::Shared;
 use serve::{Patience, serve};
 
 impl Http {
-    /// Serves HTTP on a thread of its own. `limits` are those of requests, and `asks_for_proof` says whether clients have
-    /// to prove who they are.
+    /// Serves HTTP on a thread of its own. `limits` are those of requests, and `has_keys` says that
+    /// clients of other fronts have to prove who they are.
     ///
     /// # Errors
     /// The listener cannot be used, or there is no thread.
-    pub fn serve(
-        listener: TcpListener,
-        config: &Config,
-        limits: request::Limits,
-        asks_for_proof: bool,
-    ) -> io::Result<Self> {
+    pub fn serve(listener: TcpListener, config: &Config, limits: request::Limits, has_keys: bool) -> io::Result<Self> {
         let (front, Serving { core, stop, ended }) = Http::new();
         let (http, all) = (&config.http, &config.limits);
         let shared = Arc::new(Shared {
@@ -67,7 +62,9 @@ impl Http {
             body_bytes_max: all.message_bytes as usize,
             patience: Patience { request: http.request_timeout(), unread: all.unread_timeout() },
             hosts: Hosts::new(&http.hosts),
-            asks_for_proof,
+            asks_for_proof: has_keys || !http.tokens.is_empty(),
+            tokens: http.tokens(),
+            report: Arc::default(),
             waiting: Arc::new(Semaphore::new(http.connections as usize / 2)),
             stop,
         });

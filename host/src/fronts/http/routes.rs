@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -15,10 +15,12 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::fronts::zmtp::report::{Incident, Report};
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::{self, Action};
-use crate::security::origin::Origin;
+use crate::security::origin::{Address, Origin};
 use crate::security::principal::Principal;
+use crate::security::token::Tokens;
 
 use super::answer::{Answer, no_room, refusal};
 use super::budget::{Budget, Held};
@@ -42,6 +44,10 @@ pub(super) struct Shared {
     pub(super) hosts: Hosts,
     /// Whether clients have to prove who they are.
     pub(super) asks_for_proof: bool,
+    /// By which they do.
+    pub(super) tokens: Tokens,
+    /// What operators are told of clients that went too far.
+    pub(super) report: Arc<Mutex<Report>>,
     /// For those that wait for something to happen.
     pub(super) waiting: Arc<Semaphore>,
     /// True when the registry stops.
@@ -89,11 +95,24 @@ async fn unknown_method(method: HttpMethod) -> Response {
 
 async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let address = parts.extensions.get::<Arc<Connection>>().map(|connection| connection.address()).unwrap_or_default();
-    let origin = Origin { principal: Principal::Nobody, address };
-    if operation.needs == Needs::Proof && shared.asks_for_proof {
-        return guard::unproved();
-    }
+    let connection = parts.extensions.get::<Arc<Connection>>();
+    let address = connection.map(|connection| connection.address()).unwrap_or_default();
+    let proved = guard::proved(&parts.headers, &shared.tokens);
+    let principal = match proved {
+        Ok(Principal::Nobody) if operation.needs == Needs::Proof && shared.asks_for_proof => {
+            return guard::unproved("clients of this registry have to prove who they are");
+        }
+        Ok(principal) => principal,
+        // Who looks after the host is told how it is, whatever else is sent.
+        Err(_) if operation.needs == Needs::Nothing => Principal::Nobody,
+        Err(refused) => {
+            if let (Ok(mut report), Address::Tcp(from)) = (shared.report.lock(), address) {
+                report.note(Some(from.ip()), Incident::Handshake, "unknown token", 1);
+            }
+            return refused;
+        }
+    };
+    let origin = Origin { principal, address };
     (operation.handler)(Call { operation, shared, parts, origin }, body).await
 }
 

@@ -48,7 +48,7 @@ pub(super) struct Patience {
 
 /// Serves until it is told to stop.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, connections: Arc<Connections>) {
-    let report = Arc::new(Mutex::new(Report::default()));
+    let report = shared.report.clone();
     let router = routes::router(&shared);
     let mut stop = shared.stop.clone();
     let mut looks = tokio::time::interval(LOOK);
