@@ -178,7 +178,7 @@ impl Conversation {
                 let masked = fields.iter().map(|(field, value)| {
                     let masked = match field.as_str() {
                         "timestamp" | "last_heartbeat" | "since" | "until" if value.is_u64() => json!("<seconds>"),
-                        "req_port" | "pub_port" | "hb_port" if value.is_u64() => json!("<port>"),
+                        "req_port" | "pub_port" | "hb_port" | "http_port" if value.is_u64() => json!("<port>"),
                         "generation" if value.as_u64().is_some_and(|generation| generation > 7) => {
                             json!("<generation>")
                         }

@@ -417,7 +417,7 @@ pub fn cut(text: &str, characters_max: usize) -> Cow<'_, str> {
 }
 
 /// The refusal of a field's value. `got` is JSON, shown cut if it is long.
-pub(crate) fn invalid_value(field: &str, expected: &str, got: &str) -> Reply {
+pub fn invalid_value(field: &str, expected: &str, got: &str) -> Reply {
     const SHOWN_MAX: usize = 80;
     let got = cut(got, SHOWN_MAX);
     Reply::failure(Code::InvalidRequest, &format!("Invalid value for {field}: expected {expected}, got {got}"))

@@ -128,6 +128,11 @@ impl Body {
         &self.rest
     }
 
+    /// What follows, to be kept without a copy.
+    pub fn into_rest(self) -> String {
+        self.rest
+    }
+
     /// All of it, in one text.
     pub fn into_text(self) -> String {
         if self.shared.is_none() {

@@ -44,12 +44,15 @@ fn info_says_what_the_host_has_told_of_itself() {
         req_port: 1,
         pub_port: 2,
         heartbeat_port: 3,
+        http_port: None,
         version: "4.5".into(),
         plugin: "memory".into(),
     });
     let info = world.call(json!({"action": "info"}));
-    let ports = ["req_port", "pub_port", "hb_port"].map(|port| info[port].as_u64());
-    assert_eq!(ports, [Some(1), Some(2), Some(3)]);
+    let ports = |info: &Value| ["req_port", "pub_port", "hb_port", "http_port"].map(|port| info[port].as_u64());
+    assert_eq!(ports(&info), [Some(1), Some(2), Some(3), None]);
+    world.registry.set_about(About { http_port: Some(4), ..About::default() });
+    assert_eq!(ports(&world.call(json!({"action": "info"})))[3], Some(4));
     assert_eq!((&info["version"], &info["backend"]["plugin"]), (&json!("4.5"), &json!("memory")));
     assert_eq!((&info["success"], &info["enforce_unique_service_types"]), (&json!(true), &json!(false)));
 }

@@ -121,6 +121,10 @@ impl Host {
             // A busy machine may take its time with the disk: only tests of the timeout are about it.
             command.env("REGISTRY_BACKEND__REPLY_TIMEOUT", "15");
         }
+        if !config.contains("[http]") {
+            // So that hosts that run side by side do not ask for the same port.
+            command.env("REGISTRY_HTTP__PORT", "0");
+        }
         command.arg("serve").args(&settings).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program can be started");
         let log = Log::follow(child.stderr.take().expect("stderr is piped"));
@@ -140,6 +144,15 @@ impl Host {
     /// The ports, for a host that is to take this one's place.
     pub fn ports(&self) -> [u16; 3] {
         [self.requests, self.events, self.heartbeats]
+    }
+
+    /// The port for HTTP.
+    pub fn http(&self) -> u16 {
+        let line = self.wait_for_log("HTTP on http://");
+        let rest = line.rsplit(':').find(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        let digits = rest.map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
+        let port = digits.and_then(|port| port.parse().ok());
+        port.unwrap_or_else(|| panic!("no port in {line:?}"))
     }
 
     /// The process id.

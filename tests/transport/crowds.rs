@@ -215,7 +215,7 @@ pub fn open_files_are_raised(transport: &str) {
 /// With fewer open files than connections, the limit of connections is what there is room for: it is told at the start,
 /// and nobody runs out of files.
 pub fn few_open_files(transport: &str) {
-    let stage = Stage::under("-n 80", transport, "");
+    let stage = Stage::under("-n 80", transport, "[http]\nenabled = false\n");
     let line = stage.host.wait_for_log("limits.connections is 10000");
     assert!(line.contains("WARN") && line.contains("80 open files, so there is room for 48"), "{line}");
     stage.during(|| {

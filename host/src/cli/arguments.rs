@@ -16,6 +16,7 @@ use super::operate::Operation;
 use super::plugin::PluginCommand;
 use super::selection::{Selection, key_and_json};
 use super::service::Service;
+use super::token::NewToken;
 
 const ABOUT: &str = "A service registry for ZeroMQ microservices. Without a command it serves.";
 const EXAMPLES: &str = "\
@@ -122,6 +123,9 @@ pub(super) enum Command {
     /// Make a key pair, for a registry or for a client
     #[command(after_help = super::keygen::help())]
     Keygen(NewKeys),
+    /// Make a token, by which a client proves who it is over HTTP
+    #[command(after_help = super::token::help())]
+    Token(NewToken),
     /// Copy all services from one store to another, while no registry runs on either
     #[command(after_help = format!("\
 Both are configuration files: their [backend] says which store is meant. A target that keeps nothing, such as memory, is
@@ -307,6 +311,7 @@ impl Command {
             | Command::Config(_)
             | Command::Plugin(_)
             | Command::Keygen(_)
+            | Command::Token(_)
             | Command::Migrate { .. } => None,
         }
     }

@@ -1,7 +1,7 @@
 //! `config check`, `config show`: the configuration, without a registry.
 
 use crate::config::{self, Loaded};
-use crate::fronts::Listeners;
+use crate::fronts::{self, Listeners};
 use crate::plugin::{self, Plugin};
 use crate::security::guard::Guard;
 
@@ -22,7 +22,13 @@ pub(super) fn check(from: &Configuration, running: bool) -> Result<(), Failure> 
         Err(error) => problems.push(error.to_string()),
     }
     loaded.unused_options().iter().for_each(|(_, line)| output::note(line));
-    let obstacles = if running { Vec::new() } else { Listeners::obstacles(&loaded.config.server) };
+    let mut obstacles = if running { Vec::new() } else { Listeners::obstacles(&loaded.config.server) };
+    match if running { Ok(None) } else { fronts::bind_http(&loaded.config.http) } {
+        Err(error) if error.is_taken() && !loaded.is_set("http.port") => {
+            output::note(&format!("there would be no HTTP: {error}"));
+        }
+        bound => obstacles.extend(bound.err()),
+    }
     problems.extend(obstacles.iter().map(ToString::to_string));
     let plugin = plugin_of(&loaded).and_then(|plugin| loaded.check_options(&plugin).map(|()| plugin));
     match plugin {

@@ -26,6 +26,7 @@ mod service;
 mod status;
 pub(crate) mod store_trial;
 mod table;
+mod token;
 mod watch;
 
 use std::error::Error;
@@ -61,7 +62,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(from) => from.begin_with(arguments.serve),
         None if arguments.serve == Configuration::default() => {}
         None => arguments::wrong_usage(
-            "--config and --set say how a registry is configured: `keygen`, `migrate` and `plugin new` do not go by that",
+            "--config and --set say how a registry is configured: `keygen`, `token`, `migrate` and `plugin new` do not go by that",
         ),
     }
     let done = match command {
@@ -74,6 +75,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Config(ConfigCommand::Diff(connection)) => wait_for(operate::reload(true, &connection)),
         Command::Plugin(command) => plugin::run(&command),
         Command::Keygen(wanted) => keygen::keygen(&wanted),
+        Command::Token(wanted) => token::token(&wanted),
         Command::Migrate { from, to, merge } => {
             let copied = crate::migrate::run(&from, &to, merge).map_err(failed)?;
             output::line(&format!("{} copied", crate::log::counted(copied, "service", "services")))

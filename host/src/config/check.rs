@@ -10,13 +10,23 @@ use super::schema;
 /// Says what is wrong between keys.
 pub(super) fn across_keys(layers: &[Layer]) -> Result<(), Vec<String>> {
     let in_force = |key: &str| layers.iter().flat_map(|layer| &layer.entries).rfind(|entry| entry.key() == key);
-    let problems = [ports(in_force), heartbeats(in_force), openness(in_force), keys(in_force), ipc(in_force)].concat();
+    let problems = [
+        ports(in_force),
+        heartbeats(in_force),
+        openness(in_force),
+        http_openness(in_force),
+        keys(in_force),
+        ipc(in_force),
+    ]
+    .concat();
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 /// Two ports that are the same.
 fn ports<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
-    let ports: Vec<&Entry> = schema::PORTS.iter().filter_map(|key| in_force(key)).collect();
+    let is_off = in_force("http.enabled").is_some_and(|entry| entry.value == Value::Boolean(false));
+    let is_meant = |entry: &&Entry| entry.key() != schema::HTTP_PORT || !(is_off || entry.origin.is_default());
+    let ports: Vec<&Entry> = schema::PORTS.iter().filter_map(|key| in_force(key)).filter(is_meant).collect();
     let mut problems = Vec::new();
     for (index, first) in ports.iter().enumerate() {
         for second in &ports[index + 1..] {
@@ -74,6 +84,34 @@ fn openness<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
          a loopback address such as \"127.0.0.1\", or server.trusted_network = true to let them, or \
          security.mechanism = \"curve\" to let in only those whose keys are known"
     )]
+}
+
+/// HTTP that a network could read, or that everybody there could use, though nobody has said so.
+fn http_openness<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
+    let is = |key: &str, value: Value| in_force(key).is_some_and(|entry| entry.value == value);
+    let Some(Entry { value, origin, .. }) = in_force("http.bind") else { return Vec::new() };
+    let address = value.as_str().and_then(|address| address.parse::<IpAddr>().ok());
+    if is("http.enabled", false.into()) || address.is_some_and(|address| address.is_loopback()) {
+        return Vec::new();
+    }
+    let mut problems = Vec::new();
+    if !is("http.plain_text", true.into()) {
+        problems.push(format!(
+            "http.bind is {value} ({origin}), and HTTP sends everything, tokens too, in plain text: expected a loopback \
+             address such as \"127.0.0.1\", with a proxy for TLS before it, or http.plain_text = true to say that the \
+             network may be trusted with it"
+        ));
+    }
+    let has_tokens = in_force("http.tokens").is_some_and(|entry| entry.value != Value::Array(Vec::new()));
+    let asks = has_tokens || is("security.mechanism", "curve".into());
+    if !asks && !is("server.trusted_network", true.into()) {
+        problems.push(format!(
+            "http.bind is {value} ({origin}), where everybody who reaches it could register, deregister and read: \
+             expected a loopback address such as \"127.0.0.1\", or http.tokens, by which clients prove who they are \
+             (`registry token --help`), or server.trusted_network = true to let everybody in"
+        ));
+    }
+    problems
 }
 
 /// Keys that are missing, or that seem to protect something and do not.

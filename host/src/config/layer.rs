@@ -5,8 +5,10 @@ use std::fmt;
 use ::config::{ConfigError, Map, Source};
 use toml::Value;
 
-use super::schema::Kind;
-use super::{Config, rules, schema};
+use super::{Config, schema};
+
+/// The label of what nobody has said.
+pub(super) const DEFAULT: &str = "default";
 
 /// Where a value stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +22,11 @@ pub(super) struct Origin {
 impl Origin {
     pub(super) fn new(label: impl Into<String>) -> Self {
         Origin { label: label.into(), line: None }
+    }
+
+    /// Whether nobody has said it.
+    pub(super) fn is_default(&self) -> bool {
+        self.label == DEFAULT
     }
 }
 
@@ -59,7 +66,7 @@ impl Layer {
         let defaults = Value::try_from(Config::default()).unwrap_or_else(|_| Value::Table(toml::Table::new()));
         let mut layer = Layer::default();
         leaves(&mut Vec::new(), &defaults, &mut |path, value| {
-            layer.entries.push(Entry { path: path.to_vec(), value: value.clone(), origin: Origin::new("default") });
+            layer.entries.push(Entry { path: path.to_vec(), value: value.clone(), origin: Origin::new(DEFAULT) });
         });
         layer
     }
@@ -80,12 +87,10 @@ impl Layer {
         let (key, origin) = (entry.key(), &entry.origin);
         match schema::kind_of(&key) {
             Some(kind) if kind.accepts(&entry.value) => {}
-            // A list of many values: the whole of it would not show which one is wrong.
-            Some(Kind::Rules) => {
-                let problem = rules::read(&entry.value).err().unwrap_or_default();
-                return Err(format!("{key} ({origin}): {problem}"));
-            }
             Some(kind) => {
+                if let Some(problem) = kind.problem(&entry.value) {
+                    return Err(format!("{key} ({origin}): {problem}"));
+                }
                 let (value, expected) = (one_line(&entry.value), kind.expected());
                 return Err(format!("{key} = {value} ({origin}): expected {expected}"));
             }

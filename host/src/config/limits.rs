@@ -101,6 +101,11 @@ impl Limits {
         }
     }
 
+    /// How long a client may take nothing of what waits for it.
+    pub fn unread_timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.unread_timeout)
+    }
+
     /// The limits as the transport takes them.
     pub fn for_transport(&self, server: &Server) -> zmtp::limits::Limits {
         zmtp::limits::Limits {
@@ -112,7 +117,7 @@ impl Limits {
             heartbeat_interval: Duration::from_secs_f64(self.heartbeat_interval),
             heartbeat_timeout: Duration::from_secs_f64(self.heartbeat_timeout),
             reply_queue_bytes: self.reply_queue_bytes as usize,
-            unread_timeout: Duration::from_secs_f64(self.unread_timeout),
+            unread_timeout: self.unread_timeout(),
             event_queue_bytes: self.event_queue_bytes as usize,
             buffered_bytes: self.buffered_bytes as usize,
             subscriptions: self.subscriptions as usize,

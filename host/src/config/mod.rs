@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod events;
 mod file;
+mod http;
 mod layer;
 mod limits;
 mod options;
@@ -30,12 +31,15 @@ use serde_json::{Map, Value};
 
 pub use error::ConfigError;
 pub use events::Events;
+pub use http::Http;
 use layer::{Entry, Layer};
 pub use limits::Limits;
 pub use reload::{Changed, Source, changed};
+pub(crate) use rules::{RIGHTS, token_problem};
 pub use security::{Mechanism, Rule, Security};
 
 use crate::registry::Following;
+use crate::security::access::Access;
 
 /// The file that is read if it is there and no other is named.
 pub const DEFAULT_FILE: &str = "registry.toml";
@@ -46,6 +50,8 @@ pub const DEFAULT_FILE: &str = "registry.toml";
 pub struct Config {
     /// `[server]`: the sockets and the rules.
     pub server: Server,
+    /// `[http]`: HTTP beside ZeroMQ.
+    pub http: Http,
     /// `[limits]`: what clients may cost.
     pub limits: Limits,
     /// `[events]`: what is kept of what has happened, and what clients can follow.
@@ -148,6 +154,11 @@ pub enum Transport {
 }
 
 impl Config {
+    /// Who may do what.
+    pub fn access(&self) -> Access {
+        self.security.access().with_tokens(self.http.grants())
+    }
+
     /// How much clients may follow.
     pub fn following(&self) -> Following {
         Following {
@@ -244,6 +255,13 @@ pub struct Loaded {
     pub unused: Vec<String>,
     /// Where each value stands, in force or not: as `origins`, with the line of the file.
     places: BTreeMap<String, String>,
+}
+
+impl Loaded {
+    /// Whether somebody has said what stands at a key.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.origins.get(key).is_some_and(|origin| origin != layer::DEFAULT)
+    }
 }
 
 /// Reads the configuration: defaults, file, environment, then `sets` (`key=value`, the later one wins).

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::{Config, ConfigError, Loaded, load, schema};
 
 /// What takes a restart, and in `backend.options` everything does: what is bound, opened or chosen once.
-const FIXED: [&str; 15] = [
+const FIXED: [&str; 16] = [
+    "http",
     "server.bind",
     "server.trusted_network",
     "server.transport",
@@ -67,7 +68,9 @@ pub fn changed(from: &Config, to: &Config) -> Vec<Changed> {
         .map(|key| Changed {
             key: key.to_string(),
             values: (at(&before, key), at(&after, key)),
-            is_live: !FIXED.contains(&key),
+            is_live: !FIXED
+                .iter()
+                .any(|fixed| key.strip_prefix(fixed).is_some_and(|rest| matches!(rest.as_bytes(), [] | [b'.', ..]))),
         })
         .filter(|changed| changed.values.0 != changed.values.1)
         .collect();
@@ -86,7 +89,7 @@ impl Config {
     /// This configuration with all of `next` that a running registry can take over.
     pub fn taking_over(&self, next: &Config) -> Config {
         let mut taken = next.clone();
-        let Config { server, security, log, backend, .. } = self.clone();
+        let Config { server, http, security, log, backend, .. } = self.clone();
         taken.server = super::Server {
             bind: server.bind,
             trusted_network: server.trusted_network,
@@ -98,6 +101,7 @@ impl Config {
             receive_high_water_mark: server.receive_high_water_mark,
             ..taken.server
         };
+        taken.http = http;
         (taken.security.mechanism, taken.security.key_file) = (security.mechanism, security.key_file);
         taken.log.format = log.format;
         taken.backend = super::Backend {
@@ -118,12 +122,14 @@ mod tests {
     /// A configuration in which every key has another value.
     fn other() -> Config {
         let mut root = serde_json::to_value(Config::default()).unwrap();
-        for (key, _) in schema::KEYS {
+        for (key, _) in &schema::KEYS {
             let (table, name) = key.split_once('.').unwrap();
             let value = match &root[table][name] {
                 Value::Bool(value) => json!(!value),
                 Value::Number(number) if number.is_u64() => json!(number.as_u64().unwrap() + 1),
                 Value::Number(number) => json!(number.as_f64().unwrap() / 2.0),
+                Value::Array(_) if *key == "http.hosts" => json!(["a"]),
+                Value::Array(_) if *key == "http.tokens" => json!([{"name": "n", "hash": "h", "allow": ["read"]}]),
                 Value::Array(_) => json!([{"clients": ["*"], "allow": ["read"]}]),
                 Value::Null => json!("/x"),
                 Value::String(text) => match text.as_str() {

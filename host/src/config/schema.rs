@@ -44,12 +44,16 @@ pub(super) enum Kind {
     Word(&'static [&'static str]),
     /// What is said of clients: see [`rules`].
     Rules,
+    /// A list of hosts' names.
+    Hosts,
+    /// What is kept of tokens: see [`rules`].
+    Tokens,
     /// A part of all, from none to all.
     Share,
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 51] = [
+pub(super) const KEYS: [(&str, Kind); 61] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
@@ -65,6 +69,16 @@ pub(super) const KEYS: [(&str, Kind); 51] = [
     ("server.allow_swap", Kind::Boolean),
     ("server.receive_high_water_mark", Kind::Count { min: 1, max: 1_000_000 }),
     ("server.pending_changes_max", Kind::Count { min: 1, max: 10_000_000 }),
+    ("http.enabled", Kind::Boolean),
+    ("http.bind", Kind::Address),
+    ("http.port", Kind::Port),
+    ("http.plain_text", Kind::Boolean),
+    ("http.hosts", Kind::Hosts),
+    ("http.connections", Kind::Count { min: 3, max: 100_000 }),
+    ("http.connections_per_address", Kind::Count { min: 3, max: 100_000 }),
+    ("http.request_timeout", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
+    ("http.buffered_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
+    ("http.tokens", Kind::Tokens),
     ("limits.message_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
     ("limits.message_frames", Kind::Count { min: 3, max: 1000 }),
     // serde_json itself goes no deeper than 128.
@@ -105,7 +119,9 @@ pub(super) const KEYS: [(&str, Kind); 51] = [
 ];
 
 /// The keys that must not share a port.
-pub(super) const PORTS: [&str; 3] = ["server.req_port", "server.pub_port", "server.heartbeat_port"];
+pub(super) const PORTS: [&str; 4] = ["server.req_port", "server.pub_port", "server.heartbeat_port", HTTP_PORT];
+/// Of these the one that nobody needs to have set: as a default it steps aside for the others.
+pub(super) const HTTP_PORT: &str = "http.port";
 
 /// What may stand at a key; `None` if it is not known, or belongs to the plugin.
 pub(super) fn kind_of(key: &str) -> Option<Kind> {
@@ -170,6 +186,8 @@ impl Kind {
                              \"info,registry_sqlite=debug\""
                 .to_string(),
             Kind::Rules => rules::EXPECTED.to_string(),
+            Kind::Tokens => rules::EXPECTED_TOKENS.to_string(),
+            Kind::Hosts => "a list of names without ports, such as [\"registry.example\"]".to_string(),
             Kind::Word(words) => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or "),
         }
     }
@@ -188,8 +206,18 @@ impl Kind {
             (Kind::Text, Value::String(text)) => !text.is_empty(),
             (Kind::Filter, Value::String(text)) => is_filter(text),
             (Kind::Word(words), Value::String(text)) => words.contains(&text.as_str()),
-            (Kind::Rules, value) => rules::read(value).is_ok(),
+            (Kind::Rules | Kind::Tokens, value) => self.problem(value).is_none(),
+            (Kind::Hosts, Value::Array(names)) => names.iter().all(|name| name.as_str().is_some_and(is_host)),
             _ => false,
+        }
+    }
+
+    /// What is wrong with a list of many values: the whole of it would not show which one it is.
+    pub(super) fn problem(self, value: &Value) -> Option<String> {
+        match self {
+            Kind::Rules => rules::read(value).err(),
+            Kind::Tokens => rules::read_tokens(value).err(),
+            _ => None,
         }
     }
 
@@ -200,7 +228,7 @@ impl Kind {
             Kind::Port | Kind::Count { .. } => text.trim().parse().ok().map(Value::Integer),
             Kind::Seconds { .. } | Kind::Share => text.trim().parse().ok().map(Value::Float),
             Kind::Boolean => text.trim().parse().ok().map(Value::Boolean),
-            Kind::Rules => text.parse().ok(),
+            Kind::Rules | Kind::Tokens | Kind::Hosts => text.parse().ok(),
             Kind::Address | Kind::Text | Kind::Filter | Kind::Word(_) => unquoted(text),
         };
         parsed.unwrap_or_else(|| Value::String(text.to_string()))
@@ -219,6 +247,13 @@ pub(super) fn parse_option(text: &str) -> Value {
 /// Text in quotes, as TOML has it, without them: shells and container files leave quotes standing.
 pub(super) fn unquoted(text: &str) -> Option<Value> {
     text.parse::<Value>().ok().filter(Value::is_str)
+}
+
+/// A name as it can stand in a URL. A name that ends in a dot is another one to browsers.
+fn is_host(name: &str) -> bool {
+    let is_label =
+        |label: &str| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    name.split('.').all(is_label)
 }
 
 /// To `tracing` a bare word is a target, and a target alone silences all others: `inof` would switch the log off. So a

@@ -1,10 +1,12 @@
 //! `[security]`: who may come in, and do what.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::security::access::{Access, Grant, Pattern, Right};
+use crate::security::key::PublicKey;
 
 /// `[security]`: who may come in, and do what.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -53,7 +55,7 @@ pub struct Rule {
 }
 
 impl Security {
-    /// The rules as they are used.
+    /// What the rules say of keys.
     pub fn access(&self) -> Access {
         match self.mechanism {
             Mechanism::Null => Access::open(),
@@ -64,14 +66,15 @@ impl Security {
 
 impl Rule {
     fn to_used(&self) -> Grant {
-        let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text.as_str())).collect();
-        Grant {
-            // `load` refuses what is no key; in a hand-made configuration such a client is nobody.
-            clients: (!self.clients.iter().any(|client| client == super::rules::EVERYBODY))
-                .then(|| self.clients.iter().filter_map(|client| client.parse().ok()).collect()),
-            allow: self.allow.iter().copied().collect(),
-            types: patterns(&self.types),
-            names: patterns(&self.names),
-        }
+        // `load` refuses what is no key; in a hand-made configuration such a client is nobody.
+        let clients = (!self.clients.iter().any(|client| client == super::rules::EVERYBODY))
+            .then(|| self.clients.iter().filter_map(|client| client.parse().ok()).collect());
+        grant(clients, &self.allow, &self.types, &self.names)
     }
+}
+
+/// What is allowed, as it is used.
+pub(super) fn grant(clients: Option<HashSet<PublicKey>>, allow: &[Right], types: &[String], names: &[String]) -> Grant {
+    let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text.as_str())).collect();
+    Grant { clients, allow: allow.iter().copied().collect(), types: patterns(types), names: patterns(names) }
 }

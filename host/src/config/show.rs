@@ -6,7 +6,7 @@ use registry_plugin_api::SECRET;
 use serde_json::{Map, json};
 use toml::Value;
 
-use super::layer::one_line;
+use super::layer::{DEFAULT, one_line};
 use super::{Backend, Config, Loaded, schema};
 
 impl Loaded {
@@ -59,7 +59,7 @@ impl Loaded {
     }
 
     fn origin(&self, key: &str) -> String {
-        self.origins.get(key).cloned().unwrap_or_else(|| "default".to_string())
+        self.origins.get(key).cloned().unwrap_or_else(|| DEFAULT.to_string())
     }
 }
 

@@ -5,11 +5,15 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`both`] | two fronts as one |
+//! | [`http`] | the front that speaks HTTP, on a thread of its own |
 //! | [`messages`] | the front that speaks ZeroMQ messages, over a [`Transport`] that carries them |
 //! | [`ipc`] | Unix sockets for clients on this machine |
 //! | [`zmtp`] | the transport that faces clients, within limits |
 //! | [`zeromq`] | a transport on the crate of that name, to compare with |
 
+pub mod both;
+pub mod http;
 #[expect(clippy::disallowed_methods, reason = "sockets are made before anybody is served, and removed at the end")]
 pub mod ipc;
 pub mod messages;
@@ -20,7 +24,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 
-use crate::config::{self, Server};
+use crate::config::{self, Http, Server};
 use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
 use crate::protocol::request::Request;
@@ -41,6 +45,14 @@ pub struct Asked<C> {
     pub address: Address,
     /// The request, or the reply that refuses what cannot be read.
     pub request: Result<Request, Reply>,
+}
+
+impl<C> Asked<C> {
+    /// The same, with another way back.
+    fn with_caller<D>(self, other: impl FnOnce(C) -> D) -> Asked<D> {
+        let Asked { caller, principal, address, request } = self;
+        Asked { caller: other(caller), principal, address, request }
+    }
 }
 
 /// What the server needs of a front.
@@ -103,11 +115,13 @@ pub struct Listeners {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// One of TCP.
-    #[error("cannot listen on tcp://{address} (server.{key}): {error}{}", hint(error))]
+    #[error("cannot listen on {scheme}://{address} ({key}): {error}{}", hint(key, error))]
     Tcp {
+        /// What is spoken there: `tcp` or `http`.
+        scheme: &'static str,
         /// The address.
         address: SocketAddr,
-        /// The key of `[server]` that asks for it.
+        /// The key that asks for it.
         key: &'static str,
         /// What the system says.
         error: std::io::Error,
@@ -117,11 +131,20 @@ pub enum BindError {
     Ipc(#[from] IpcError),
 }
 
-fn hint(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => "; is another registry running?",
-        std::io::ErrorKind::AddrNotAvailable => "; server.bind is no address of this machine",
-        _ => "",
+fn hint(key: &str, error: &std::io::Error) -> String {
+    match (error.kind(), key.split_once('.')) {
+        (std::io::ErrorKind::AddrInUse, _) => "; is another registry running?".to_string(),
+        (std::io::ErrorKind::AddrNotAvailable, Some((table, _))) => {
+            format!("; {table}.bind is no address of this machine")
+        }
+        _ => String::new(),
+    }
+}
+
+impl BindError {
+    /// Whether somebody else listens there.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, BindError::Tcp { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse)
     }
 }
 
@@ -150,11 +173,26 @@ impl Listeners {
 
 /// The configured ports for requests, events and heartbeats, each with its key.
 fn ports(server: &Server) -> [(u16, &'static str); 3] {
-    [(server.req_port, "req_port"), (server.pub_port, "pub_port"), (server.heartbeat_port, "heartbeat_port")]
+    [
+        (server.req_port, "server.req_port"),
+        (server.pub_port, "server.pub_port"),
+        (server.heartbeat_port, "server.heartbeat_port"),
+    ]
+}
+
+fn bind(server: &Server, (port, key): (u16, &'static str)) -> Result<TcpListener, BindError> {
+    bind_at("tcp", SocketAddr::new(server.listen_ip(), port), key)
+}
+
+/// Binds the port for HTTP; none if HTTP is off.
+///
+/// # Errors
+/// It cannot be bound.
+pub fn bind_http(http: &Http) -> Result<Option<TcpListener>, BindError> {
+    http.address().map(|address| bind_at("http", address, "http.port")).transpose()
 }
 
 #[expect(clippy::disallowed_methods, reason = "before anybody is served, and of an address, not a name")]
-fn bind(server: &Server, (port, key): (u16, &'static str)) -> Result<TcpListener, BindError> {
-    let address = SocketAddr::new(server.listen_ip(), port);
-    TcpListener::bind(address).map_err(|error| BindError::Tcp { address, key, error })
+fn bind_at(scheme: &'static str, address: SocketAddr, key: &'static str) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).map_err(|error| BindError::Tcp { scheme, address, key, error })
 }

@@ -354,7 +354,8 @@ impl<C> Registry<C> {
     fn forbid(&self, principal: Principal, what: &str, out: &mut Output<C>) -> Reply {
         let what = &*cut(what, FORBIDDEN_SHOWN_MAX);
         out.forbidden.push(Forbidden { principal, what: what.to_string() });
-        Reply::failure(Code::Forbidden, "Not allowed").text("message", &format!("this key is not allowed {what}"))
+        Reply::failure(Code::Forbidden, "Not allowed")
+            .text("message", &format!("{} is not allowed {what}", principal.proof()))
     }
 
     fn reply_deadline_ms(&self, now: Now) -> u64 {

@@ -68,6 +68,8 @@ pub struct About {
     pub pub_port: u16,
     /// The port for heartbeats.
     pub heartbeat_port: u16,
+    /// The port for HTTP, if it is served.
+    pub http_port: Option<u16>,
     /// The host's version.
     pub version: String,
     /// The storage plugin's name.

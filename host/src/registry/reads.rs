@@ -64,11 +64,16 @@ impl<C> Registry<C> {
 
     /// `info`, but for the services.
     fn about(&self, to_admin: bool, now: Now) -> Reply {
-        Reply::success()
+        let reply = Reply::success()
             .text("status", "ok")
             .number("req_port", self.about.req_port.into())
             .number("pub_port", self.about.pub_port.into())
-            .number("hb_port", self.about.heartbeat_port.into())
+            .number("hb_port", self.about.heartbeat_port.into());
+        let reply = match self.about.http_port {
+            Some(port) => reply.number("http_port", port.into()),
+            None => reply,
+        };
+        reply
             .boolean("enforce_unique_service_types", self.policy.enforce_unique_service_types)
             .text("version", &self.about.version)
             .json("backend", &self.backend(to_admin, now))

@@ -12,7 +12,6 @@ use crate::protocol::json::{Shown, push_number};
 use crate::protocol::lives::GENERATION_MAX;
 use crate::protocol::registration::{GENERATION_KEY, OWNER_KEY, Registration, push_generation};
 use crate::registry::moment::Now;
-use crate::security::key::PublicKey;
 use crate::security::principal::Principal;
 
 /// What is shown of a service besides its document.
@@ -32,8 +31,8 @@ pub struct Service {
     /// The record as JSON, without `last_heartbeat` and `health`: what the store keeps, and what replies begin with.
     document: Arc<str>,
     types: Arc<[Arc<str>]>,
-    /// The key that registered it, if clients have keys.
-    owner: Option<PublicKey>,
+    /// Who registered it, if that was asked.
+    owner: Principal,
     /// Which registration it is: another one of the same id has another number.
     generation: u64,
     ttl_ms: u64,
@@ -53,18 +52,10 @@ pub struct Service {
 
 impl Service {
     /// A service that registers now, and belongs to whoever registers it.
-    pub(super) fn new(
-        id: Arc<str>,
-        registration: Registration,
-        principal: Principal,
-        generation: u64,
-        now: Now,
-    ) -> Self {
-        let owner = principal.key().copied();
+    pub(super) fn new(id: Arc<str>, registration: Registration, owner: Principal, generation: u64, now: Now) -> Self {
         let types = registration.types.iter().map(|name| Arc::from(name.as_str())).collect();
         let ttl_ms = registration.ttl_ms;
-        let owner_key = owner.map(|key| key.to_string());
-        let document = registration.into_document(&id, owner_key.as_deref(), generation).into();
+        let document = registration.into_document(&id, owner.written().as_deref(), generation).into();
         let (heartbeat_ms, last_heartbeat_ms) = (now.uptime_ms, now.unix_ms);
         let revision = 0;
         let (granted_ms, moved_ms, drained) = (0, 0, None);
@@ -113,8 +104,8 @@ impl Service {
         }
         // A service whose owner cannot be told would be anybody's.
         let owner = fields.get(OWNER_KEY).map(|key| serde_json::from_str::<String>(key.get()));
-        let owner = owner.map(|key| key.ok().and_then(|key| key.parse().ok()).ok_or("its owner_key is no key"));
-        let owner = owner.transpose()?;
+        let owner = owner.map(|key| key.ok().and_then(|key| Principal::read(&key)).ok_or("its owner_key is no key"));
+        let owner = owner.transpose()?.unwrap_or_default();
         let kept = fields.get(GENERATION_KEY).and_then(|generation| generation.get().parse().ok());
         // As far as no clock gets: else the next ones could be greater than clients may name.
         let kept = kept.filter(|generation| *generation <= GENERATION_MAX / 2);
@@ -183,9 +174,9 @@ impl Service {
         &self.types
     }
 
-    /// The key that it belongs to.
-    pub(super) fn owner(&self) -> Option<&PublicKey> {
-        self.owner.as_ref()
+    /// Whom it belongs to.
+    pub(super) fn owner(&self) -> Principal {
+        self.owner
     }
 
     /// Which registration it is.

@@ -11,6 +11,7 @@ use crate::protocol::json::{Shown, push_number, push_text};
 use crate::protocol::reply::Code;
 use crate::registry::moment::Now;
 use crate::security::origin::Origin;
+use crate::security::principal::Principal;
 
 /// How much all entries may take if the operator says nothing, in bytes.
 const BYTES_DEFAULT: usize = 16 << 20;
@@ -130,11 +131,15 @@ impl Shown for &Entry {
         }
         let by = self.by.as_ref();
         let address = by.and_then(|by| by.address.shown());
-        let key = by.and_then(|by| by.principal.key()).map(ToString::to_string);
-        if address.is_some() || key.is_some() {
+        let proof = match by.map(|by| by.principal) {
+            Some(Principal::Key(key)) => Some(("key", key.to_string())),
+            Some(Principal::Token(name)) => Some(("token", name.to_string())),
+            Some(Principal::Nobody) | None => None,
+        };
+        if address.is_some() || proof.is_some() {
             let mut shown = String::new();
             address.into_iter().for_each(|address| push_field(&mut shown, "address", &address));
-            key.into_iter().for_each(|key| push_field(&mut shown, "key", &key));
+            proof.into_iter().for_each(|(kind, proof)| push_field(&mut shown, kind, &proof));
             json.push_str(",\"by\":{");
             json.push_str(&shown[1..]);
             json.push('}');

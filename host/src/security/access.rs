@@ -3,12 +3,12 @@
 //! Pure: a principal and what it wants go in, yes or no comes out. Rules only allow; what no rule allows is refused.
 //! Without keys clients cannot be told apart, and everybody may do everything: see [`Access::open`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::key::PublicKey;
-use super::principal::Principal;
+use super::principal::{Name, Principal};
 
 /// What a rule can allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
@@ -79,14 +79,21 @@ impl Pattern {
 /// Who may do what.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// `None` if nobody is asked who they are.
+    /// What keys may do; `None` if nobody is asked for one.
     rules: Option<Vec<Grant>>,
+    /// What tokens may do, each by its name.
+    tokens: HashMap<Name, Grant>,
 }
 
 impl Access {
     /// Everybody may do everything.
     pub fn open() -> Self {
-        Access { rules: None }
+        Access { rules: None, tokens: HashMap::new() }
+    }
+
+    /// Those that have a token may do what is granted to its name, whatever others may do.
+    pub fn with_tokens(self, tokens: impl IntoIterator<Item = (Name, Grant)>) -> Self {
+        Access { tokens: tokens.into_iter().collect(), ..self }
     }
 
     /// Clients are told apart by their keys, and may do what some rule allows. Without any rule they may read and
@@ -96,7 +103,7 @@ impl Access {
             let allow = HashSet::from([Right::Read, Right::Register]);
             rules.push(Grant { clients: None, allow, types: Vec::new(), names: Vec::new() });
         }
-        Access { rules: Some(rules) }
+        Access { rules: Some(rules), tokens: HashMap::new() }
     }
 
     /// Whether a client may see services.
@@ -116,11 +123,15 @@ impl Access {
 
     /// Whether a client may renew, replace or remove a service of this owner. A service without an owner was registered
     /// when nobody was asked for a key: it is anybody's until somebody registers it again.
-    pub fn may_change(&self, principal: &Principal, owner: Option<&PublicKey>) -> bool {
-        owner.is_none() || owner == principal.key() || self.is_admin(principal)
+    pub fn may_change(&self, principal: &Principal, owner: Principal) -> bool {
+        owner == Principal::Nobody || owner == *principal || self.is_admin(principal)
     }
 
     fn is_allowed(&self, principal: &Principal, allows: impl Fn(&Grant) -> bool) -> bool {
+        if let Principal::Token(name) = principal {
+            let grant = self.tokens.get(name);
+            return grant.is_some_and(|grant| grant.allow.contains(&Right::Admin) || allows(grant));
+        }
         let Some(rules) = &self.rules else { return true };
         let Some(client) = principal.key() else { return false };
         let mut own = rules.iter().filter(|rule| rule.is_for(client));
@@ -178,7 +189,7 @@ mod tests {
     fn without_keys_everybody_may_do_everything() {
         let access = Access::open();
         assert!(access.may_read(&NOBODY) && access.may_register(&NOBODY, "n", &[]) && access.is_admin(&NOBODY));
-        assert!(access.may_change(&NOBODY, Some(&CAMERA_KEY)));
+        assert!(access.may_change(&NOBODY, CAMERA));
     }
 
     #[test]
@@ -215,10 +226,33 @@ mod tests {
     }
 
     #[test]
+    fn a_token_may_do_what_is_granted_to_its_name() {
+        let name = |text: &str| Name::new(text).unwrap();
+        let token = |text: &str| Principal::Token(name(text));
+        let mut only = rule(&[], &[Right::Register]);
+        only.types = patterns(&["camera"]);
+        let tokens = [
+            (name("reader"), rule(&[], &[Right::Read])),
+            (name("cam"), only),
+            (name("root"), rule(&[], &[Right::Admin])),
+        ];
+        for access in [Access::open(), Access::by_rules(Vec::new())].map(|access| access.with_tokens(tokens.clone())) {
+            assert!(access.may_read(&token("reader")) && !access.may_register(&token("reader"), "n", &[]));
+            assert!(access.may_register(&token("cam"), "n", &types(&["camera"])) && !access.may_read(&token("cam")));
+            assert!(!access.may_register(&token("cam"), "n", &types(&["stage"])));
+            assert!(access.is_admin(&token("root")) && access.may_change(&token("root"), CAMERA));
+            assert!(
+                !access.may_change(&token("cam"), token("reader")) && access.may_change(&token("cam"), token("cam"))
+            );
+            assert!(!access.may_read(&token("unknown")) && !access.is_admin(&token("unknown")));
+        }
+    }
+
+    #[test]
     fn a_service_is_its_owners_and_the_admins() {
         let access = Access::by_rules(vec![rule(&[STAGE_KEY], &[Right::Admin])]);
-        assert!(access.may_change(&CAMERA, Some(&CAMERA_KEY)) && access.may_change(&STAGE, Some(&CAMERA_KEY)));
-        assert!(!access.may_change(&CAMERA, Some(&STAGE_KEY)));
-        assert!(access.may_change(&CAMERA, None), "nobody's");
+        assert!(access.may_change(&CAMERA, CAMERA) && access.may_change(&STAGE, CAMERA));
+        assert!(!access.may_change(&CAMERA, STAGE));
+        assert!(access.may_change(&CAMERA, NOBODY), "nobody's");
     }
 }

@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 
-use super::key::PublicKey;
+use super::principal::Principal;
 
 /// There is at most one line for each key in this time, in milliseconds: a client that keeps trying must not fill the
 /// log.
 const INTERVAL_MS: u64 = 1000;
 
-/// Lines for the log. Each key that was refused something has an entry; only authorized keys get that far.
+/// Lines for the log. Each client that was refused something has an entry; only authorized ones get that far.
 #[derive(Debug, Default)]
 pub struct Audit {
-    keys: HashMap<PublicKey, Told>,
+    clients: HashMap<Principal, Told>,
 }
 
 #[derive(Debug, Default)]
@@ -26,12 +26,12 @@ impl Audit {
     /// back.
     pub fn line(
         &mut self,
-        client: PublicKey,
+        client: Principal,
         shown: impl FnOnce() -> String,
         what: &str,
         uptime_ms: u64,
     ) -> Option<String> {
-        let told = self.keys.entry(client).or_default();
+        let told = self.clients.entry(client).or_default();
         if told.at_ms.is_some_and(|at_ms| uptime_ms.saturating_sub(at_ms) < INTERVAL_MS) {
             told.since += 1;
             return None;
@@ -47,10 +47,11 @@ impl Audit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::security::key::PublicKey;
 
     #[test]
     fn a_key_is_told_of_once_in_a_while() {
-        let [one, other] = [1, 2].map(|byte| PublicKey::from_bytes([byte; 32]));
+        let [one, other] = [1, 2].map(|byte| Principal::Key(PublicKey::from_bytes([byte; 32])));
         let mut audit = Audit::default();
         let mut line = |key, what, at_ms| audit.line(key, || "the client \"a\"".to_string(), what, at_ms);
         assert_eq!(line(one, "to read", 5).as_deref(), Some("the client \"a\" is not allowed to read"));

@@ -210,10 +210,12 @@ impl Guard {
     }
 
     /// A client as operators know it.
-    pub fn shown(&self, client: &PublicKey) -> String {
-        match self {
-            Guard::Null => shown(client, None),
-            Guard::Curve(keyring) => keyring.shown(client),
+    pub fn shown(&self, client: &Principal) -> String {
+        match (client, self) {
+            (Principal::Nobody, _) => "a client that has proved nothing".to_string(),
+            (Principal::Key(key), Guard::Null) => shown(key, None),
+            (Principal::Key(key), Guard::Curve(keyring)) => keyring.shown(key),
+            (Principal::Token(name), _) => format!("who has the token {name:?}"),
         }
     }
 

@@ -24,6 +24,7 @@ use crate::registry::{Forbidden, Now, Output, Registry};
 use crate::security::audit::Audit;
 use crate::security::guard::Guard;
 use crate::security::origin::Origin;
+use crate::security::principal::Principal;
 use crate::store::{Answer, Store};
 use crate::text::{counted, one_line};
 use clock::{Clock, READ_INTERVAL};
@@ -392,9 +393,11 @@ impl<F: Front> Server<F> {
     fn hand_over(&mut self, now: Now) {
         self.hand_over_replies();
         for Forbidden { principal, what } in self.out.forbidden.drain(..) {
-            let Some(&client) = principal.key() else { continue };
-            let shown = || self.guard.shown(&client);
-            if let Some(line) = self.audit.line(client, shown, &what, now.uptime_ms) {
+            let shown = || self.guard.shown(&principal);
+            if principal == Principal::Nobody {
+                continue;
+            }
+            if let Some(line) = self.audit.line(principal, shown, &what, now.uptime_ms) {
                 tracing::warn!("{line}");
             }
         }

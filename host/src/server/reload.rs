@@ -151,11 +151,12 @@ impl<F: Front> Server<F> {
     fn take_over(&mut self, Read { loaded, authorized }: Read) {
         let Some(settings) = &mut self.settings else { return };
         let mut config = settings.config.taking_over(&loaded.config);
-        config.limits.connections = crate::open_files::raise(config.limits.connections);
+        let for_http = if config.http.enabled { config.http.connections } else { 0 };
+        (config.limits.connections, _) = crate::open_files::raise(config.limits.connections, for_http);
         if let Err(problem) = crate::log::set_level(&config.log.level) {
             tracing::error!("{problem}");
         }
-        self.guard.take_over(config.security.access(), authorized);
+        self.guard.take_over(config.access(), authorized);
         self.front.set_limits(&config.limits, &config.server);
         if config.security.rules != settings.config.security.rules {
             // What a client was allowed when it began to wait it may not be now.

@@ -7,14 +7,17 @@
 //! [`starting`]: super::starting
 
 use std::error::Error;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use registry_plugin_api::Capabilities;
 
-use crate::config::{Config, Loaded, Transport as TransportName};
+use crate::config::{self, Config, Loaded, Transport as TransportName};
+use crate::fronts::both::Both;
+use crate::fronts::http::Http;
 use crate::fronts::zeromq::ZeroMq;
 use crate::fronts::zmtp::Zmtp;
-use crate::fronts::{Front, Listeners, Messages};
+use crate::fronts::{self, BindError, Front, Listeners, Messages};
 use crate::plugin::{self, Plugin};
 use crate::registry::{About, Policy, Promises, Unreadable};
 use crate::security::guard::Guard;
@@ -47,9 +50,9 @@ fn start(loaded: Loaded) -> Result<(), Failure> {
         let _within = runtime.enter();
         signals::ignore_others()?;
     }
-    let (listeners, bound) = bind(prepare(loaded)?)?;
+    let (ports, bound) = bind(prepare(loaded)?)?;
     // One thread for all of it: connections need no locks among themselves.
-    let served = tokio::task::LocalSet::new().block_on(&runtime, serve(listeners, bound));
+    let served = tokio::task::LocalSet::new().block_on(&runtime, serve(ports, bound));
     // A look at a key file may hang, on a disk that is away: the end does not wait for it.
     runtime.shutdown_background();
     served
@@ -59,8 +62,16 @@ fn start(loaded: Loaded) -> Result<(), Failure> {
 struct Prepared {
     loaded: Loaded,
     config: Config,
+    /// Somebody has said which port HTTP is to have.
+    has_http_port: bool,
     guard: Guard,
     plugin: Plugin,
+}
+
+/// The ports, bound.
+struct Ports {
+    listeners: Listeners,
+    http: Option<TcpListener>,
 }
 
 /// All that serves, but for the ports and the store.
@@ -85,10 +96,13 @@ fn prepare(loaded: Loaded) -> Result<Prepared, Failure> {
     }
     let guard = Guard::load(&loaded.config.security)?;
     guard.news().log();
-    let mut config = loaded.config.clone();
-    config.limits.connections = crate::open_files::raise(config.limits.connections);
     let plugin = load_plugin(&loaded)?;
-    Ok(Prepared { loaded, config, guard, plugin })
+    let has_http_port = loaded.is_set("http.port");
+    let mut config = loaded.config.clone();
+    let for_http = if config.http.enabled { config.http.connections } else { 0 };
+    (config.limits.connections, config.http.connections) =
+        crate::open_files::raise(config.limits.connections, for_http);
+    Ok(Prepared { loaded, config, has_http_port, guard, plugin })
 }
 
 /// Finds and loads the configured plugin, and checks its options.
@@ -103,13 +117,15 @@ pub(crate) fn load_plugin(loaded: &Loaded) -> Result<Plugin, Failure> {
     Ok(plugin)
 }
 
-fn bind(prepared: Prepared) -> Result<(Listeners, Bound), Failure> {
-    let Prepared { loaded, config, guard, plugin } = prepared;
+fn bind(prepared: Prepared) -> Result<(Ports, Bound), Failure> {
+    let Prepared { loaded, config, has_http_port, guard, plugin } = prepared;
     let listeners = Listeners::bind(&config.server)?;
+    let http = bind_http(&config.http, has_http_port)?;
     let about = About {
         req_port: listeners.requests.local_addr()?.port(),
         pub_port: listeners.events.local_addr()?.port(),
         heartbeat_port: listeners.heartbeats.local_addr()?.port(),
+        http_port: http.as_ref().map(TcpListener::local_addr).transpose()?.map(|address| address.port()),
         version: env!("CARGO_PKG_VERSION").into(),
         plugin: plugin.info().name.clone(),
     };
@@ -117,7 +133,19 @@ fn bind(prepared: Prepared) -> Result<(Listeners, Bound), Failure> {
     let capabilities = plugin.capabilities(&config.backend.options)?;
     let [balances, history] = [Capabilities::NONE.balances(), Capabilities::NONE.history()];
     let promises = Promises { balances: capabilities.has(balances), history: capabilities.has(history) };
-    Ok((listeners, Bound { loaded, config, guard, plugin, policy, promises, about }))
+    Ok((Ports { listeners, http }, Bound { loaded, config, guard, plugin, policy, promises, about }))
+}
+
+/// Binds the port for HTTP. If nobody has asked for it, and somebody else has it, there is none: who runs a second
+/// registry beside another need not know of it.
+fn bind_http(http: &config::Http, is_set: bool) -> Result<Option<TcpListener>, BindError> {
+    match fronts::bind_http(http) {
+        Err(error) if error.is_taken() && !is_set => {
+            tracing::warn!("there is no HTTP: {error}; http.port = 0 takes a free port, http.enabled = false none");
+            Ok(None)
+        }
+        bound => bound,
+    }
 }
 
 pub(super) fn policy(config: &Config) -> Policy {
@@ -131,7 +159,7 @@ pub(super) fn policy(config: &Config) -> Policy {
         pending_changes_max: config.server.pending_changes_max as usize,
         pending_bytes_max: config.limits.pending_bytes as usize,
         services_bytes_max: config.limits.services_bytes as usize,
-        access: config.security.access(),
+        access: config.access(),
         following: config.following(),
         mass_expiry_share: config.server.mass_expiry_share,
         mass_expiry_hold_ms: millis(config.server.mass_expiry_hold()),
@@ -145,6 +173,14 @@ pub(super) fn announce(config: &Config, guard: &Guard, about: &About) {
         let directory = directory.display();
         tracing::info!("ipc://{directory}/requests, ipc://{directory}/events, ipc://{directory}/heartbeats");
     }
+    if let Some(port) = about.http_port {
+        let proof = match (config.http.tokens.len(), guard) {
+            (0, Guard::Null) => String::new(),
+            (0, Guard::Curve(_)) => ", for probes only: there are no http.tokens".to_string(),
+            (count, _) => format!(", for {}", counted(count, "token", "tokens")),
+        };
+        tracing::info!("HTTP on http://{}:{port}{proof}", show_address(&config.http.bind));
+    }
     let address = show_address(&config.server.bind);
     let [requests, events, heartbeats] = [about.req_port, about.pub_port, about.heartbeat_port];
     tracing::info!(
@@ -153,18 +189,21 @@ pub(super) fn announce(config: &Config, guard: &Guard, about: &About) {
     );
 }
 
-/// Serves by the configured front.
-async fn serve(listeners: Listeners, bound: Bound) -> Result<(), Failure> {
+/// Serves by the configured fronts.
+async fn serve(ports: Ports, bound: Bound) -> Result<(), Failure> {
+    let Ports { listeners, http } = ports;
     let Config { server, limits, .. } = &bound.config;
     let requests = limits.for_requests(bound.about.req_port);
+    let has_keys = matches!(bound.guard, Guard::Curve(_));
+    let http = http.map(|http| Http::serve(http, &bound.config, requests.clone(), has_keys)).transpose()?;
     match server.transport {
         TransportName::Zmtp => {
             let transport = Zmtp::serve(listeners, limits.for_transport(server), bound.guard.clone())?;
-            serve_by(Messages::over(transport, requests), bound).await
+            serve_by(Both::of(Messages::over(transport, requests), http), bound).await
         }
         TransportName::ZeroMq => {
             let transport = ZeroMq::serve(listeners, server.receive_high_water_mark as usize).await?;
-            serve_by(Messages::over(transport, requests), bound).await
+            serve_by(Both::of(Messages::over(transport, requests), http), bound).await
         }
     }
 }
@@ -216,6 +255,19 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_default_port_that_is_taken_is_no_reason_not_to_serve() {
+        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let mut http = config::Http { port: taken.local_addr().unwrap().port(), ..config::Http::default() };
+        assert!(bind_http(&http, false).unwrap().is_none());
+        assert!(bind_http(&http, true).unwrap_err().is_taken());
+        http.bind = "192.0.2.1".into();
+        let elsewhere = bind_http(&http, false).unwrap_err().to_string();
+        assert!(elsewhere.ends_with("; http.bind is no address of this machine"), "{elsewhere}");
+        http.enabled = false;
+        assert!(bind_http(&http, true).unwrap().is_none());
+    }
 
     #[test]
     fn many_records_that_cannot_be_read_make_few_lines() {

@@ -70,7 +70,7 @@ struct People {
 
 /// What counts as one address: a whole network of IPv6, of which anybody has all addresses, and this machine's Unix
 /// sockets together.
-fn origin(address: Option<IpAddr>) -> Option<IpAddr> {
+pub(in crate::fronts) fn origin(address: Option<IpAddr>) -> Option<IpAddr> {
     Some(match address?.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK)),
         address => address,

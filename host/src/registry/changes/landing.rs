@@ -21,7 +21,6 @@ use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::service::Service;
 use crate::registry::trail::What;
-use crate::security::principal::Principal;
 
 impl<C> Registry<C> {
     /// What became of the group that [`next_group`](Self::next_group) gave.
@@ -92,7 +91,7 @@ impl<C> Registry<C> {
     ) {
         let reply = match write {
             Write::Put { mut service, unique, origin } => {
-                let principal = Principal::from(service.owner().copied());
+                let principal = service.owner();
                 let earlier = self.services.get(service.id()).map(Service::owner);
                 if earlier.is_some_and(|owner| !self.policy.access.may_change(&principal, owner)) {
                     // Whatever was to go before it has stayed.

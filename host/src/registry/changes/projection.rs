@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use crate::registry::service::Service;
 use crate::registry::services::Services;
-use crate::security::key::PublicKey;
+use crate::security::principal::Principal;
 
 /// A service as a change of the group leaves it.
 #[derive(Clone)]
 pub(super) struct Projected {
-    owner: Option<PublicKey>,
+    owner: Principal,
     generation: u64,
     types: Arc<[Arc<str>]>,
 }
@@ -64,9 +64,9 @@ impl Projection {
     }
 
     /// Whose the service with this id will be, and of which generation, if there will be one.
-    pub(super) fn standing<'a>(&'a self, services: &'a Services, id: &str) -> Option<(Option<&'a PublicKey>, u64)> {
+    pub(super) fn standing(&self, services: &Services, id: &str) -> Option<(Principal, u64)> {
         match self.ids.get(id) {
-            Some(projected) => projected.as_ref().map(|service| (service.owner.as_ref(), service.generation)),
+            Some(projected) => projected.as_ref().map(|service| (service.owner, service.generation)),
             None => services.get(id).map(|service| (service.owner(), service.generation())),
         }
     }
@@ -100,7 +100,7 @@ impl Projection {
         for name in service.types().iter() {
             self.types.entry(name.clone()).or_default().passing += 1;
         }
-        let (owner, generation) = (service.owner().copied(), service.generation());
+        let (owner, generation) = (service.owner(), service.generation());
         let projected = Projected { owner, generation, types: service.types().clone() };
         self.ids.insert(service.id().clone(), Some(projected));
     }

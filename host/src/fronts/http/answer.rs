@@ -1,0 +1,187 @@
+//! From replies to HTTP: statuses, headers, and bodies that are sent without being copied.
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+
+use crate::protocol::reply::{self, Code, Reply};
+
+use super::budget::{Budget, Held};
+
+/// The type of what is answered.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// After so many seconds it makes sense to try again.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// A reply as it came from the core.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Why it is a failure, if it is.
+    pub(super) code: Option<Code>,
+    /// Its JSON.
+    pub(super) body: reply::Body,
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Answer { code: reply.code(), body: reply.finish(None) }
+    }
+}
+
+impl Answer {
+    /// The status that says the same as the reply.
+    pub(super) fn status(&self) -> StatusCode {
+        self.code.map_or(StatusCode::OK, status)
+    }
+
+    /// Its JSON, in one piece.
+    pub(super) fn bytes(&self) -> Cow<'_, [u8]> {
+        match self.body.shared() {
+            [] => Cow::Borrowed(self.body.rest().as_bytes()),
+            shared => Cow::Owned([&shared.concat()[..], self.body.rest().as_bytes()].concat()),
+        }
+    }
+
+    /// The response: the reply's JSON, if there is room for it.
+    pub(super) fn into_response(self, budget: &Arc<Budget>) -> Response {
+        let status = self.status();
+        let Some(held) = budget.hold(self.body.kept(), self.body.rest().len()) else {
+            return refusal(StatusCode::SERVICE_UNAVAILABLE, no_room());
+        };
+        response(status, Body::new(Pieces::of(self.body, Some(held))))
+    }
+
+    /// The response, for what is short.
+    fn into_short_response(self, status: StatusCode) -> Response {
+        response(status, Body::new(Pieces::of(self.body, None)))
+    }
+}
+
+/// A response with a status of its own. The reply is short.
+pub(super) fn refusal(status: StatusCode, reply: Reply) -> Response {
+    Answer::from(reply).into_short_response(status)
+}
+
+/// A response that shows this JSON.
+pub(super) fn shown(json: String) -> Response {
+    response(StatusCode::OK, Body::from(json))
+}
+
+/// What is said when so much waits for clients that nothing more may.
+pub(super) fn no_room() -> Reply {
+    Reply::failure(Code::Overloaded, "Too many requests")
+        .text("message", "too much waits for HTTP clients, http.buffered_bytes: try again later")
+}
+
+fn response(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+        headers.insert(RETRY_AFTER, RETRY_SECONDS);
+    }
+    response
+}
+
+/// The status of a failure.
+pub(super) fn status(code: Code) -> StatusCode {
+    match code {
+        Code::InvalidJson | Code::InvalidRequest | Code::InvalidServiceTypePolicy => StatusCode::BAD_REQUEST,
+        Code::Forbidden => StatusCode::FORBIDDEN,
+        Code::UnknownAction | Code::NotFound | Code::NoneHealthy => StatusCode::NOT_FOUND,
+        Code::DuplicateServiceType | Code::Replaced => StatusCode::CONFLICT,
+        Code::Deregistered | Code::Compacted => StatusCode::GONE,
+        Code::BackendRefused | Code::ConfigRefused => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::BackendUnavailable | Code::Overloaded | Code::Starting | Code::Stale => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// A reply's JSON on its way.
+struct Pieces {
+    shared: Option<Arc<[Bytes]>>,
+    /// How many of the shared pieces have left.
+    sent: usize,
+    rest: Option<Bytes>,
+    left: usize,
+    /// Keeps the room until all has left.
+    _held: Option<Held>,
+}
+
+impl Pieces {
+    fn of(body: reply::Body, held: Option<Held>) -> Self {
+        let shared = body.kept().cloned();
+        let rest = Bytes::from(body.into_rest());
+        let left = rest.len() + shared.iter().flat_map(|pieces| pieces.iter()).map(Bytes::len).sum::<usize>();
+        Pieces { shared, sent: 0, rest: Some(rest), left, _held: held }
+    }
+}
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        let next = match this.shared.as_deref().and_then(|pieces| pieces.get(this.sent)) {
+            Some(piece) => {
+                this.sent += 1;
+                Some(piece.clone())
+            }
+            None => this.rest.take(),
+        };
+        this.left -= next.as_ref().map_or(0, Bytes::len);
+        Poll::Ready(next.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn each_failure_has_a_status_and_what_passes_says_when_to_try_again() {
+        let budget = Budget::new(1 << 20);
+        for code in Code::ALL {
+            let response = Answer::from(Reply::failure(code, "no")).into_response(&budget);
+            assert!(response.status().is_client_error() || response.status().is_server_error(), "{code:?}");
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), response.status() == 503, "{code:?}");
+        }
+        assert_eq!(Answer::from(Reply::success()).into_response(&budget).status(), 200);
+    }
+
+    #[test]
+    fn a_body_is_the_reply_in_its_pieces_and_holds_its_room_until_it_has_left() {
+        let budget = Budget::new(1 << 20);
+        let pieces: Arc<[Bytes]> = [r#"{"success":true"#, r#","a":[1"#, ",2]"].map(Bytes::from).into();
+        let reply = Reply::with_shared(pieces.clone()).number("revision", 7);
+        let expected = r#"{"success":true,"a":[1,2],"revision":7}"#;
+        let response = Answer::from(reply).into_response(&budget);
+        assert_eq!(response.body().size_hint().exact(), Some(expected.len() as u64));
+        let body = axum::body::to_bytes(response.into_body(), 1000).now_or_never().unwrap().unwrap();
+        assert_eq!(body, expected);
+        let full = budget.hold(None, (1 << 20) - 1).expect("all has left");
+        let refused = Answer::from(Reply::with_shared(pieces)).into_response(&budget);
+        assert_eq!(refused.status(), 503);
+        drop(full);
+    }
+}

@@ -1,0 +1,253 @@
+//! Who is connected, and how many may be.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::Notify;
+
+use crate::fronts::zmtp::hub::origin;
+use crate::security::origin::Address;
+
+/// All connections.
+#[derive(Debug)]
+pub(super) struct Connections {
+    max: usize,
+    per_address_max: usize,
+    /// The most requests per second from one connection, on average; 0 for any number.
+    requests_per_second: u32,
+    people: Mutex<People>,
+}
+
+#[derive(Debug, Default)]
+struct People {
+    next_id: u64,
+    next_turn: u64,
+    connections: HashMap<u64, Entry>,
+    /// Those without a request under way, by when they had the last one.
+    idle: BTreeMap<u64, u64>,
+    per_origin: HashMap<Option<IpAddr>, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    cut: Arc<Notify>,
+    /// Where it stands among the idle ones.
+    idle: Option<u64>,
+}
+
+/// A connection, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Connection {
+    id: u64,
+    peer: SocketAddr,
+    connections: Arc<Connections>,
+    /// Told when it has to make room.
+    pub(super) cut: Arc<Notify>,
+    requests: Mutex<Bucket>,
+}
+
+impl Connections {
+    pub(super) fn new(max: usize, per_address_max: usize, requests_per_second: u32) -> Arc<Self> {
+        Arc::new(Connections { max, per_address_max, requests_per_second, people: Mutex::default() })
+    }
+
+    /// Takes in a connection if there is room for it. At the limit the one goes that has asked for nothing for longest.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Result<Arc<Connection>, &'static str> {
+        let mut people = self.lock();
+        let from = origin(Some(peer.ip()));
+        if people.per_origin.get(&from).is_some_and(|count| *count >= self.per_address_max) {
+            return Err("too many from there");
+        }
+        if people.connections.len() >= self.max {
+            let idle = people.idle.pop_first().map(|(_, id)| id);
+            let entry = idle.and_then(|id| people.connections.get_mut(&id)).ok_or("too many connections")?;
+            entry.idle = None;
+            // It counts until it is gone: so there may be a few more than the limit, for a moment.
+            entry.cut.notify_one();
+        }
+        people.next_id += 1;
+        let (id, cut) = (people.next_id, Arc::new(Notify::new()));
+        people.connections.insert(id, Entry { cut: cut.clone(), idle: None });
+        *people.per_origin.entry(from).or_default() += 1;
+        people.rest(id);
+        let requests = Mutex::new(Bucket::full(self.requests_per_second, Instant::now()));
+        Ok(Arc::new(Connection { id, peer, connections: self.clone(), cut, requests }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, People> {
+        self.people.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl People {
+    /// A connection has nothing under way.
+    fn rest(&mut self, id: u64) {
+        self.next_turn += 1;
+        let turn = self.next_turn;
+        if let Some(entry) = self.connections.get_mut(&id) {
+            entry.idle = Some(turn);
+            self.idle.insert(turn, id);
+        }
+    }
+
+    fn wake(&mut self, id: u64) {
+        let turn = self.connections.get_mut(&id).and_then(|entry| entry.idle.take());
+        if let Some(turn) = turn {
+            self.idle.remove(&turn);
+        }
+    }
+}
+
+impl Connection {
+    /// Where it comes from.
+    pub(super) fn address(&self) -> Address {
+        Address::of_peer(Some(self.peer))
+    }
+
+    /// A request is under way, until what is given back is dropped; `None` if there were too many.
+    pub(super) fn begin(self: &Arc<Self>) -> Option<Busy> {
+        let rate = self.connections.requests_per_second;
+        let mut bucket = self.requests.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if rate > 0 && !bucket.take(rate, Instant::now()) {
+            return None;
+        }
+        self.connections.lock().wake(self.id);
+        Some(Busy(self.clone()))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut people = self.connections.lock();
+        people.wake(self.id);
+        people.connections.remove(&self.id);
+        let from = origin(Some(self.peer.ip()));
+        if let Some(count) = people.per_origin.get_mut(&from) {
+            *count -= 1;
+            if *count == 0 {
+                people.per_origin.remove(&from);
+            }
+        }
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Connection>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.connections.lock().rest(self.0.id);
+    }
+}
+
+/// How many requests may come now.
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn full(rate: u32, now: Instant) -> Self {
+        Bucket { tokens: f64::from(rate), at: now }
+    }
+
+    /// Takes one of so many in a second. Whether there was one.
+    fn take(&mut self, rate: u32, now: Instant) -> bool {
+        let rate = f64::from(rate);
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = (self.tokens + passed * rate).min(rate);
+        self.at = now;
+        let has_one = self.tokens >= 1.0;
+        self.tokens -= if has_one { 1.0 } else { 0.0 };
+        has_one
+    }
+}
+
+/// A body for which its connection is busy until it has left.
+pub(super) struct Busily {
+    pub(super) body: Body,
+    pub(super) _busy: Busy,
+}
+
+impl HttpBody for Busily {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn peer(address: &str) -> SocketAddr {
+        address.parse().unwrap()
+    }
+
+    fn is_cut(connection: &Connection) -> bool {
+        connection.cut.notified().now_or_never().is_some()
+    }
+
+    #[test]
+    fn at_the_limit_the_one_goes_that_has_asked_for_nothing_for_longest() {
+        let connections = Connections::new(3, 10, 0);
+        let [a, b, c] = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(|from| connections.admit(peer(from)).unwrap());
+        let busy = a.begin().unwrap();
+        drop(b.begin());
+        let d = connections.admit(peer("10.0.0.4:1")).unwrap();
+        assert!(is_cut(&c) && !is_cut(&a) && !is_cut(&b));
+        drop(c);
+        let [_b, _d] = [b.begin(), d.begin()];
+        assert_eq!(connections.admit(peer("10.0.0.5:1")).unwrap_err(), "too many connections");
+        drop(busy);
+        assert!(connections.admit(peer("10.0.0.5:1")).is_ok() && is_cut(&a));
+    }
+
+    #[test]
+    fn one_address_has_a_part_of_them() {
+        let connections = Connections::new(10, 2, 0);
+        let first = connections.admit(peer("10.0.0.1:1")).unwrap();
+        let _second = connections.admit(peer("10.0.0.1:2")).unwrap();
+        assert_eq!(connections.admit(peer("10.0.0.1:3")).unwrap_err(), "too many from there");
+        assert!(connections.admit(peer("10.0.0.2:1")).is_ok());
+        drop(first);
+        assert!(connections.admit(peer("10.0.0.1:3")).is_ok());
+    }
+
+    #[test]
+    fn requests_come_at_a_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::full(2, start);
+        assert!(bucket.take(2, start) && bucket.take(2, start) && !bucket.take(2, start));
+        assert!(!bucket.take(2, start + Duration::from_millis(400)));
+        assert!(bucket.take(2, start + Duration::from_millis(600)));
+        let later = start + Duration::from_secs(100);
+        assert!(bucket.take(2, later) && bucket.take(2, later) && !bucket.take(2, later), "no more are saved up");
+    }
+}

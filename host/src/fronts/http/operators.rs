@@ -1,0 +1,79 @@
+//! What operators can ask for over HTTP: the second part of the [`table`](super::table).
+
+use crate::protocol::reply::Code;
+use crate::protocol::request::Action;
+
+use super::table::{GENERATION, ID, Kind, MESSAGE, Method, OF_A_CHANGE, Operation, Payload, asking, member};
+
+/// All of them.
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        body: Payload::Members(&[
+            member("seconds", Kind::Number, "For how long; until it is undrained, if nothing is said"),
+            member("reason", Kind::Text, "What everybody is told about it"),
+        ]),
+        ..asking(
+            (Method::Put, "/v1/services/{service_id}/drain", "drain"),
+            Action::Drain,
+            "Takes a service out of discovery: it stays registered and listed",
+            &[ID, GENERATION],
+            &[MESSAGE],
+            OF_A_CHANGE,
+        )
+    },
+    asking(
+        (Method::Delete, "/v1/services/{service_id}/drain", "undrain"),
+        Action::Undrain,
+        "Has a drained service discovered again",
+        &[ID, GENERATION],
+        &[MESSAGE],
+        OF_A_CHANGE,
+    ),
+    Operation {
+        body: Payload::Members(&[member("dry_run", Kind::Boolean, "Only say what would be changed")]),
+        ..asking(
+            (Method::Post, "/v1/reload", "reload"),
+            Action::Reload,
+            "Has the registry read its configuration again and take over what it can without a restart",
+            &[],
+            &[
+                ("swap", Kind::Text),
+                ("file", Kind::Text),
+                ("dry_run", Kind::Boolean),
+                ("changed", Kind::List),
+                ("needs_restart", Kind::List),
+            ],
+            &[Code::ConfigRefused],
+        )
+    },
+    Operation {
+        body: Payload::Members(&[member(
+            "file",
+            Kind::Text,
+            "A configuration file on the registry's machine, whose [backend] names the storage",
+        )]),
+        ..asking(
+            (Method::Post, "/v1/swap", "swap"),
+            Action::Swap,
+            "Has the registry move to another storage while it serves",
+            &[],
+            &[("plugin", Kind::Text), ("storage", Kind::Text), ("services", Kind::Whole), ("held_ms", Kind::Whole)],
+            &[Code::BackendUnavailable],
+        )
+    },
+    Operation {
+        body: Payload::Members(&[
+            member("restore", Kind::Text, "Which restoration this is a part of; none begins one"),
+            member("services", Kind::List, "Services as they are listed"),
+            member("commit", Kind::Boolean, "This is the last part"),
+        ]),
+        ..asking(
+            (Method::Post, "/v1/restore", "restore"),
+            Action::Restore,
+            "Puts the services of a backup, a part at a time, in the place of all that are registered",
+            &[],
+            &[("restore", Kind::Text), ("services", Kind::Whole), ("revision", Kind::Whole), ("epoch", Kind::Text)],
+            &[Code::NotFound, Code::Overloaded, Code::BackendUnavailable],
+        )
+    },
+];

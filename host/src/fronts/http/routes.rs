@@ -1,0 +1,282 @@
+//! From the table to routes, and what most of them do: hand one request to the core, and its reply to the client.
+
+use std::future::poll_fn;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::extract::{FromRequestParts, RawPathParams, Request};
+use axum::http::header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH};
+use axum::http::request::Parts;
+use axum::http::{Method as HttpMethod, StatusCode};
+use axum::response::Response;
+use axum::routing::{MethodFilter, on};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::fronts::zmtp::report::{Incident, Report};
+use crate::protocol::reply::{Code, Reply};
+use crate::protocol::request::{self, Action};
+use crate::security::origin::{Address, Origin};
+use crate::security::principal::Principal;
+use crate::security::token::Tokens;
+
+use super::answer::{Answer, no_room, refusal};
+use super::budget::{Budget, Held};
+use super::connections::Connection;
+use super::fields::Fields;
+use super::front::Core;
+use super::guard::{self, Hosts};
+use super::serve::Patience;
+use super::table::{Method, Needs, Operation, Payload, operations};
+
+/// The longest body of a request that has none to send: what clients add without a thought.
+const NO_BODY_BYTES_MAX: usize = 1024;
+
+/// What all calls share.
+pub(super) struct Shared {
+    pub(super) core: Core,
+    pub(super) budget: Arc<Budget>,
+    pub(super) limits: request::Limits,
+    pub(super) body_bytes_max: usize,
+    pub(super) patience: Patience,
+    pub(super) hosts: Hosts,
+    /// Whether clients have to prove who they are.
+    pub(super) asks_for_proof: bool,
+    /// By which they do.
+    pub(super) tokens: Tokens,
+    /// What operators are told of clients that went too far.
+    pub(super) report: Arc<Mutex<Report>>,
+    /// For those that wait for something to happen.
+    pub(super) waiting: Arc<Semaphore>,
+    /// True when the registry stops.
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// A request to one of the operations.
+pub(super) struct Call {
+    pub(super) operation: &'static Operation,
+    pub(super) shared: Arc<Shared>,
+    pub(super) parts: Parts,
+    origin: Origin,
+}
+
+/// The routes of the table.
+pub(super) fn router(shared: &Arc<Shared>) -> Router {
+    let mut router = Router::new();
+    for operation in operations() {
+        let shared = shared.clone();
+        let handler = move |request: Request| answer(operation, shared.clone(), request);
+        router = router.route(operation.path, on(filter(operation.method), handler));
+    }
+    router.fallback(unknown_path).method_not_allowed_fallback(unknown_method)
+}
+
+fn filter(method: Method) -> MethodFilter {
+    match method {
+        Method::Get => MethodFilter::GET,
+        Method::Post => MethodFilter::POST,
+        Method::Put => MethodFilter::PUT,
+        Method::Patch => MethodFilter::PATCH,
+        Method::Delete => MethodFilter::DELETE,
+    }
+}
+
+async fn unknown_path() -> Response {
+    guard::refused(StatusCode::NOT_FOUND, Code::UnknownAction, "Unknown path", "/openapi.json has all that there are")
+}
+
+async fn unknown_method(method: HttpMethod) -> Response {
+    let error = format!("Unknown method here: {method}");
+    let message = "the header Allow says which there are";
+    guard::refused(StatusCode::METHOD_NOT_ALLOWED, Code::UnknownAction, &error, message)
+}
+
+async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let connection = parts.extensions.get::<Arc<Connection>>();
+    let address = connection.map(|connection| connection.address()).unwrap_or_default();
+    let proved = guard::proved(&parts.headers, &shared.tokens);
+    let principal = match proved {
+        Ok(Principal::Nobody) if operation.needs == Needs::Proof && shared.asks_for_proof => {
+            return guard::unproved("clients of this registry have to prove who they are");
+        }
+        Ok(principal) => principal,
+        // Who looks after the host is told how it is, whatever else is sent.
+        Err(_) if operation.needs == Needs::Nothing => Principal::Nobody,
+        Err(refused) => {
+            if let (Ok(mut report), Address::Tcp(from)) = (shared.report.lock(), address) {
+                report.note(Some(from.ip()), Incident::Handshake, "unknown token", 1);
+            }
+            return refused;
+        }
+    };
+    let origin = Origin { principal, address };
+    (operation.handler)(Call { operation, shared, parts, origin }, body).await
+}
+
+/// Asks the core for what the operation says.
+pub(super) async fn ask(mut call: Call, body: Body) -> Response {
+    let Some(action) = call.operation.action else { return unknown_path().await };
+    match call.fields(body).await {
+        Ok((fields, _held)) => call.ask_for(action, &fields).await,
+        Err(refused) => refused,
+    }
+}
+
+/// The list; or only that it is the one that the client has, if it does not show what moves with heartbeats: what else
+/// there is to see changes with a revision.
+pub(super) async fn list(mut call: Call, body: Body) -> Response {
+    let (fields, _held) = match call.fields(body).await {
+        Ok(fields) => fields,
+        Err(refused) => return refused,
+    };
+    let shown = fields.get("fields").and_then(|json| serde_json::from_str::<Vec<String>>(json).ok());
+    let moves = |field: &String| field == "last_heartbeat" || field == "health";
+    if shown.is_none_or(|shown| shown.iter().any(moves)) {
+        return call.ask_for(Action::List, &fields).await;
+    }
+    let known = call.parts.headers.get(IF_NONE_MATCH).and_then(|known| known.to_str().ok()).map(str::to_string);
+    let tag = match call.position().await {
+        Ok((epoch, revision)) => call.tag(&epoch, revision),
+        Err(refused) => return refused,
+    };
+    if known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag || known.trim() == "*")) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        set_tag(&mut response, &tag);
+        return response;
+    }
+    // The list is of this revision or a later one. If it is later, the next answer is the whole list once more.
+    let mut response = call.ask_for(Action::List, &fields).await;
+    if response.status() == StatusCode::OK {
+        set_tag(&mut response, &tag);
+    }
+    response
+}
+
+fn set_tag(response: &mut Response, tag: &str) {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    HeaderValue::from_str(tag).into_iter().for_each(|tag| drop(headers.insert(ETAG, tag)));
+}
+
+impl Call {
+    /// What the request says, read whole, and the room that it takes.
+    pub(super) async fn fields(&mut self, body: Body) -> Result<(Fields, Held), Response> {
+        let max = match self.operation.body {
+            Payload::None => NO_BODY_BYTES_MAX,
+            Payload::Service | Payload::Members(_) => self.shared.body_bytes_max,
+        };
+        let (body, held) = tokio::time::timeout(self.shared.patience.request, self.read_body(body, max))
+            .await
+            .unwrap_or_else(|_| {
+                let message = "the body has not come within http.request_timeout";
+                Err(guard::refused(StatusCode::REQUEST_TIMEOUT, Code::InvalidRequest, "Too slow", message))
+            })?;
+        let path = RawPathParams::from_request_parts(&mut self.parts, &()).await.map_err(|_| {
+            let message = "what is escaped there is no UTF-8";
+            guard::refused(StatusCode::BAD_REQUEST, Code::InvalidRequest, "Invalid path", message)
+        })?;
+        let path: Vec<(&str, &str)> = path.iter().collect();
+        let query = self.parts.uri.query().unwrap_or_default();
+        let fields = Fields::read(self.operation, &path, query, &body);
+        fields.map(|fields| (fields, held)).map_err(|reply| refusal(StatusCode::BAD_REQUEST, reply))
+    }
+
+    async fn read_body(&self, mut body: Body, max: usize) -> Result<(Vec<u8>, Held), Response> {
+        let too_long = || {
+            let message = format!("expected at most {max} bytes");
+            guard::refused(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidRequest, "Too long a body", &message)
+        };
+        let is_full = || refusal(StatusCode::SERVICE_UNAVAILABLE, no_room());
+        if body.size_hint().lower() > max as u64 {
+            return Err(too_long());
+        }
+        let mut held = self.shared.budget.hold(None, 0).ok_or_else(is_full)?;
+        let mut bytes = Vec::new();
+        while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            let data = frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(|_| {
+                guard::refused(StatusCode::BAD_REQUEST, Code::InvalidRequest, "Invalid body", "it ends too early")
+            })?;
+            if bytes.len() + data.len() > max {
+                return Err(too_long());
+            }
+            if !held.grow(data.len()) {
+                return Err(is_full());
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok((bytes, held))
+    }
+
+    /// Asks the core, and hands its reply on.
+    pub(super) async fn ask_for(&self, action: Action, fields: &Fields) -> Response {
+        match self.answer_to(action, fields).await {
+            Ok((answer, _waiting)) => answer.into_response(&self.shared.budget),
+            Err(refused) => refused,
+        }
+    }
+
+    /// The core's answer; and the place among those that wait, if it may take its time.
+    pub(super) async fn answer_to(
+        &self,
+        action: Action,
+        fields: &Fields,
+    ) -> Result<(Answer, Option<OwnedSemaphorePermit>), Response> {
+        let refused = |reply| Answer::from(reply).into_response(&self.shared.budget);
+        let request = fields.request(action, &self.shared.limits).map_err(refused)?;
+        let waiting = if request.may_wait() { Some(self.may_wait()?) } else { None };
+        let answer = self.ask(request).await.ok_or_else(stopping)?;
+        Ok((answer, waiting))
+    }
+
+    /// The core's answer to a request; `None` if the registry stops.
+    pub(super) async fn ask(&self, request: request::Request) -> Option<Answer> {
+        self.shared.core.ask(request, self.origin).await
+    }
+
+    /// A place among those that wait for something to happen.
+    pub(super) fn may_wait(&self) -> Result<OwnedSemaphorePermit, Response> {
+        self.shared.waiting.clone().try_acquire_owned().map_err(|_| {
+            let reply = Reply::failure(Code::Overloaded, "Too many requests");
+            let message = "too many HTTP clients wait, half as many as http.connections: try again later";
+            refusal(StatusCode::SERVICE_UNAVAILABLE, reply.text("message", message))
+        })
+    }
+
+    /// Where the registry stands: epoch and revision.
+    async fn position(&self) -> Result<(String, u64), Response> {
+        let (answer, _) = self.answer_to(Action::Watch, &Fields::default()).await?;
+        let position = Position::of(&answer);
+        position.ok_or_else(|| answer.into_response(&self.shared.budget))
+    }
+
+    /// Stands for what the client is shown at this position.
+    fn tag(&self, epoch: &str, revision: u64) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.parts.uri.query().hash(&mut hasher);
+        format!("W/\"{epoch}.{revision}.{:x}\"", hasher.finish())
+    }
+}
+
+/// What is said by replies that name a moment.
+#[derive(serde::Deserialize)]
+struct Position {
+    epoch: String,
+    revision: u64,
+}
+
+impl Position {
+    fn of(answer: &Answer) -> Option<(String, u64)> {
+        let Position { epoch, revision } = serde_json::from_slice(&answer.bytes()).ok()?;
+        Some((epoch, revision))
+    }
+}
+
+/// What is said when nobody answers any more.
+pub(super) fn stopping() -> Response {
+    let reply = Reply::failure(Code::Starting, "The registry is stopping, try again later");
+    refusal(StatusCode::SERVICE_UNAVAILABLE, reply)
+}

@@ -1,0 +1,118 @@
+//! What clients may cost.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::client::Http;
+use crate::harness::PATIENCE;
+use crate::{MEMORY, Stage, record};
+
+#[test]
+fn a_body_is_as_long_as_a_message_may_be() {
+    let stage = Stage::with(&format!("[limits]\nmessage_bytes = 2000\n{MEMORY}"));
+    let filled = |length: usize| {
+        let empty = record("a", ",\"x\":\"\"");
+        record("a", &format!(",\"x\":\"{}\"", "x".repeat(length - empty.len())))
+    };
+    let mut http = stage.http();
+    assert_eq!(http.call("PUT", "/v1/services/a", &[], Some(&filled(2000))).status, 200);
+    let mut other = stage.http();
+    let long = other.call("PUT", "/v1/services/a", &[], Some(&filled(2001)));
+    assert_eq!((long.status, &long.json()["message"]), (413, &json!("expected at most 2000 bytes")));
+    // Without a length it is known when it has come.
+    let mut chunked = stage.http();
+    chunked.send(b"PUT /v1/services/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
+    chunked.send(b"Transfer-Encoding: chunked\r\n\r\n");
+    for _ in 0..3 {
+        chunked.send(format!("3e8\r\n{}\r\n", " ".repeat(1000)).as_bytes());
+    }
+    assert_eq!(chunked.response(true).status, 413);
+}
+
+#[test]
+fn requests_come_at_the_rate_that_is_allowed() {
+    let stage = Stage::with(&format!("[limits]\nrequests_per_second = 5\n{MEMORY}"));
+    let mut http = stage.http();
+    let statuses: Vec<u16> = (0..10).map(|_| http.get("/live").status).collect();
+    let refused = statuses.iter().filter(|status| **status == 429).count();
+    assert!(statuses[..5] == [200; 5] && refused > 0, "{statuses:?}");
+    let refused = (0..10).map(|_| http.get("/live")).find(|response| response.status == 429).expect("too many");
+    assert_eq!((refused.header("retry-after"), &refused.json()["code"]), (Some("1"), &json!("overloaded")));
+    assert_eq!(stage.http().get("/live").status, 200, "another connection has its own");
+}
+
+#[test]
+fn there_are_so_many_connections_and_idle_ones_make_room() {
+    let config = "[http]\nport = 0\nconnections = 6\nconnections_per_address = 6\nrequest_timeout = 60.0\n";
+    let stage = Stage::with(&format!("{config}{MEMORY}"));
+    let mut waiting = stage.http();
+    waiting.request("GET", "/v1/watch?wait=600", &[], None);
+    let mut crowd: Vec<Http> = (0..5).map(|_| stage.http()).collect();
+    crowd.iter_mut().for_each(|http| assert_eq!(http.get("/live").status, 200));
+    let port = stage.host.http();
+    // From another address of this machine: from one there may be no more.
+    assert!(Http::connect(port).closes_within(PATIENCE), "one more than may come from there");
+    let line = stage.host.wait_for_log("too many from there");
+    assert!(line.contains("HTTP: 127.0.0.1: 1 connection refused"), "{line}");
+    drop(crowd);
+    stage.host.client().call(crate::harness::register("a", "web", 60.0));
+    assert_eq!(waiting.response(true).status, 200, "who waits for an answer is not idle");
+}
+
+#[test]
+fn so_many_may_wait() {
+    let config = format!("[http]\nport = 0\nconnections = 6\n{MEMORY}");
+    let stage = Stage::with(&config);
+    let mut streams: Vec<_> = (0..3).map(|_| stage.events("/v1/watch", &[])).collect();
+    streams.iter_mut().for_each(|stream| drop(stream.next()));
+    let mut http = stage.http();
+    for (target, accept) in
+        [("/v1/watch", "text/event-stream"), ("/v1/watch?wait=1", "*/*"), ("/v1/discover/x?wait=1", "*/*")]
+    {
+        let full = http.call("GET", target, &[("Accept", accept)], None);
+        assert_eq!((full.status, full.header("retry-after")), (503, Some("1")), "{target}");
+    }
+    assert_eq!(http.get("/v1/watch").status, 200, "who does not wait");
+    drop(streams);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while http.get("/v1/discover/x?wait=0.001").status == 503 {
+        assert!(std::time::Instant::now() < deadline, "those that have left still wait");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn answers_that_nobody_reads_are_bounded_and_hurt_nobody() {
+    let config = "[http]\nport = 0\nbuffered_bytes = 20000000\n[limits]\nunread_timeout = 1.0\n";
+    let stage = Stage::with(&format!("{config}{MEMORY}"));
+    let mut http = stage.http();
+    let filler = "x".repeat(500_000);
+    for number in 0..30 {
+        let body = record(&format!("s{number}"), &format!(",\"type\":\"t{number}\",\"x\":\"{filler}\""));
+        assert_eq!(http.call("POST", "/v1/services", &[], Some(&body)).status, 200);
+    }
+    // Each wants a list of its own, and reads nothing of it.
+    let port = stage.host.http();
+    let mut unread: Vec<TcpStream> = Vec::new();
+    for number in 0..30 {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let fields = format!("x,f{number}");
+        write!(stream, "GET /v1/services?fields={fields} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        unread.push(stream);
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let list = stage.host.client().call(json!({"action": "list"}));
+    assert_eq!(list["services"].as_array().unwrap().len(), 30, "others are served meanwhile");
+    let full = http.get("/v1/services?fields=x,port");
+    assert_eq!((full.status, &full.json()["code"]), (503, &json!("overloaded")), "there is no room");
+    assert_eq!(http.get("/v1/services/s1").status, 200, "for a long one");
+    stage.host.wait_for_log("takes nothing of its answer");
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while http.get("/v1/services").status != 200 {
+        assert!(std::time::Instant::now() < deadline, "there is room again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
