@@ -5,7 +5,7 @@ use registry_host::registry::Following;
 use super::follow::{EPOCH, small, watch};
 use super::*;
 
-fn keeping(position: Position) -> World {
+pub(super) fn keeping(position: Position) -> World {
     let mut world = World::on(policy(), Promises { history: true, ..Promises::default() });
     let rng = StdRng::seed_from_u64(8);
     let promises = Promises { history: true, ..Promises::default() };
@@ -14,7 +14,7 @@ fn keeping(position: Position) -> World {
 }
 
 /// What a store keeps of changes.
-fn kept(changes: &[Change]) -> Vec<(u64, String)> {
+pub(super) fn kept(changes: &[Change]) -> Vec<(u64, String)> {
     let event = |change: &Change| match change {
         Change::Put(put) => Some((put.record.revision, put.event.clone())),
         Change::Remove(remove) => Some((remove.revision, remove.event.clone())),
@@ -54,7 +54,7 @@ fn after_a_restart_the_same_is_told_in_the_same_words() {
 }
 
 /// What a store has kept is taken over.
-fn load(world: &mut World, complete_after: u64, events: impl IntoIterator<Item = (u64, String)>) {
+pub(super) fn load(world: &mut World, complete_after: u64, events: impl IntoIterator<Item = (u64, String)>) {
     world.registry.begin_history(complete_after);
     for (revision, text) in events {
         world.registry.load_change(revision, &text, world.now);
@@ -133,22 +133,6 @@ fn who_knows_what_watchers_may_not_see_yet_is_not_told_it_again() {
     world.register("z", "web");
     world.pass(0);
     assert_eq!(world.told("w"), (vec![event("register", "z", 3)], 3));
-}
-
-#[test]
-fn a_store_that_undoes_nothing_is_not_waited_for_without_end() {
-    let mut world = keeping(Position::new(EPOCH, 0));
-    world.ask("w", watch(0, json!({"wait": 600})));
-    world.ask("late", register("x", "web"));
-    world.pass(300);
-    world.ask("r", register("y", "web"));
-    let group = world.group();
-    world.pass(100);
-    world.accept(&group);
-    world.pass(1999);
-    assert_eq!(world.reply("w"), None);
-    world.pass(1);
-    assert_eq!(world.told("w").0.len(), 1);
 }
 
 #[test]

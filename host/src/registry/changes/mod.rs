@@ -36,6 +36,7 @@ use crate::registry::service::Service;
 use crate::security::origin::Origin;
 use mass::Mass;
 use queue::{Queue, Wished};
+pub(super) use update::GENERATION_GAP_MAX;
 use upkeep::Upkeep;
 pub(super) use waiters::{Wait, Waiters};
 
@@ -57,6 +58,8 @@ pub(super) struct Changes<C> {
     issued: u64,
     /// The greatest generation that was given to a registration, or that was there.
     pub(super) generation: u64,
+    /// How many are passed over before the next one: see [`GENERATION_GAP_MAX`].
+    generation_gap: u64,
     pub(super) mass: Mass,
 }
 
@@ -143,15 +146,16 @@ impl Write {
 }
 
 impl<C> Changes<C> {
-    /// No changes, after this revision, for a store that keeps what clients are told of changes, or not.
-    pub(super) fn after(revision: u64, keeps_history: bool) -> Self {
+    /// No changes, after this revision. `generation_gap` is left out before the first registration.
+    pub(super) fn after(revision: u64, generation_gap: u64) -> Self {
         Changes {
             queue: Queue::default(),
             waiters: Waiters::default(),
-            upkeep: Upkeep::new(keeps_history),
+            upkeep: Upkeep::default(),
             sent: None,
             issued: revision,
             generation: 0,
+            generation_gap,
             mass: Mass::default(),
         }
     }
