@@ -20,6 +20,8 @@ mod changes;
 mod choices;
 #[path = "core/discovery.rs"]
 mod discovery;
+#[path = "core/doubt.rs"]
+mod doubt;
 #[path = "core/drain.rs"]
 mod drain;
 #[path = "core/follow.rs"]

@@ -14,7 +14,7 @@ pub(super) fn keeping(position: Position) -> World {
 }
 
 /// What a store keeps of changes.
-fn kept(changes: &[Change]) -> Vec<(u64, String)> {
+pub(super) fn kept(changes: &[Change]) -> Vec<(u64, String)> {
     let event = |change: &Change| match change {
         Change::Put(put) => Some((put.record.revision, put.event.clone())),
         Change::Remove(remove) => Some((remove.revision, remove.event.clone())),
@@ -133,22 +133,6 @@ fn who_knows_what_watchers_may_not_see_yet_is_not_told_it_again() {
     world.register("z", "web");
     world.pass(0);
     assert_eq!(world.told("w"), (vec![event("register", "z", 3)], 3));
-}
-
-#[test]
-fn a_store_that_undoes_nothing_is_not_waited_for_without_end() {
-    let mut world = keeping(Position::new(EPOCH, 0));
-    world.ask("w", watch(0, json!({"wait": 600})));
-    world.ask("late", register("x", "web"));
-    world.pass(300);
-    world.ask("r", register("y", "web"));
-    let group = world.group();
-    world.pass(100);
-    world.accept(&group);
-    world.pass(1999);
-    assert_eq!(world.reply("w"), None);
-    world.pass(1);
-    assert_eq!(world.told("w").0.len(), 1);
 }
 
 #[test]

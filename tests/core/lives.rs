@@ -22,7 +22,7 @@ fn generation(reply: &Value) -> u64 {
 fn a_registration_has_a_generation_that_nothing_but_the_next_one_changes() {
     let mut world = World::new();
     let first = generation(&world.register("x", "web"));
-    assert_eq!(first, world.now.unix_ms);
+    assert!(first >= world.now.unix_ms);
     assert_eq!(world.events[0]["data"]["service_info"]["generation"], first);
     world.call(renew("x"));
     world.pass(31_000);
@@ -31,7 +31,7 @@ fn a_registration_has_a_generation_that_nothing_but_the_next_one_changes() {
     let mut again = register("x", "web");
     again["service_info"]["generation"] = 5.into();
     let second = generation(&world.call(again));
-    assert_eq!(second, world.now.unix_ms, "it is not the client's to say");
+    assert!(second > first, "it is not the client's to say");
     assert_eq!(world.call(get("x"))["service"]["generation"], second);
 }
 

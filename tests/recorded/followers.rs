@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use serde_json::Value;
 
 use crate::clients::{Around, Client, Door, one_of};
 use crate::history::{Ask, Service};
+use crate::run::APART_MS;
 use crate::wire::Wire;
 
 /// What there is, by id: all that does not move with heartbeats.
@@ -22,8 +23,7 @@ type Place = (String, u64);
 pub(crate) fn run(around: &Around, is_cache: bool, seed: u64) {
     let mut client = Client::new(around, 0, seed);
     let service_type = client.rng.random_bool(0.5).then(|| client.service_type());
-    let mut follower =
-        Follower { client, is_cache, service_type, known: None, life: 0, services: None, wanted: None, wanted_life: 0 };
+    let mut follower = Follower { client, is_cache, service_type, known: None, life: 0, services: None, wanted: None };
     while let Some(door) = around.door() {
         if follower.follow(&door).is_err() {
             std::thread::sleep(Duration::from_millis(5));
@@ -40,9 +40,22 @@ struct Follower<'a> {
     life: usize,
     /// What a cache has.
     services: Option<Services>,
-    /// What a cache should have, once it is at this revision, and the life of the host that has said so.
-    wanted: Option<(u64, Services)>,
-    wanted_life: usize,
+    /// What it has to come to.
+    wanted: Option<Wanted>,
+}
+
+/// A list that a cache is compared with. It has all changes up to its revision, and while something is in doubt later ones,
+/// too.
+struct Wanted {
+    revision: u64,
+    services: Services,
+    /// The same with all changes after its revision that were told since.
+    brought_on: Services,
+    /// The life of the host that has given it, and when.
+    life: usize,
+    listed: Instant,
+    /// A revision that none of its changes is beyond, as soon as there is one that is certain.
+    end: Option<u64>,
 }
 
 impl Follower<'_> {
@@ -57,8 +70,7 @@ impl Follower<'_> {
             if self.is_cache && self.wanted.is_none() && (is_new || self.client.rng.random_bool(0.2)) {
                 let ask = Ask::List { service_type: self.service_type.clone() };
                 let Some(reply) = self.client.exchange(door, &mut wire, client, ask)? else { return Ok(()) };
-                self.wanted_life = door.life;
-                self.listed(&reply);
+                self.listed(door, &reply);
                 continue;
             }
             let ask = self.ask();
@@ -84,17 +96,18 @@ impl Follower<'_> {
         Some((reply["epoch"].as_str()?.into(), reply["revision"].as_u64()?))
     }
 
-    fn listed(&mut self, reply: &Value) {
+    fn listed(&mut self, door: &Door, reply: &Value) {
         let (Some(place), Some(list)) = (Self::place(reply), reply["services"].as_array()) else { return };
         let services = list.iter().filter_map(|service| Service::read(service.clone()).ok());
         let services: Services = services.map(|service| (service.id, service.fixed)).collect();
         match &self.known {
             Some(known) if self.services.is_some() && known.0 == place.0 => {
                 if place.1 < known.1 {
-                    self.complain(format!("a list at {}, and {} was told before", place.1, known.1));
+                    self.problem(format!("a list at {}, and {} was told before", place.1, known.1));
                 }
-                self.wanted = Some((place.1, services));
-                self.compare(self.wanted_life);
+                let (life, listed, brought_on) = (door.life, Instant::now(), services.clone());
+                self.wanted = Some(Wanted { revision: place.1, services, brought_on, life, listed, end: None });
+                self.compare(door.life);
             }
             _ => {
                 self.known = Some(place);
@@ -119,13 +132,17 @@ impl Follower<'_> {
         }
         for change in changes {
             let Some(revision) = change["revision"].as_u64() else { continue };
-            if self.wanted.as_ref().is_some_and(|(wanted, _)| *wanted < revision) {
-                self.compare_now(door.life);
+            self.compare_at(revision - 1);
+            // A list is exactly at its revision if what comes next was not in doubt.
+            let is_next = |wanted: &Wanted| wanted.revision + 1 == revision && wanted.life == door.life;
+            if self.wanted.as_ref().is_some_and(is_next) {
+                return self.complain();
             }
-            let service = Service::read(change["data"]["service_info"].clone());
-            if let (Some(services), Ok(service)) = (&mut self.services, service) {
+            let Ok(service) = Service::read(change["data"]["service_info"].clone()) else { continue };
+            let brought_on = self.wanted.as_mut().filter(|wanted| wanted.revision < revision);
+            for services in self.services.iter_mut().chain(brought_on.map(|wanted| &mut wanted.brought_on)) {
                 match change["type"].as_str() {
-                    Some("register") => services.insert(service.id, service.fixed),
+                    Some("register") => services.insert(service.id.clone(), service.fixed.clone()),
                     _ => services.remove(&service.id),
                 };
             }
@@ -135,31 +152,45 @@ impl Follower<'_> {
         self.compare(door.life);
     }
 
-    /// Compares with a list, once all that comes before it is known.
-    fn compare(&mut self, life: usize) {
-        let known = self.known.as_ref().map_or(0, |known| known.1);
-        if self.wanted.as_ref().is_some_and(|(wanted, _)| *wanted <= known) {
-            self.compare_now(life);
-        }
-    }
-
-    fn compare_now(&mut self, life: usize) {
-        let (Some((revision, wanted)), Some(services)) = (self.wanted.take(), &self.services) else { return };
-        if wanted == *services {
+    /// Compares with a list, if all changes up to there are known, and no others.
+    fn compare_at(&mut self, revision: u64) {
+        let Some(wanted) = self.wanted.take_if(|wanted| wanted.revision <= revision) else { return };
+        if self.services.as_ref() == Some(&wanted.services) {
             return self.client.around.note("cache: as the registry");
         }
-        if life != self.wanted_life {
-            // A host that dies may leave behind changes that were given up, with revisions of before those of its last
-            // lists: who lists then and follows from there after the restart does not hear of them.
-            self.services = None;
-            return self.client.around.note("cache: a list from before a restart hides what was left behind");
-        }
-        let text = format!("a cache at {revision} has {services:?}, the registry has {wanted:?}");
-        self.services = None;
-        self.complain(text);
+        self.wanted = Some(wanted);
     }
 
-    fn complain(&self, text: String) {
+    /// Compares with a list, and says so if it cannot come to that any more.
+    fn compare(&mut self, life: usize) {
+        let known = self.known.as_ref().map_or(0, |known| known.1);
+        self.compare_at(known);
+        let Some(wanted) = &mut self.wanted else { return };
+        // By then all events of what it shows were seen, or another host has found the store beyond that.
+        if wanted.listed.elapsed() > Duration::from_millis(APART_MS) {
+            wanted.end.get_or_insert_with(|| self.client.around.recorder.newest());
+        }
+        if wanted.end.is_none_or(|end| known < end) {
+            return;
+        }
+        if life == wanted.life || self.services.as_ref() != Some(&wanted.brought_on) {
+            return self.complain();
+        }
+        // What a host that died could not take back has come between.
+        self.wanted = None;
+        self.client.around.note("cache: as the registry, with what was left behind");
+    }
+
+    /// It is not as the list that it was to come to, and begins anew.
+    fn complain(&mut self) {
+        let (Some(wanted), Some(services)) = (self.wanted.take(), self.services.take()) else { return };
+        let (known, Wanted { revision, services: listed, brought_on, .. }) = (self.known.take(), wanted);
+        self.problem(format!(
+            "a cache at {known:?} has {services:?}, the registry had {listed:?} at {revision}, now that is {brought_on:?}"
+        ));
+    }
+
+    fn problem(&self, text: String) {
         self.client.around.problems.lock().expect("no thread panics with it").push(text);
     }
 }

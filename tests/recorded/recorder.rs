@@ -25,13 +25,15 @@ struct Inner {
     /// The life of the host that goes on, if one does.
     life: Option<usize>,
     acknowledged: usize,
+    /// The greatest revision that was announced, or that a store was at.
+    newest: u64,
 }
 
 impl Recorder {
     pub(crate) fn new(rules: Rules) -> Recorder {
         let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |unix| unix.as_millis() as u64);
         let history = History { rules, unix_ms, entries: Vec::new() };
-        let inner = Inner { history, calls: 0, life: None, acknowledged: 0 };
+        let inner = Inner { history, calls: 0, life: None, acknowledged: 0, newest: 0 };
         Recorder { began: Instant::now(), inner: Mutex::new(inner), acknowledged: Condvar::new() }
     }
 
@@ -108,12 +110,23 @@ impl Recorder {
         drop(wait);
     }
 
+    /// The greatest revision that anybody has seen.
+    pub(crate) fn newest(&self) -> u64 {
+        self.inner().newest
+    }
+
     /// What has been written down.
     pub(crate) fn into_history(self) -> History {
         self.inner.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).history
     }
 
     fn push(&self, inner: &mut Inner, what: What) {
+        let revision = match &what {
+            What::Announced { event: Ok(event), .. } => event.revision,
+            What::Started { revision, .. } => *revision,
+            _ => 0,
+        };
+        inner.newest = inner.newest.max(revision);
         inner.history.push(self.now_ms(), what);
     }
 

@@ -26,7 +26,7 @@ use crate::stage::Stage;
 use crate::subscribers::{self, Heard};
 
 /// How long what a host has sent may be on its way to somebody who writes it down, on a machine that is busy.
-const APART_MS: u64 = 1500;
+pub(crate) const APART_MS: u64 = 1500;
 const SLACK_MS: u64 = 3500;
 /// The disk that gets full, in kilobytes.
 const DISK_KB: u64 = 8192;

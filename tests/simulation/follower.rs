@@ -68,15 +68,19 @@ impl Follower {
     }
 }
 
-/// Notes what a watcher was told, by a host that found the store at `revision` when it began.
-pub(crate) fn note(reply: &Value, revision: u64, is_stopping: bool, reached: &mut Reached) {
+/// Notes what a watcher was told, or somebody who lists, by a host that found the store at `began` when it began, and has
+/// told its subscribers of all changes up to `told`.
+pub(crate) fn note(reply: &Value, (began, told): (u64, u64), is_stopping: bool, reached: &mut Reached) {
+    if reply["services"].is_array() && reply["revision"].as_u64().is_some_and(|revision| revision < told) {
+        reached.note("list: shows what is still to be told");
+    }
     let Some(changes) = reply["changes"].as_array() else { return };
     if changes.is_empty() {
         reached.note(if is_stopping { "watch: answered at the end" } else { "watch: nothing in time" });
         return;
     }
     reached.note("watch: told of changes");
-    if changes.iter().any(|change| change["revision"].as_u64().is_some_and(|told| told <= revision)) {
+    if changes.iter().any(|change| change["revision"].as_u64().is_some_and(|told| told <= began)) {
         reached.note("watch: told of what was before a start");
     }
     if changes.iter().any(|change| change["type"] == "leave") {

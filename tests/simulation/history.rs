@@ -229,8 +229,10 @@ impl Event {
 pub(crate) enum End {
     /// All is done.
     Clean,
-    /// Some was refused, or missing.
+    /// Some was missing.
     Mixed,
+    /// Some was refused.
+    Refused,
     /// Nobody knows what was done.
     Failed,
 }

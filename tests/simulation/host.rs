@@ -67,6 +67,8 @@ struct Life {
     began_ms: u64,
     /// Where the store was then.
     revision: u64,
+    /// The revision of the last event.
+    told: u64,
     /// When the loop wakes by itself.
     wake_at_ms: u64,
     held_from_ms: u64,
@@ -234,6 +236,7 @@ impl Host {
             is_turn_of_messages: true,
             began_ms: around.now_ms,
             revision,
+            told: revision,
             wake_at_ms: around.now_ms,
             held_from_ms: 0,
             held_until_ms: 0,
@@ -368,6 +371,7 @@ impl Life {
                 Ok(Event { kind: Kind::Expired, .. }) => "event: expire",
                 Err(_) => "event: unreadable",
             });
+            self.told = event.as_ref().map_or(self.told, |event| event.revision);
             if let Ok(Event { kind: Kind::Registered, service, .. }) = &event
                 && service.updated.is_some()
             {
@@ -393,7 +397,7 @@ impl Life {
         for (call, reply) in self.core.take_replies() {
             self.step()?;
             let reply: Value = serde_json::from_str(&reply).unwrap_or_else(|error| Value::from(error.to_string()));
-            follower::note(&reply, self.revision, self.stopping.is_some(), around.reached);
+            follower::note(&reply, (self.revision, self.told), self.stopping.is_some(), around.reached);
             around.replies.push((call, reply.clone()));
             around.history.push(around.now_ms, What::Answered { call, host: number, reply });
         }

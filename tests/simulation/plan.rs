@@ -1,6 +1,8 @@
 //! The plan of a simulation: everything that is going to happen but for what the host makes of it. A plan is made
 //! from a seed before anything is done, so that parts of it can be cut out.
 
+mod left_behind;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -203,6 +205,11 @@ impl Plan {
             actions.insert(at, Action { after_ms: 0, does: Does::Follow(writer.follow()) });
         }
         let settings = Settings { history_changes, ..settings };
+        for _ in 0..one_of(&mut writer.rng, &[0, 0, 0, 1, 4]) {
+            let at = writer.rng.random_range(0..=actions.len());
+            let more = writer.left_behind(&settings);
+            actions.splice(at..at, more);
+        }
         Plan { settings, actions }
     }
 }

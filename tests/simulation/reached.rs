@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// Everything that a run of some length has to reach.
-pub(crate) const KINDS: [&str; 48] = [
+pub(crate) const KINDS: [&str; 49] = [
     "store: slow",
     "store: late",
     "store: lost a reply",
@@ -48,6 +48,7 @@ pub(crate) const KINDS: [&str; 48] = [
     "mass expiry: ended, keep",
     "host: forgave a silence",
     "list: in pieces",
+    "list: shows what is still to be told",
     "answer: compacted",
     "watch: told of changes",
     "watch: told of what was before a start",

@@ -36,18 +36,21 @@ pub(crate) struct Store {
     faults: VecDeque<Fault>,
     latency_ms: u64,
     call_timeout_ms: u64,
+    /// It makes all of a group or nothing, as one has to that keeps history.
+    is_atomic: bool,
     away_until_ms: u64,
     full_until_ms: u64,
 }
 
 impl Store {
-    pub(crate) fn new(latency_ms: u64, call_timeout_ms: u64) -> Store {
+    pub(crate) fn new(latency_ms: u64, call_timeout_ms: u64, is_atomic: bool) -> Store {
         Store {
             kept: Kept::new(),
             calls: Vec::new(),
             faults: VecDeque::new(),
             latency_ms,
             call_timeout_ms,
+            is_atomic,
             away_until_ms: 0,
             full_until_ms: 0,
         }
@@ -119,7 +122,7 @@ impl Store {
     pub(crate) fn abandon(&mut self, host: usize, part: u8, reached: &mut Reached) -> Option<(u64, String)> {
         let at = self.calls.iter().position(|call| call.host == host)?;
         let Call { group, sent_at_ms, .. } = self.calls.remove(at);
-        let count = part_of(group.changes.len(), part);
+        let count = self.part_of(group.changes.len(), part);
         self.store(&group, count, |_| false);
         reached.note(match count {
             0 => "kill: nothing of a group landed",
@@ -174,7 +177,7 @@ impl Store {
                 Err(failed("the reply is lost"))
             }
             Fate::Part(part) => {
-                let count = part_of(all, part);
+                let count = self.part_of(all, part);
                 self.store(&group, count, |_| false);
                 reached.note(if count > 0 && count < all {
                     "store: first part"
@@ -193,6 +196,7 @@ impl Store {
         let end = match &result {
             Ok(outcomes) if outcomes.len() != all => End::Failed,
             Ok(outcomes) if outcomes.iter().all(|outcome| *outcome == Outcome::Done) => End::Clean,
+            Ok(outcomes) if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_))) => End::Refused,
             Ok(_) => End::Mixed,
             Err(_) => End::Failed,
         };
@@ -212,8 +216,9 @@ impl Store {
         }
         outcomes
     }
-}
 
-fn part_of(all: usize, part: u8) -> usize {
-    (all * usize::from(part) + 127) / 255
+    fn part_of(&self, all: usize, part: u8) -> usize {
+        let count = (all * usize::from(part) + 127) / 255;
+        if self.is_atomic && count < all { 0 } else { count }
+    }
 }

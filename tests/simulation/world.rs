@@ -93,7 +93,7 @@ impl World<'_> {
             now_ms: 0,
             unix_ms,
             hosts: (0..settings.hosts).map(Host::new).collect(),
-            store: Store::new(settings.store_ms, settings.call_timeout_ms),
+            store: Store::new(settings.store_ms, settings.call_timeout_ms, settings.keeps_history),
             backup: Kept::new(),
             keepers: Vec::new(),
             callers: Vec::new(),

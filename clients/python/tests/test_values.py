@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import registry_client as client
+from registry_client.cache import AsyncCache
 from registry_client.connector import Connector
 from registry_client.errors import refusal
 from registry_client.link import Link
@@ -111,6 +112,47 @@ class Replies(unittest.TestCase):
         with self.assertLogs("registry_client", "WARNING") as logged:
             self.assertEqual(asyncio.run(taken()), {"success": True})
         self.assertEqual(len(logged.output), 3)
+
+
+class Scripted:
+    """A connector whose registry gives these replies, and then no more."""
+
+    def __init__(self, *replies: dict[str, Any]) -> None:
+        self.settings = client.Settings.of("127.0.0.1:1")
+        self.is_closed = False
+        self.asked: list[dict[str, Any]] = []
+        self.replies = list(replies)
+        self.is_at_the_end = asyncio.Event()
+
+    async def ask(self, request: dict[str, Any], **_: object) -> dict[str, Any]:
+        self.asked.append(request)
+        if not self.replies:
+            self.is_at_the_end.set()
+            await asyncio.Event().wait()
+        return self.replies.pop(0)
+
+
+class Caches(unittest.TestCase):
+    def test_what_is_told_again_changes_nothing(self) -> None:
+        def event(kind: str, id: str, revision: int, port: int) -> dict[str, Any]:
+            data = {"service_id": id, "service_info": {"id": id, "port": port}}
+            return {"type": kind, "data": data, "revision": revision, "epoch": "e", "timestamp": 1}
+
+        # A list may have changes after its revision: a came, b came and went, a became another.
+        again = [event("register", "a", 2, 1), event("register", "b", 3, 1), event("deregister", "b", 4, 1)]
+        again += [event("register", "a", 5, 2), event("leave", "c", 6, 1), event("register", "a", 7, 2)]
+        listed = {"success": True, "services": [{"id": "a", "port": 2}], "revision": 1, "epoch": "e"}
+        told = {"success": True, "changes": again, "revision": 7, "epoch": "e"}
+
+        async def cached() -> tuple[list[tuple[str, int]], object]:
+            connector: Any = Scripted(listed, told)
+            cache = AsyncCache(connector, client.Filter())
+            await asyncio.wait_for(connector.is_at_the_end.wait(), 5)
+            found = [(record.id, record["port"]) for record in cache.list()]
+            await cache.close()
+            return found, (connector.asked[1]["after"], connector.asked[2]["after"])
+
+        self.assertEqual(asyncio.run(cached()), ([("a", 2)], (1, 7)))
 
 
 class Errors(unittest.TestCase):

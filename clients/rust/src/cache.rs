@@ -217,4 +217,21 @@ mod tests {
         content.take_in(change("expire", "b", "x"));
         assert!(content.services.is_empty() && content.by_type.is_empty());
     }
+
+    /// A list may have changes after its revision, which are told again.
+    #[test]
+    fn what_is_told_again_changes_nothing() {
+        let mut content = Content::default();
+        // The list: a came, b came and went, a became another.
+        content.take_in(change("register", "a", "y"));
+        let again = [("register", "a", "x"), ("register", "b", "x"), ("deregister", "b", "x"), ("register", "a", "y")];
+        for (kind, id, service_type) in again {
+            content.take_in(change(kind, id, service_type));
+        }
+        content.take_in(change("leave", "c", "x"));
+        content.take_in(change("register", "a", "y"));
+        assert_eq!(content.services.keys().collect::<Vec<_>>(), ["a"]);
+        let by_type: Vec<(usize, bool)> = content.by_type.values().map(|of| (of.len(), of.contains_key("a"))).collect();
+        assert_eq!((by_type.as_slice(), content.by_type.contains_key("x")), (&[(1, true), (1, true)][..], false));
+    }
 }

@@ -36,6 +36,8 @@ const CHANGES_MAX: u64 = 1000;
 /// - It is pulled: while nobody asks for the next change, nothing runs and nothing piles up. Whoever comes back after a
 ///   while gets all that has happened meanwhile.
 /// - A registry that is away is waited for: [`connectivity`](Registry::connectivity) tells of that.
+/// - While the registry takes back a change that its storage was too slow with, a list may have later changes than its
+///   position says: those are given again.
 /// - If the registry does not know the changes any more, because there were too many or its store is another, the watch
 ///   lists the services and gives the difference to what it had given before: [`Change::synthesized`] says so. A watch
 ///   from a position of the caller's has nothing to compare with, and fails as `Compacted`.

@@ -105,7 +105,7 @@ impl<C> Registry<C> {
     pub fn move_to(&mut self, plugin: &str, promises: Promises) {
         self.promises = promises;
         self.about.plugin = plugin.to_string();
-        self.changes.forget_doubts(promises.history);
+        self.changes.forget_doubts();
         self.follow.doubt = Default::default();
         // What was told until now is not in that store.
         self.follow.forget_before = self.revision + 1;

@@ -38,7 +38,7 @@ pub(super) enum Form {
 struct Making<C> {
     takers: Vec<(C, Form)>,
     snapshot: Snapshot,
-    /// The revision that it shows.
+    /// The revision from which on changes may be missing in it.
     revision: u64,
 }
 
@@ -139,10 +139,11 @@ impl<C> Registry<C> {
             }
         }
         if self.lists.making.is_none() && may_begin {
+            let revision = self.certain_revision();
             self.lists.making = self.lists.take_next().map(|selection| Making {
                 takers: self.lists.takers.remove(&selection).unwrap_or_default(),
                 snapshot: Snapshot::begin(&mut self.services, selection),
-                revision: self.revision,
+                revision,
             });
         }
         let Some(making) = &mut self.lists.making else { return };

@@ -58,7 +58,7 @@ use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::{Request, Right};
 use crate::security::origin::Origin;
 use crate::security::principal::Principal;
-use changes::Changes;
+use changes::{Changes, GENERATION_GAP_MAX};
 use copying::Copying;
 use follow::{Follow, Told};
 use lists::{Form, Lists};
@@ -122,19 +122,20 @@ pub struct Registry<C> {
 impl<C> Registry<C> {
     /// A core without services, at this position in a store's history.
     pub fn new(policy: Policy, promises: Promises, about: About, position: Position, mut rng: StdRng) -> Self {
+        let run = rng.random();
         Registry {
             cleanup_at_ms: policy.cleanup_interval_ms,
             promises,
             about,
             services: Services::default(),
-            changes: Changes::after(position.revision, promises.history),
+            changes: Changes::after(position.revision, rng.random_range(0..GENERATION_GAP_MAX)),
             lists: Lists::default(),
             searches: Searches::default(),
             waiting: Waiting::default(),
             copying: None,
             follow: Follow::after(position.revision, policy.following),
             epoch: position.epoch,
-            run: rng.random(),
+            run,
             revision: position.revision,
             rng,
             queries: 0,

@@ -36,7 +36,7 @@ impl<C> Registry<C> {
     pub(super) fn list_page(&self, selection: &Selection, page: Page<ListCursor>, now: Now) -> Reply {
         let filter = stands_for(&selection.filter);
         let (revision, first) = match page.cursor {
-            None => (self.revision, 0),
+            None => (self.certain_revision(), 0),
             Some(cursor) if cursor.run == self.run && cursor.filter == filter => (cursor.revision, cursor.next),
             Some(_) => return self.compacted("The cursor is of another list", "list again from the first page"),
         };
@@ -95,7 +95,7 @@ impl<C> Registry<C> {
     /// has been noticed: of those that run out in the same moment some may be counted as passing for a moment longer.
     pub(super) fn types(&self, page: Page<TypesCursor>) -> Reply {
         let (revision, after) = match page.cursor {
-            None => (self.revision, None),
+            None => (self.certain_revision(), None),
             Some(cursor) if cursor.run == self.run => (cursor.revision, Some(cursor.after)),
             Some(_) => return self.compacted("The cursor is of another list", "list again from the first page"),
         };

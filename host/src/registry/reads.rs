@@ -46,7 +46,7 @@ impl<C> Registry<C> {
             Some(among) => begin.services("services", self.services.of_type(among).filter(wanted).map(shown)),
             None => begin.services("services", self.services.iter().filter(wanted).map(shown)),
         };
-        out.replies.push((caller, self.at_revision(reply, self.revision)));
+        out.replies.push((caller, self.at_revision(reply, self.certain_revision())));
     }
 
     /// What stands before the services.

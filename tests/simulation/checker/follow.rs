@@ -45,6 +45,7 @@ pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
         }
     }
     late(index, &known, verdicts);
+    resumed(index, &known, verdicts);
 }
 
 fn changes<'a>(index: &'a Index<'_>, at: usize) -> Changes<'a> {
@@ -169,10 +170,11 @@ fn differs(
     (!is_same).then(|| format!("announced was {announced:?}, told is {event:?}"))
 }
 
-/// A removal is kept together with the registration before it, which may come to nothing.
+/// A removal is kept together with the registration before it, or the update, which may come to nothing.
 fn is_void(index: &Index<'_>, change: &Change<'_>) -> bool {
-    let call = change.service.call.and_then(|call| index.call(call)).and_then(|call| call.answer.as_ref());
-    change.kind != Kind::Registered && call.is_none_or(|answer| !answer.is_success())
+    let Service { call, updated, .. } = &change.service;
+    let is_nothing = |call: usize| !index.call(call).is_some_and(Call::has_succeeded);
+    change.kind != Kind::Registered && (call.is_none_or(is_nothing) || updated.is_some_and(is_nothing))
 }
 
 /// A service that is no longer of the type has to leave, if it was.
@@ -208,7 +210,8 @@ fn compacted(index: &Index<'_>, life: &Life<'_>, changes: &Changes<'_>, after: O
     (!is_right).then(|| format!("it knew {after} of {epoch:?}, and there are {since} changes since"))
 }
 
-/// A change that nobody was told of and that a host finds when it starts has to come behind all that watchers know.
+/// A change that nobody was told of and that a host finds when it starts has to come behind all that watchers know, and
+/// behind all lists.
 fn late(index: &Index<'_>, known: &[Changes<'_>], verdicts: &mut Verdicts) {
     for (at, life) in index.lives.iter().enumerate() {
         let Some(kept) = life.history else { continue };
@@ -217,11 +220,15 @@ fn late(index: &Index<'_>, known: &[Changes<'_>], verdicts: &mut Verdicts) {
             if (0..at).any(|earlier| is_same(earlier) && known[earlier].contains_key(revision)) {
                 continue;
             }
+            let is_given_up = (0..at).any(|earlier| is_same(earlier) && index.lives[earlier].is_refused_in_the_end());
             let has_passed = |call: &&Call<'_>| {
-                let (Ask::Watch { after, service_type: None, .. }, Some(answer)) = (call.ask, &call.answer) else {
-                    return false;
+                let first = match call.ask {
+                    Ask::Watch { after, service_type: None, .. } => after.as_ref().map(|(_, after)| *after),
+                    Ask::List { .. } => Some(0),
+                    _ => return false,
                 };
-                let (first, last) = (after.as_ref().map(|(_, after)| *after), answer.reply["revision"].as_u64());
+                let Some(answer) = call.answer.as_ref().filter(|_| !is_given_up) else { return false };
+                let last = answer.reply["revision"].as_u64();
                 let is_told = answer.reply["changes"].as_array().into_iter().flatten();
                 let mut is_told = is_told.filter(|change| change["revision"].as_u64() == Some(*revision));
                 answer.is_success()
@@ -233,6 +240,60 @@ fn late(index: &Index<'_>, known: &[Changes<'_>], verdicts: &mut Verdicts) {
             if let Some(call) = index.calls.iter().find(has_passed) {
                 let text = format!("#{} has passed {revision}, which is there now: {text}", call.number);
                 verdicts.add(life.began.place, "nothing comes up behind a watcher", text);
+            }
+        }
+    }
+}
+
+/// Whoever has listed, or was told of everything, and goes on from there by what the next host knows, has what is stored.
+fn resumed(index: &Index<'_>, known: &[Changes<'_>], verdicts: &mut Verdicts) {
+    for (at, life) in index.lives.iter().enumerate() {
+        let Some(before) = (0..at).rev().find(|before| index.lives[*before].host == life.host) else { continue };
+        let earlier = &index.lives[before];
+        if life.is_replaced || earlier.epoch != life.epoch {
+            continue;
+        }
+        let service = |service: &Service| (service.id.clone(), service.fixed.clone());
+        let stored: BTreeMap<String, Value> = life.contents.iter().map(|stored| service(stored)).collect();
+        for call in &index.calls {
+            let answer = call.answer.as_ref().filter(|answer| answer.is_success() && answer.life == before);
+            let Some((answer, revision)) = answer.and_then(|answer| Some((answer, answer.reply["revision"].as_u64()?)))
+            else {
+                continue;
+            };
+            // What stores do by themselves is not told: not to who is still on the way through an earlier life, either.
+            let passed = &index.lives[if revision < earlier.revision { 0 } else { before }..at];
+            let is_lost = |id: &str| passed.iter().flat_map(|life| &life.lost).any(|(_, lost)| *lost == id);
+            if passed.iter().any(Life::is_refused_in_the_end) {
+                continue;
+            }
+            let mut has: BTreeMap<String, Value> = match call.ask {
+                // It has to list again.
+                _ if revision < life.complete_after => continue,
+                Ask::List { service_type: None } => {
+                    let listed = answer.reply["services"].as_array().into_iter().flatten();
+                    let listed = listed.filter_map(|listed| Service::read(listed.clone()).ok());
+                    listed.map(|listed| service(&listed)).collect()
+                }
+                Ask::Watch { service_type: None, .. } if !earlier.is_cut_off_at(answer.moment) => {
+                    let state = earlier.told.partition_point(|told| told.event.revision <= revision);
+                    earlier.services(state).map(service).collect()
+                }
+                _ => continue,
+            };
+            for change in known[at].range(revision + 1..life.revision.max(revision) + 1).map(|(_, change)| change) {
+                match change.kind {
+                    Kind::Registered => has.insert(change.service.id.clone(), change.service.fixed.clone()),
+                    Kind::Deregistered | Kind::Expired => has.remove(&change.service.id),
+                };
+            }
+            let mut ids = has.keys().chain(stored.keys()).filter(|id| !is_lost(id));
+            if let Some(id) = ids.find(|id| has.get(*id) != stored.get(*id)) {
+                let (has, stored) = (has.get(id), stored.get(id));
+                let text =
+                    format!("#{} at {revision}, and the changes since: {has:?}, and stored is {stored:?}", call.number);
+                verdicts.add(life.began.place, "who goes on where it was misses nothing", text);
+                break;
             }
         }
     }

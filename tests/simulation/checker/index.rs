@@ -229,7 +229,7 @@ impl<'a> Index<'a> {
         }
         for call in &self.calls {
             if let (true, Some(answer)) = (call.ask.is_change() && call.has_succeeded(), &call.answer) {
-                self.lives[answer.life].acknowledged.push(call.asked.at_ms);
+                self.lives[answer.life].acknowledged.push((call.asked.at_ms, answer.moment.at_ms));
             }
             let Ask::Renew { id, .. } = call.ask else { continue };
             let Some(answer) = &call.answer else {

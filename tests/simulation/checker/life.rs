@@ -79,8 +79,8 @@ pub(super) struct Life<'a> {
     pub(super) committed: Vec<Committed>,
     /// When the store was made to fail.
     pub(super) troubles: Vec<(u64, u64)>,
-    /// When the changes were asked for that it has acknowledged.
-    pub(super) acknowledged: Vec<u64>,
+    /// When the changes were asked for that it has acknowledged, and when it has.
+    pub(super) acknowledged: Vec<(u64, u64)>,
     pub(super) serving_ms: u64,
     pub(super) sees_store: bool,
     pub(super) apart_ms: u64,
@@ -219,19 +219,33 @@ impl<'a> Life<'a> {
     /// A group that was sent after a moment was done, all of it: what was in doubt then has been put right. That is not
     /// so while what the store has refused waits for another try.
     pub(super) fn is_settled_since(&self, at_ms: u64) -> bool {
+        self.is_settled_between(at_ms, u64::MAX)
+    }
+
+    /// The same, before another moment.
+    pub(super) fn is_settled_between(&self, at_ms: u64, until_ms: u64) -> bool {
         if !self.sees_store {
             // What is in doubt is put right before anything that is asked for later.
-            return self.acknowledged.iter().any(|asked_ms| *asked_ms > at_ms);
+            let is_between = |(asked_ms, answered_ms): &(u64, u64)| *asked_ms > at_ms && *answered_ms < until_ms;
+            return self.acknowledged.iter().any(is_between);
         }
         let waits = |until_ms: u64| {
             let is_near = |group: &&Committed| {
                 let from_ms = group.moment.at_ms;
                 from_ms <= until_ms && self.uptime_ms(until_ms) <= self.uptime_ms(from_ms) + RETRY_MS
             };
-            self.committed.iter().filter(is_near).any(|group| group.end == End::Mixed)
+            self.committed.iter().filter(is_near).any(|group| matches!(group.end, End::Mixed | End::Refused))
         };
-        let mut settled = self.committed.iter().filter(|group| group.is_clean() && group.sent_at_ms > at_ms);
+        let is_between = |group: &&Committed| group.sent_at_ms > at_ms && group.moment.at_ms < until_ms;
+        let mut settled = self.committed.iter().filter(|group| group.is_clean()).filter(is_between);
         settled.any(|group| !waits(group.sent_at_ms))
+    }
+
+    /// The store has refused something in the end, which may have been to undo a change: nobody waits for that for ever, and
+    /// it may have forgotten that there was such a change.
+    pub(super) fn is_refused_in_the_end(&self) -> bool {
+        let mut refused = self.committed.iter().filter(|group| group.end == End::Refused);
+        refused.any(|group| !self.is_settled_since(group.moment.at_ms))
     }
 
     /// The longest ttl end that is certain at a place: until then, on the host's clock, the service is passing.

@@ -72,16 +72,12 @@ fn all(
     }
     let Some(revision) = answer.reply["revision"].as_u64() else { return Some("no revision".into()) };
     let states = life.states(call.asked, answer.moment, index.rules.slack_ms);
-    let state = life.told.partition_point(|told| told.event.revision <= revision);
-    if revision < life.revision || !states.contains(&state) {
-        let (first, last) = (states.start(), states.end());
-        return Some(format!("revision {revision} is that after {state} events, there were {first} to {last}"));
-    }
-    // Whoever lists and then subscribes must not believe that something was missed.
-    if let Some(next) = life.told.get(state)
-        && next.event.previous.is_some_and(|previous| previous > revision)
-    {
-        return Some(format!("a list at {revision}, and the next event says that something else was before it"));
+    // All changes up to its revision are in it, and later ones only while something before them may come back.
+    let certain = life.told.partition_point(|told| told.event.revision <= revision);
+    let (first, last) = (*states.start().max(&certain), *states.end());
+    if revision < life.revision || first > last {
+        let first = states.start();
+        return Some(format!("revision {revision} is that after {certain} events, there were {first} to {last}"));
     }
     let mut shown = BTreeMap::new();
     for service in answer.reply["services"].as_array().into_iter().flatten() {
@@ -94,6 +90,23 @@ fn all(
             Err(problem) => return Some(problem),
         }
     }
+    let problem = |state: usize| {
+        differs(life, &shown, service_type, state)
+            .or_else(|| misnamed(life, call, revision, (certain, state)))
+            .or_else(|| shown.values().find_map(|service| moving(index, life, call, answer, service, state)))
+    };
+    let problem_at_first = problem(first)?;
+    let fits_later = (first + 1..=last).any(|state| problem(state).is_none());
+    (!fits_later).then_some(problem_at_first)
+}
+
+/// Why a list does not show what there was after so many events, if so.
+fn differs(
+    life: &Life<'_>,
+    shown: &BTreeMap<String, Service>,
+    service_type: Option<&str>,
+    state: usize,
+) -> Option<String> {
     let is_wanted = |service: &&Service| service_type.is_none_or(|service_type| service.is_of(service_type));
     for known in life.services(state).filter(is_wanted) {
         match shown.get(&known.id) {
@@ -104,12 +117,30 @@ fn all(
             Some(_) => {}
         }
     }
-    for service in shown.values() {
-        if life.service(&service.id, state).filter(|known| is_wanted(known)).is_none() {
-            return Some(format!("{} is not there", service.fixed));
+    let is_there = |service: &&Service| life.service(&service.id, state).filter(|known| is_wanted(known)).is_some();
+    shown.values().find(|service| !is_there(service)).map(|service| format!("{} is not there", service.fixed))
+}
+
+/// Why a list that shows what there was after so many events must not name that revision, after which there were fewer, if
+/// so.
+fn misnamed(life: &Life<'_>, call: &Call<'_>, revision: u64, (certain, state): (usize, usize)) -> Option<String> {
+    let next = life.told.get(certain);
+    if state == certain {
+        let newest = certain.checked_sub(1).map_or(life.revision, |last| life.told[last].event.revision);
+        if revision != newest {
+            return Some(format!("a list at {revision}, and the last change before it has {newest}"));
         }
+        // Whoever lists and then subscribes must not believe that something was missed.
+        let is_missed = next.is_some_and(|next| next.event.previous.is_some_and(|previous| previous > revision));
+        return is_missed
+            .then(|| format!("a list at {revision}, and the next event says that something else was before it"));
     }
-    shown.values().find_map(|service| moving(index, life, call, answer, service, state))
+    let next = next?;
+    if next.event.revision == revision + 1 {
+        return Some(format!("a list at {revision} shows later changes, and none before them is in doubt"));
+    }
+    let is_settled = life.is_settled_between(next.moment.at_ms, call.asked.at_ms);
+    is_settled.then(|| format!("a list at {revision} shows later changes, and what was in doubt has been put right"))
 }
 
 /// Health and the last heartbeat, which move without an event.

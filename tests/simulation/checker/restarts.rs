@@ -191,7 +191,10 @@ fn stopped_heartbeat(index: &Index<'_>, before: &Life<'_>, found: &Service) -> O
     let seconds = found.last_heartbeat?;
     // A heartbeat that the store refuses is not tried again.
     let last = before.tracks.get(found.id.as_str())?.beats.last()?;
-    let is_refused = before.committed.iter().any(|group| group.end == End::Mixed && group.moment >= last.asked);
+    let is_refused = before
+        .committed
+        .iter()
+        .any(|group| matches!(group.end, End::Mixed | End::Refused) && group.moment >= last.asked);
     if how != How::Stopped || is_lost || is_refused {
         return None;
     }

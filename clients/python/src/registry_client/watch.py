@@ -75,7 +75,8 @@ class AsyncWatch:
     """The changes of services that a filter wants: each once and in order, over restarts of the registry.
 
     `async for change in watch`, or `await watch.next(timeout=...)`. Nothing happens while nobody asks: what came in
-    the meantime is given when somebody does. Asking may be cancelled, and nothing is lost.
+    the meantime is given when somebody does. Asking may be cancelled, and nothing is lost. What the first list had
+    already may be given again, while the registry takes back a change that its storage was too slow with.
     """
 
     def __init__(self, connector: Connector, wanted: Filter, after: Position | None, existing: bool) -> None:

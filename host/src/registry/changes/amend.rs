@@ -20,6 +20,11 @@ use crate::registry::service::Service;
 use crate::registry::trail::What;
 use crate::security::origin::Origin;
 
+/// How many generations are passed over at random when a host starts, at most: some twelve days of milliseconds. What it
+/// finds in the store need not be all that was given (nothing is kept in memory, and services that are gone leave none),
+/// and the wall clock may have been set back: a process of before is not to meet its number again.
+pub(in crate::registry) const GENERATION_GAP_MAX: u64 = 1 << 30;
+
 /// What is changed of a service that stays what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Amendment {
@@ -75,7 +80,7 @@ impl Amendment {
 impl<C> Changes<C> {
     /// The number of the next registration: never one that was given before, whatever the wall clock says.
     pub(super) fn next_generation(&mut self, now: Now) -> u64 {
-        self.generation = now.unix_ms.max(self.generation + 1);
+        self.generation = now.unix_ms.max(self.generation + 1) + std::mem::take(&mut self.generation_gap);
         self.generation
     }
 }
@@ -167,7 +172,7 @@ impl<C> Registry<C> {
     ) -> Reply {
         let id = changed.id().clone();
         if self.services.get(&id).is_none_or(|service| service.revision != base) {
-            self.undo(id, revision, now);
+            self.undo(id, revision);
             return Reply::failure(Code::BackendUnavailable, what.failure())
                 .text("message", "the change before it was not stored, nothing has been changed");
         }

@@ -87,11 +87,10 @@ impl<C> Registry<C> {
         }
         self.changes.sent = Some((now.uptime_ms, sent));
         let mut group = Group::new(Position::new(&*self.epoch, self.changes.issued), changes);
-        group.undone = undone;
-        group.forget_before = match self.promises.history {
-            true => self.follow.forget_before(),
+        (group.undone, group.forget_before) = match self.promises.history {
+            true => (undone, self.follow.forget_before()),
             // These changes have no events: no history may claim to have them.
-            false => group.position.revision + 1,
+            false => (Vec::new(), group.position.revision + 1),
         };
         Some(group)
     }

@@ -62,7 +62,7 @@ impl<C> Registry<C> {
     ) {
         let is_given_up = ticket.is_some_and(|ticket| !self.changes.waiters.has(ticket));
         match (outcome, &write) {
-            (Some(Outcome::Done | Outcome::Missing), _) if is_given_up => self.undo(write.id().clone(), revision, now),
+            (Some(Outcome::Done | Outcome::Missing), _) if is_given_up => self.undo(write.id().clone(), revision),
             // Missing: it is gone, which is what was wanted.
             (Some(Outcome::Done), _) | (Some(Outcome::Missing), Write::Remove { .. }) => {
                 self.take_effect(ticket, write, (revision, told), now, out);
@@ -73,7 +73,7 @@ impl<C> Registry<C> {
                 self.answer(ticket, refusal, out);
             }
             (Some(_) | None, _) => {
-                self.undo(write.id().clone(), revision, now);
+                self.undo(write.id().clone(), revision);
                 let refusal = Reply::failure(Code::BackendUnavailable, write.failure());
                 self.answer(ticket, refusal.text("message", "the storage failed, nothing has been changed"), out);
             }
@@ -97,7 +97,7 @@ impl<C> Registry<C> {
                     // Whatever was to go before it has stayed.
                     let what = format!("to replace {:?}, which belongs to another key", service.id());
                     let refusal = self.forbid(principal, &what, out);
-                    self.undo(service.id().clone(), revision, now);
+                    self.undo(service.id().clone(), revision);
                     self.note_refused(service.id(), "register", Reason::Foreign, origin, now);
                     return self.answer(ticket, refusal, out);
                 }
@@ -112,7 +112,7 @@ impl<C> Registry<C> {
                 });
                 if let Some((refusal, reason)) = rival {
                     // Whoever was to make way for it has been heard of since, or the store keeps it.
-                    self.undo(service.id().clone(), revision, now);
+                    self.undo(service.id().clone(), revision);
                     self.note_refused(service.id(), "register", reason, origin, now);
                     return self.answer(ticket, refusal, out);
                 }
@@ -141,20 +141,20 @@ impl<C> Registry<C> {
                     let what = format!("to deregister {id:?}, which belongs to another key");
                     let refusal = self.forbid(origin.principal, &what, out);
                     self.note_refused(&id, "deregister", Reason::Foreign, origin, now);
-                    self.undo(id, revision, now);
+                    self.undo(id, revision);
                     return self.answer(ticket, refusal, out);
                 }
                 let current = self.services.get(&id).map(Service::generation);
                 if generation.zip(current).is_some_and(|(named, current)| named != current) {
                     // What was to take its place is not there, or what was to be there is not.
                     self.note_refused(&id, "deregister", Reason::Replaced, by.unwrap_or_default(), now);
-                    self.undo(id, revision, now);
+                    self.undo(id, revision);
                     return self.answer(ticket, replaced(DEREGISTER_FAILED), out);
                 }
                 let is_passing = |service: &Service| service.is_passing(now.uptime_ms);
                 if kind == EventKind::Expire && self.services.get(&id).is_some_and(is_passing) {
                     // It was heard of while the store was removing it.
-                    return self.undo(id, revision, now);
+                    return self.undo(id, revision);
                 }
                 match self.services.remove(&id, now.uptime_ms) {
                     Some(service) => {
@@ -165,7 +165,7 @@ impl<C> Registry<C> {
                     // The store has said no to the registration before it.
                     None => {
                         let refusal = self.absent(&id, DEREGISTER_FAILED, now.uptime_ms);
-                        self.undo(id, revision, now);
+                        self.undo(id, revision);
                         refusal
                     }
                 }
@@ -188,10 +188,9 @@ impl<C> Registry<C> {
     }
 
     /// The change with this revision may be stored, and nothing has come of it.
-    pub(super) fn undo(&mut self, id: Arc<str>, revision: u64, now: Now) {
-        self.changes.upkeep.undo(id, revision);
-        if self.promises.history {
-            self.follow.doubt.open(revision, now.uptime_ms);
+    pub(super) fn undo(&mut self, id: Arc<str>, revision: u64) {
+        if self.changes.upkeep.undo(id, revision) {
+            self.follow.doubt.open(revision);
         }
     }
 
@@ -201,6 +200,9 @@ impl<C> Registry<C> {
             return;
         }
         let is_refused = outcome.is_some();
+        if is_refused {
+            self.follow.doubt.refused(&undone);
+        }
         self.changes.upkeep.doubt_again(id, undone, is_refused, now);
     }
 

@@ -35,6 +35,7 @@ use crate::registry::output::Output;
 use crate::registry::service::Service;
 use crate::security::origin::Origin;
 use amend::Amendment;
+pub(super) use amend::GENERATION_GAP_MAX;
 use mass::Mass;
 use queue::{Queue, Wished};
 use upkeep::Upkeep;
@@ -60,6 +61,8 @@ pub(super) struct Changes<C> {
     issued: u64,
     /// The greatest generation that was given to a registration, or that was there.
     pub(super) generation: u64,
+    /// How many are passed over before the next one: see [`GENERATION_GAP_MAX`].
+    generation_gap: u64,
     pub(super) mass: Mass,
     /// The store gets no changes for now.
     pub(super) are_held: bool,
@@ -150,15 +153,16 @@ impl Write {
 }
 
 impl<C> Changes<C> {
-    /// No changes, after this revision, for a store that keeps what clients are told of changes, or not.
-    pub(super) fn after(revision: u64, keeps_history: bool) -> Self {
+    /// No changes, after this revision. `generation_gap` is left out before the first registration.
+    pub(super) fn after(revision: u64, generation_gap: u64) -> Self {
         Changes {
             queue: Queue::default(),
             waiters: Waiters::default(),
-            upkeep: Upkeep::new(keeps_history),
+            upkeep: Upkeep::default(),
             sent: None,
             issued: revision,
             generation: 0,
+            generation_gap,
             mass: Mass::default(),
             are_held: false,
         }
@@ -169,9 +173,9 @@ impl<C> Changes<C> {
         self.issued
     }
 
-    /// Another store is there, which has everything as it is, and keeps what clients are told of changes, or not.
-    pub(super) fn forget_doubts(&mut self, keeps_history: bool) {
-        self.upkeep.forget_doubts(keeps_history);
+    /// Another store is there, which has everything as it is.
+    pub(super) fn forget_doubts(&mut self) {
+        self.upkeep.forget_doubts();
     }
 
     /// Since when the store has had the group that it has, if it has one.

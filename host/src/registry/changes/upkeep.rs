@@ -1,5 +1,6 @@
 //! What the core itself wants stored: heartbeats, records whose stored state is in doubt, and expiries.
 
+use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -21,8 +22,9 @@ pub(in crate::registry) struct Upkeep {
     /// Those of them that are being written.
     writing: Vec<Arc<str>>,
     /// Records that may be stored otherwise than the core has them, each with the revisions of the changes that may be
-    /// stored and are to be undone.
-    doubtful: IndexMap<Arc<str>, Vec<u64>>,
+    /// stored and are to be undone; and in which order it is their turn.
+    doubtful: HashMap<Arc<str>, Vec<u64>>,
+    turns: VecDeque<Arc<str>>,
     /// Those of them whose restoration the store has refused. They keep nobody else waiting: they are tried again
     /// together.
     refused: IndexMap<Arc<str>, Vec<u64>>,
@@ -33,15 +35,9 @@ pub(in crate::registry) struct Upkeep {
     retry_at_ms: u64,
     /// How many changes are to be undone.
     undone: usize,
-    keeps_history: bool,
 }
 
 impl Upkeep {
-    /// Nothing to be stored yet. Changes that are to be undone are named to a store that keeps history.
-    pub(super) fn new(keeps_history: bool) -> Self {
-        Upkeep { keeps_history, ..Upkeep::default() }
-    }
-
     /// Notes a heartbeat to be written.
     pub(in crate::registry) fn heartbeat(&mut self, id: Arc<str>, now: Now) {
         if self.heartbeats.is_empty() {
@@ -69,24 +65,32 @@ impl Upkeep {
 
     /// The record's stored state is in doubt: it is to be restored.
     pub(in crate::registry) fn doubt(&mut self, id: Arc<str>) {
-        self.doubtful.entry(id).or_default();
+        self.doubt_with(id, &mut Vec::new());
     }
 
-    /// The change with this revision may be stored and is to be undone: the record's stored state is in doubt.
-    pub(super) fn undo(&mut self, id: Arc<str>, revision: u64) {
-        let undone = self.doubtful.entry(id).or_default();
-        // Only what clients are told of changes is kept by revision.
-        if self.keeps_history {
-            undone.push(revision);
-            self.undone += 1;
-        }
+    /// The change with this revision may be stored and is to be undone: the record's stored state is in doubt. Whether it
+    /// is the first of its record.
+    pub(super) fn undo(&mut self, id: Arc<str>, revision: u64) -> bool {
+        self.undone += 1;
+        self.doubt_with(id, &mut vec![revision]) == 1
+    }
+
+    /// How many changes of the record are to be undone now.
+    fn doubt_with(&mut self, id: Arc<str>, undone: &mut Vec<u64>) -> usize {
+        let all = self.doubtful.entry(id).or_insert_with_key(|id| {
+            self.turns.push_back(id.clone());
+            Vec::new()
+        });
+        all.append(undone);
+        all.len()
     }
 
     /// A restoration has failed, or was refused: the record is still in doubt.
     pub(super) fn doubt_again(&mut self, id: Arc<str>, mut undone: Vec<u64>, is_refused: bool, now: Now) {
         self.undone += undone.len();
         if !is_refused {
-            return self.doubtful.entry(id).or_default().append(&mut undone);
+            self.doubt_with(id, &mut undone);
+            return;
         }
         if self.refused.is_empty() {
             // Not even with changes before that: what the store refuses it will refuse again.
@@ -95,18 +99,18 @@ impl Upkeep {
         self.refused.entry(id).or_default().append(&mut undone);
     }
 
-    /// Nothing is in doubt any more, and the store keeps what clients are told of changes, or not.
-    pub(super) fn forget_doubts(&mut self, keeps_history: bool) {
-        self.keeps_history = keeps_history;
+    /// Nothing is in doubt any more.
+    pub(super) fn forget_doubts(&mut self) {
         self.undone = 0;
         self.doubtful.clear();
+        self.turns.clear();
         self.refused.clear();
         self.retry_at_ms = 0;
     }
 
-    /// How many records are in doubt, and how many changes are to be undone.
+    /// How many records are in doubt, or how many changes are to be undone if those are more.
     pub(super) fn doubtful(&self) -> usize {
-        self.doubtful.len() + self.refused.len() + self.undone
+        (self.doubtful.len() + self.refused.len()).max(self.undone)
     }
 
     /// The next doubtful record, if it is time to restore it, or if clients' changes go to the store anyway: what may be
@@ -116,11 +120,13 @@ impl Upkeep {
             return None;
         }
         if now.uptime_ms >= self.refused_until_ms {
-            for (id, mut undone) in self.refused.drain(..) {
-                self.doubtful.entry(id).or_default().append(&mut undone);
+            for (id, mut undone) in std::mem::take(&mut self.refused) {
+                self.doubt_with(id, &mut undone);
             }
         }
-        let (id, undone) = self.doubtful.pop()?;
+        // Those that have been in doubt for longest come first: watchers wait for them.
+        let id = self.turns.pop_front()?;
+        let undone = self.doubtful.remove(&id).unwrap_or_default();
         self.undone -= undone.len();
         Some((id, undone))
     }

@@ -17,7 +17,7 @@ const FILTERS_BYTES_MAX: usize = 32 << 20;
 impl<C> Registry<C> {
     /// Tells a client the changes after a revision, or lets it wait for the next ones.
     pub(in crate::registry) fn watch(&mut self, caller: C, watch: Watch, now: Now, out: &mut Output<C>) {
-        self.show_news(now);
+        self.show_news();
         let Watch { epoch, after, filter, limit, wait } = watch;
         let is_ours = epoch.is_none_or(|epoch| epoch == self.epoch);
         // Whoever knows more than there is has it of a state that the store has lost since.
@@ -77,11 +77,17 @@ impl<C> Registry<C> {
         follow.watchers.insert(Watcher { caller, deadline_ms, limit, filter_bytes, place });
     }
 
+    /// The revision up to which nothing can happen any more: who knows all that there is may go on from here. What is
+    /// behind it may be told again.
+    pub(in crate::registry) fn certain_revision(&self) -> u64 {
+        self.follow.doubt.bound().map_or(self.revision, |bound| bound.saturating_sub(1).min(self.revision))
+    }
+
     /// The revision up to which everything was looked at, if the changes before this number were.
     pub(super) fn bookmark(&self, next: u64) -> u64 {
-        let Follow { ring, shown, doubt, .. } = &self.follow;
+        let Follow { ring, shown, .. } = &self.follow;
         if next >= *shown {
-            return doubt.bound().map_or(self.revision, |bound| bound.saturating_sub(1).min(self.revision));
+            return self.certain_revision();
         }
         let before = next.checked_sub(1).and_then(|last| ring.get(last));
         before.map_or(ring.complete_after(), |entry| entry.revision)

@@ -128,7 +128,8 @@ impl<C> Follow<C> {
 
     /// Sets how many changes are kept from now on.
     pub(super) fn set_max(&mut self, max: Following) {
-        self.ring.set_max(max);
+        let bound = self.doubt.bound();
+        self.ring.set_max(max, bound);
     }
 
     /// From which revision on a store need not keep what was told.
@@ -193,7 +194,7 @@ impl<C> Registry<C> {
         if let Some(before) = before.filter(|_| kind == EventKind::Register) {
             entry.replaces(before);
         }
-        self.follow.ring.push(entry);
+        self.follow.ring.push(entry, None);
         self.note_generation(generation);
         self.note_past(kind, &id, unix_seconds.saturating_mul(1000), now);
     }
@@ -212,7 +213,8 @@ impl<C> Registry<C> {
         let place = (revision, self.follow.ring.newest());
         let shown = service.with(told.moving);
         let event = Event::new(kind, service.id(), &shown, told.unix_seconds, &self.epoch, place);
-        self.follow.ring.push(Entry::new(&event, revision, service.types().clone(), before));
+        let bound = self.follow.doubt.bound();
+        self.follow.ring.push(Entry::new(&event, revision, service.types().clone(), before), bound);
         event
     }
 }

@@ -135,22 +135,24 @@ impl Ring {
         Ring { max, entries: VecDeque::new(), first: 0, bytes: 0, complete_after: revision }
     }
 
-    /// Sets how many changes are kept.
-    pub(super) fn set_max(&mut self, max: Following) {
+    /// Sets how many changes are kept from now on.
+    pub(super) fn set_max(&mut self, max: Following, bound: Option<u64>) {
         self.max = max;
-        self.shrink();
+        self.shrink(bound);
     }
 
-    /// Adds a change. The oldest have to go if there are too many; the newest always stays.
-    pub(super) fn push(&mut self, entry: Entry) {
+    /// Adds a change. The oldest have to go if there are too many; the newest always stays, and so do those behind
+    /// `bound`: nobody may be told of them yet.
+    pub(super) fn push(&mut self, entry: Entry, bound: Option<u64>) {
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
-        self.shrink();
+        self.shrink(bound);
     }
 
-    fn shrink(&mut self) {
+    fn shrink(&mut self, bound: Option<u64>) {
         while self.entries.len() > 1
             && (self.entries.len() > self.max.changes || self.bytes > self.max.bytes)
+            && self.entries.front().is_some_and(|oldest| bound.is_none_or(|bound| oldest.revision < bound))
             && let Some(oldest) = self.entries.pop_front()
         {
             self.bytes -= oldest.bytes();

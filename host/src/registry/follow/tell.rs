@@ -19,8 +19,7 @@ const GONE_INTERVAL_MS: u64 = 100;
 
 impl<C> Registry<C> {
     /// Lets watchers see the changes that nothing before them stands in the way of.
-    pub(super) fn show_news(&mut self, now: Now) {
-        self.follow.doubt.tick(now.uptime_ms);
+    pub(super) fn show_news(&mut self) {
         let end = self.follow.end();
         let Follow { ring, shown, rooms, .. } = &mut self.follow;
         let first = ring.numbers().start;
@@ -39,7 +38,7 @@ impl<C> Registry<C> {
 
     /// Tells watchers what has happened, as far as that goes in one turn.
     pub(in crate::registry) fn tell_watchers(&mut self, now: Now, out: &mut Output<C>) {
-        self.show_news(now);
+        self.show_news();
         let (mut steps, mut answers) = (TURN_STEPS, ANSWERS_MAX);
         self.release_ahead(&mut steps, &mut answers, now, out);
         while let Some(concerned) = self.follow.rooms.next_concerned(&self.follow.ring, &mut steps) {
@@ -180,9 +179,7 @@ impl<C> Registry<C> {
         if self.has_news() {
             return Some(0);
         }
-        let deadline = self.follow.deadlines.first().map(|(at_ms, _)| *at_ms);
-        let doubt = self.follow.doubt.wake_at_ms().filter(|_| self.is_watched());
-        deadline.into_iter().chain(doubt).min()
+        self.follow.deadlines.first().map(|(at_ms, _)| *at_ms)
     }
 
     /// Forgets watchers that have gone away: some are asked each time.
