@@ -9,6 +9,7 @@ from typing import Any
 from .cache import AsyncCache
 from .connector import LONGEST_WAIT, Connector
 from .errors import Deregistered, NoneHealthy, NotFound, Protocol
+from .heartbeats import Heartbeats
 from .registration import AsyncRegistration, service_info
 from .settings import Backoff, Keys, Settings
 from .values import (
@@ -38,6 +39,7 @@ class AsyncRegistry:
     def __init__(self, settings: Settings) -> None:
         """For `connect`."""
         self._connector = Connector(settings)
+        self._heartbeats = Heartbeats(self._connector)
         self._made: list[AsyncRegistration | AsyncWatch | AsyncCache] = []
 
     @classmethod
@@ -129,7 +131,7 @@ class AsyncRegistry:
             allow_duplicate_service_type=allow_duplicate_service_type,
             extra=extra,
         )
-        registration = AsyncRegistration(self._connector, info, ttl, on_state)
+        registration = AsyncRegistration(self._connector, self._heartbeats, info, ttl, on_state)
         await registration.begin(timeout, patient)
         self._keep(registration)
         return registration

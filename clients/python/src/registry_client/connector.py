@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .errors import Closed, Protocol, RegistryError, Starting, TimedOut, Unreachable, refusal
@@ -155,13 +155,19 @@ class Connector:
                 waited = self._loop.time() - start
                 raise Unreachable(f"no registry could be reached within {waited:.1f} s: {reasons or 'no answer yet'}")
 
-    async def new_link(self, after: int, wait: float) -> bool:
-        """Whether there is a connection later than the one with the number `after`: waits so long for it."""
+    async def until(self, is_so: Callable[[], bool], wait: float) -> bool:
+        """Whether something is so: waits so long for it, and looks after each new connection and each `wake`."""
         deadline = self._loop.time() + wait
-        while self.links <= after or not self.link:
+        while not is_so():
             if not await self._wait(deadline):
                 return False
         return True
+
+    def wake(self) -> None:
+        """Has all who wait look whether there is what they wait for."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def longest_wait(self) -> float:
         """How long a wait between two attempts may be.
@@ -171,7 +177,7 @@ class Connector:
         return max(_SHORTEST_WAIT, min(self.kept.values(), default=math.inf) / 3)
 
     async def _wait(self, deadline: float) -> bool:
-        """Waits for the next connection."""
+        """Waits for the next connection, or for a `wake`."""
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._waiters.add(waiter)
         timer = self._loop.call_at(deadline, _expire, waiter)
@@ -204,9 +210,7 @@ class Connector:
             self.link = link
             self.links += 1
             log.info("connected to %s", link.endpoint)
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            self.wake()
             # If all tasks are cancelled, as at the end of `asyncio.run`, the connection stays: what is closed later
             # has something to say to the registry.
             reason = await asyncio.shield(link.ended)

@@ -73,8 +73,9 @@ def _closes(
 class Registration(_Facade[AsyncRegistration]):
     """A service that is registered and kept so, until `close` or the end of its `with`.
 
-    It is renewed every ttl / 3. If the registry has forgotten it, it is registered again; if somebody has deregistered
-    it, or another process has registered its id, it ends: see `state`. It lives no longer than its registry.
+    It is renewed every ttl / 3, together with others of the same client. If the registry has forgotten it, it is
+    registered again; if somebody has deregistered it, or another process has registered its id, it ends: see `state`.
+    It lives no longer than its client.
     """
 
     update = _waits(AsyncRegistration.update)

@@ -1,5 +1,6 @@
 //! A service that is kept registered.
 
+mod beats;
 mod keeper;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use beats::Beats;
 pub(crate) use keeper::Keeper;
 
 use crate::error::Error;
@@ -41,7 +43,8 @@ impl State {
 
 /// A service that stays registered for as long as this is there: by [`Registry::register`](crate::Registry::register).
 ///
-/// It is renewed every third of its ttl, and right after each new connection. A registry that has forgotten it gets it
+/// It is renewed every third of its ttl, and right after each new connection; together with others, if the
+/// [`Registry`](crate::Registry) has registered several. A registry that has forgotten it gets it
 /// again, with all fields, under the same id. It ends by itself only if somebody else has deregistered it or has
 /// registered its id: [`state`](Self::state) says so, and [`over`](Self::over) waits for that.
 ///

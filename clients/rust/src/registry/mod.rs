@@ -17,7 +17,7 @@ use crate::error::{Code, Error};
 use crate::filter::Filter;
 use crate::info::ServiceInfo;
 use crate::link::{Connectivity, Link};
-use crate::registration::{Keeper, Registration};
+use crate::registration::{Beats, Keeper, Registration};
 use crate::settings::{Builder, Settings};
 use crate::values::Position;
 use crate::watch::{Puller, Start, Watch};
@@ -51,6 +51,7 @@ pub struct Registry {
 pub(crate) struct Keepers {
     pub(crate) leaving: watch::Sender<bool>,
     pub(crate) count: watch::Sender<usize>,
+    pub(crate) beats: Beats,
 }
 
 impl Registry {
@@ -72,7 +73,8 @@ impl Registry {
     }
 
     pub(crate) fn open(settings: Settings) -> Self {
-        let keepers = Keepers { leaving: watch::Sender::new(false), count: watch::Sender::new(0) };
+        let (leaving, count) = (watch::Sender::new(false), watch::Sender::new(0));
+        let keepers = Keepers { leaving, count, beats: Beats::default() };
         let timeout = settings.timeout;
         Registry { link: Link::open(settings), keepers: Arc::new(keepers), timeout, max_stale: None }
     }
