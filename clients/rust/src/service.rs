@@ -35,7 +35,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Registers this process at the registry on this host, and keeps it registered. After the time-out of the settings
+    /// Registers this process at the registry on this host, and keeps it registered. For the registry that the variable
+    /// `REGISTRY_CONNECT` names, see [`start_with`](Self::start_with). After the time-out of the settings
     /// it goes on even if no registry has answered.
     ///
     /// # Errors
@@ -48,6 +49,16 @@ impl Service {
     }
 
     /// The same with a client that is there already, or has other settings.
+    ///
+    /// ```no_run
+    /// # async fn example(camera: registry_client::ServiceInfo) -> Result<(), registry_client::Error> {
+    /// use registry_client::{Registry, Service};
+    ///
+    /// // The registry that REGISTRY_CONNECT names, else the one at 127.0.0.1:5556.
+    /// let registry = Registry::builder().connect()?;
+    /// Service::start_with(registry, camera).await?.run().await
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As with [`start`](Self::start).
@@ -64,6 +75,11 @@ impl Service {
     /// The registration.
     pub fn registration(&self) -> &Registration {
         &self.registration
+    }
+
+    /// How it is.
+    pub fn state(&self) -> State {
+        self.registration.state()
     }
 
     /// The registration alone, without the rest.

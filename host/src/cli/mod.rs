@@ -13,6 +13,7 @@ mod expiry;
 mod keygen;
 mod keys;
 mod lookup;
+mod order;
 mod output;
 mod plugin;
 mod plugin_check;
@@ -95,9 +96,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Renew { id, connection } => wait_for(register::renew(&id, &connection)),
         Command::Update { id, metadata, connection } => wait_for(register::update(&id, metadata, &connection)),
         Command::Deregister { id, connection } => wait_for(register::deregister(&id, &connection)),
-        Command::Watch { events, service_type, selection, connection } => {
+        Command::Watch { events, existing, service_type, selection, connection } => {
             let filter = selection.filter(service_type.as_deref());
-            wait_for(watch::watch(&events, filter, &connection))
+            wait_for(watch::watch(&events, existing, filter, &connection))
         }
         Command::Expiry { way, connection } => wait_for(expiry::end(way, &connection)),
         Command::Health { connection } => wait_for(status::health(&connection)),

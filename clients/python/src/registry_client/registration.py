@@ -197,7 +197,7 @@ class AsyncRegistration:
                 raise
             self._info["metadata"] = metadata
 
-    async def wait_state(self, *states: State, timeout: float | None = None) -> State:
+    async def until(self, *states: State, timeout: float | None = None) -> State:
         """The state, as soon as it is one of these, or one that is for good; `TimedOut` if that takes too long."""
 
         async def reached() -> State:
