@@ -66,6 +66,7 @@ use search::Searches;
 use selection::Selection;
 pub use service::Service;
 use services::Services;
+pub use trail::Cause;
 use trail::Trail;
 use waiting::Waiting;
 

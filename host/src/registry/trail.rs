@@ -64,6 +64,15 @@ impl What {
     }
 }
 
+/// What is kept of a change for this alone, and told to nobody else: events do not say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cause {
+    /// Who asked for it, if somebody did.
+    pub by: Option<Origin>,
+    /// Whether it changes a registration, and is none itself.
+    pub is_update: bool,
+}
+
 /// Something that has happened to a service.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -122,17 +131,21 @@ impl Shown for &Entry {
             json.push_str(",\"last\":");
             push_number(json, self.last_unix_ms / 1000);
         }
-        let by = self.by.as_ref();
-        let address = by.and_then(|by| by.address.shown());
-        let key = by.and_then(|by| by.principal.key()).map(ToString::to_string);
-        if address.is_some() || key.is_some() {
-            let mut shown = String::new();
-            address.into_iter().for_each(|address| push_field(&mut shown, "address", &address));
-            key.into_iter().for_each(|key| push_field(&mut shown, "key", &key));
-            json.push_str(",\"by\":{");
-            json.push_str(&shown[1..]);
-            json.push('}');
-        }
+        push_by(json, self.by.as_ref());
+        json.push('}');
+    }
+}
+
+/// The field that says who did it, as far as it is known.
+pub(super) fn push_by(json: &mut String, by: Option<&Origin>) {
+    let address = by.and_then(|by| by.address.shown());
+    let key = by.and_then(|by| by.principal.key()).map(ToString::to_string);
+    if address.is_some() || key.is_some() {
+        let mut shown = String::new();
+        address.into_iter().for_each(|address| push_field(&mut shown, "address", &address));
+        key.into_iter().for_each(|key| push_field(&mut shown, "key", &key));
+        json.push_str(",\"by\":{");
+        json.push_str(&shown[1..]);
         json.push('}');
     }
 }

@@ -299,8 +299,9 @@ class AsyncRegistration:
             async with self._busy:
                 await self._renew(timeout)
         except (Unreachable, TimedOut, *LATER) as error:
+            # Once is enough, until it is renewed again.
+            log.log(logging.DEBUG if self.error else logging.WARNING, "%s is not renewed: %s", self.id, error)
             self.error = error
-            log.warning("%s is not renewed: %s", self.id, error)
             self._look_at_time()
             return False
         except Refused as error:

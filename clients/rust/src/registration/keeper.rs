@@ -125,8 +125,10 @@ impl Keeper {
         let mut is_well = self.shown.borrow().state == State::Registered;
         let mut next = Instant::now() + self.wait(is_well);
         loop {
-            // Only the wait is cut short by an order: a registration under way must not arrive after a deregistration.
+            // Only the wait is cut short by an order: a registration under way must not arrive after a deregistration. Who
+            // closes this one is told how that went, even if all are closed.
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(next) => {
                     is_well = self.beat().await;
                     if self.shown.borrow().state.is_over() {
@@ -155,7 +157,7 @@ impl Keeper {
                     Some(Order::Update(patch, done)) => {
                         let _ = done.send(self.update(&patch).await);
                     }
-                    Some(Order::Close(timeout, done)) => return drop(done.send(self.end(timeout).await)),
+                    Some(Order::Close(deadline, done)) => return drop(done.send(self.end(deadline).await)),
                     None => return self.end_in_time().await,
                 },
                 () = has_come(&mut leaving) => return self.end_in_time().await,
@@ -341,18 +343,17 @@ impl Keeper {
     }
 
     async fn end_in_time(&mut self) {
-        if let Err(error) = self.end(self.registry.timeout()).await {
+        if let Err(error) = self.end(Instant::now() + self.registry.timeout()).await {
             warn!("{} is not deregistered: {error}", self.id);
         }
     }
 
     /// Deregisters. That there is nothing to deregister any more is as good.
-    async fn end(&mut self, timeout: Duration) -> Result<(), Error> {
+    async fn end(&mut self, deadline: Instant) -> Result<(), Error> {
         if !std::mem::replace(&mut self.may_be_there, false) {
             self.show(State::Closed, None);
             return Ok(());
         }
-        let deadline = Instant::now() + timeout;
         let result = loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.deregister(left).await {

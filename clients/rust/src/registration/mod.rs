@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 pub(crate) use beats::Beats;
 pub(crate) use keeper::Keeper;
@@ -85,7 +86,7 @@ struct Shown {
 #[derive(Debug)]
 enum Order {
     Update(Map<String, Value>, oneshot::Sender<Result<(), Error>>),
-    Close(Duration, oneshot::Sender<Result<(), Error>>),
+    Close(Instant, oneshot::Sender<Result<(), Error>>),
 }
 
 impl Registration {
@@ -171,8 +172,9 @@ impl Registration {
     /// The registry could not be told in time.
     pub async fn close_within(&self, timeout: Duration) -> Result<(), Error> {
         let (done, result) = oneshot::channel();
+        let deadline = Instant::now() + timeout;
         // A keeper that has ended has nothing to deregister.
-        if self.orders.send(Order::Close(timeout, done)).await.is_err() {
+        if self.orders.send(Order::Close(deadline, done)).await.is_err() {
             return Ok(());
         }
         result.await.unwrap_or(Ok(()))

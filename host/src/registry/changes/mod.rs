@@ -33,6 +33,7 @@ use crate::registry::follow::Told;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::service::Service;
+use crate::registry::trail::Cause;
 use crate::security::origin::Origin;
 use mass::Mass;
 use queue::{Queue, Wished};
@@ -123,6 +124,15 @@ impl Write {
     /// The service has run out.
     fn expire(id: Arc<str>) -> Self {
         Write::Remove { id, kind: EventKind::Expire, by: None, generation: None }
+    }
+
+    /// What is kept of it for the service's past.
+    fn cause(&self) -> Cause {
+        let by = match self {
+            Write::Put { origin, .. } | Write::Update { origin, .. } => Some(*origin),
+            Write::Remove { by, .. } => *by,
+        };
+        Cause { by, is_update: matches!(self, Write::Update { .. }) }
     }
 
     fn id(&self) -> &Arc<str> {
