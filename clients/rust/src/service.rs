@@ -126,8 +126,9 @@ impl Service {
     /// # Errors
     /// The registry could not be told in time: then the ttl does the rest.
     pub async fn close(self) -> Result<(), Error> {
-        // Together, so that it takes no longer than the time-out of the settings, however many else there are to close.
-        let (closed, ()) = tokio::join!(self.registration.close(), self.registry.close());
+        // All at once, so that it takes no longer than the time-out of the settings, however many others there are.
+        let (closed, ()) = tokio::join!(self.registration.close(), async { self.registry.begin_to_close() });
+        self.registry.close().await;
         closed
     }
 }

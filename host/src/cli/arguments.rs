@@ -235,8 +235,8 @@ Example:
     },
     /// Show what has happened to a service: when, what, and by whom
     ///
-    /// It is what this run of the registry remembers; if the storage keeps recent changes, as sqlite does, those of earlier
-    /// runs too, but not by whom.
+    /// It is what this run of the registry remembers, refusals too; if the storage keeps recent changes, as sqlite does,
+    /// those of earlier runs as well.
     History {
         /// The service's id
         id: String,

@@ -47,6 +47,13 @@ pub(super) fn told(health: &Value) -> Option<String> {
     ))
 }
 
+/// A silence of all services, as `health` tells of it.
+pub(super) fn silence(health: &Value) -> Option<String> {
+    let since = health["silence"].as_object()?.get("since").and_then(Value::as_f64);
+    let since = since.map_or_else(|| "-".to_string(), |since| recently(since, now_seconds()));
+    Some(format!("no service was heard of since {since}: none is removed for that, for a while"))
+}
+
 /// A time of day, with the date if that is not today's.
 pub(super) fn recently(seconds: f64, now_seconds: f64) -> String {
     let (then, now) = (utc(seconds), utc(now_seconds));
@@ -66,5 +73,8 @@ mod tests {
         let line = "mass expiry since 2025-11-26T00:00:00Z: 40 services are critical, 2 are removed";
         assert_eq!(told(&health).unwrap(), line);
         assert_eq!(told(&json!({"status": "ok"})), None);
+        let health = json!({"silence": {"since": 1_764_115_200}});
+        let line = "no service was heard of since 2025-11-26T00:00:00Z: none is removed for that, for a while";
+        assert_eq!(silence(&health).unwrap(), line);
     }
 }

@@ -103,10 +103,15 @@ impl Registry {
     /// Ends everything: registrations are deregistered, watches and caches end, and calls that wait fail as
     /// [`Closed`](Error::Closed). Takes as long as the time-out of the settings at most.
     pub async fn close(self) {
-        self.keepers.leaving.send_replace(true);
+        self.begin_to_close();
         let mut count = self.keepers.count.subscribe();
         let _ = tokio::time::timeout(self.timeout(), count.wait_for(|count| *count == 0)).await;
         self.link.close();
+    }
+
+    /// Has all registrations end.
+    pub(crate) fn begin_to_close(&self) {
+        self.keepers.leaving.send_replace(true);
     }
 
     /// Whether there is a connection, and every change of that. Calls wait for one by themselves; this is for showing it.
