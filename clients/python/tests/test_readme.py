@@ -52,7 +52,9 @@ class Readme(unittest.TestCase):
         with client.Registry.connect(ENDPOINT) as registry:
             registry.register("Camera", 7, id="camera-9", type="camera")
             self.assertEqual(self.run_example(watch), "register camera-9\n")
-            self.assertRegex(self.run_example(cache), rf"^127.0.0.1:7 as of 0\.\d+ seconds ago\nconnected to {ENDPOINT}\n$")
+            self.assertRegex(
+                self.run_example(cache), rf"^127.0.0.1:7 as of 0\.\d+ seconds ago\nconnected to {ENDPOINT}\n$"
+            )
         self.assertEqual(self.run_example(asyncio), "127.0.0.1:7001\nregister stage-2\n")
 
     def test_a_fleet(self) -> None:
