@@ -1,14 +1,19 @@
 //! The usual case.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::error::Error;
 use crate::info::ServiceInfo;
 use crate::registration::{Keeper, Registration, State};
 use crate::registry::Registry;
+
+/// Who begins to end at the same time ends at the same time, give or take this.
+const AT_THE_SAME_TIME: Duration = Duration::from_millis(100);
 
 /// The usual case: a process that is discoverable for as long as it lives.
 ///
@@ -126,9 +131,11 @@ impl Service {
     /// # Errors
     /// The registry could not be told in time: then the ttl does the rest.
     pub async fn close(self) -> Result<(), Error> {
-        // All at once, so that it takes no longer than the time-out of the settings, however many others there are.
+        // All at once, so that it takes no longer than the time-out of the settings, however many others there are and
+        // whatever they are about.
+        let deadline = Instant::now() + self.registry.timeout() + AT_THE_SAME_TIME;
         let (closed, ()) = tokio::join!(self.registration.close(), async { self.registry.begin_to_close() });
-        self.registry.close().await;
+        self.registry.close_by(deadline).await;
         closed
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn told(health: &Value) -> Option<String> {
     let (critical, removed) = (critical.unwrap_or_default(), removed.unwrap_or_default());
     let since = held.get("since").and_then(Value::as_f64).map(|since| recently(since, now_seconds()));
     Some(format!(
-        "mass expiry since {}: {critical} services are critical, {removed} are removed",
+        "mass expiry since {}: {critical} critical services are held, removed so far: {removed}",
         since.unwrap_or_else(|| "-".to_string())
     ))
 }
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn a_mass_expiry_is_told_with_its_numbers() {
         let health = json!({"mass_expiry": {"since": 1_764_115_200, "critical": 40, "removed": 2}});
-        let line = "mass expiry since 2025-11-26T00:00:00Z: 40 services are critical, 2 are removed";
+        let line = "mass expiry since 2025-11-26T00:00:00Z: 40 critical services are held, removed so far: 2";
         assert_eq!(told(&health).unwrap(), line);
         assert_eq!(told(&json!({"status": "ok"})), None);
         let health = json!({"silence": {"since": 1_764_115_200}});

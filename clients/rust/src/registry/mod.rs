@@ -103,9 +103,15 @@ impl Registry {
     /// Ends everything: registrations are deregistered, watches and caches end, and calls that wait fail as
     /// [`Closed`](Error::Closed). Takes as long as the time-out of the settings at most.
     pub async fn close(self) {
+        let deadline = Instant::now() + self.timeout();
+        self.close_by(deadline).await;
+    }
+
+    /// The same, at that time at the latest.
+    pub(crate) async fn close_by(self, deadline: Instant) {
         self.begin_to_close();
         let mut count = self.keepers.count.subscribe();
-        let _ = tokio::time::timeout(self.timeout(), count.wait_for(|count| *count == 0)).await;
+        let _ = tokio::time::timeout_at(deadline, count.wait_for(|count| *count == 0)).await;
         self.link.close();
     }
 
