@@ -78,6 +78,9 @@ fn wrong_usage_is_exit_code_2() {
         &["list", "--timeout", "0"],
         &["list", "--timeout", "inf"],
         &["watch", "renew"],
+        &["--connect", "h:1"],
+        &["--connect", "h:1", "keygen"],
+        &["--timeout", "0", "list"],
         &["nonsense"],
     ] {
         assert_eq!(registry(arguments).output().unwrap().status.code(), Some(2), "{arguments:?}");

@@ -93,3 +93,17 @@ fn an_answer_that_is_none_of_a_registry_is_exit_code_3() {
         assert!(text(&output.stderr).contains("does not answer as a registry does"), "{}", text(&output.stderr));
     }
 }
+
+#[test]
+fn options_may_stand_before_the_command() {
+    let one = StandIn::saying(json!({ "success": true, "services": [camera()] }));
+    let place = format!("127.0.0.1:{}", one.req_port);
+    let command = |arguments: &[&str]| registry(arguments).env("REGISTRY_CONNECT", "127.0.0.1:1").output().unwrap();
+    for before in [
+        &["--timeout", "20", "--connect", &place, "--json", "list", "Camera"][..],
+        &["--json", "--timeout=20", "list", "--connect", &place, "Camera"],
+    ] {
+        let output = command(before);
+        assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), json!([camera()]), "{before:?}");
+    }
+}

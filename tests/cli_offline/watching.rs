@@ -56,8 +56,10 @@ fn watch_asks_for_what_it_is_to_show() {
     let registry = with_events(0, "a", 4);
     let arguments = "watch --type Camera --tag north --metadata room:=4 --metadata floor=1 --version ^1";
     let _watcher = Running::start(registry.command(&arguments.split(' ').collect::<Vec<_>>()));
+    // Besides, it asks for the registry's health, whenever that is its turn.
+    let mut asked = std::iter::repeat_with(|| registry.request()).filter(|request| request["action"] != "health");
     for action in ["list", "watch"] {
-        let request = registry.request();
+        let request = asked.next().unwrap();
         let asked = ["action", "service_type", "tags", "metadata", "version"].map(|field| request[field].clone());
         let metadata = json!({"room": 4, "floor": "1"});
         assert_eq!(asked, [json!(action), json!("Camera"), json!(["north"]), metadata, json!("^1")]);
@@ -130,4 +132,47 @@ fn watch_ends_if_the_registry_refuses() {
     let closed = StandIn::saying(json!({ "success": false, "error": "Not allowed", "code": "forbidden" }));
     let output = closed.run(&["watch"]);
     assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(1), "registry: Not allowed\n"));
+}
+
+#[test]
+fn watch_begins_with_what_is_there_if_it_is_told_to() {
+    let registry = StandIn::start(0, |request, _| {
+        let services = if request["action"] == "list" { vec![camera()] } else { Vec::new() };
+        json!({ "success": true, "services": services, "changes": [], "epoch": "a", "revision": 4 }).to_string()
+    });
+    let existing = watching(&registry, &["--existing"]);
+    assert_eq!(existing.line(), "-                     register    camera-1  Camera  10.0.0.7:7000");
+    let watcher = watching(&registry, &[]);
+    assert!(watcher.out.recv_timeout(Duration::from_millis(300)).is_err(), "only changes");
+}
+
+/// A registry in which services are held until it has been asked for its health twice.
+fn with_held_services() -> StandIn {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    StandIn::start(0, move |request, _| {
+        let mut reply = json!({ "success": true, "services": [], "changes": [], "epoch": "a", "revision": 4 });
+        if request["action"] == "health" {
+            reply = json!({ "success": true, "status": "ok", "timestamp": 9 });
+            if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 2 {
+                reply["mass_expiry"] = json!({ "since": 5, "critical": 20, "removed": 0 });
+            }
+        }
+        reply.to_string()
+    })
+}
+
+#[test]
+fn watch_tells_that_services_are_held() {
+    let (first, second) = (with_held_services(), with_held_services());
+    let watcher = watching(&first, &[]);
+    let as_json = watching(&second, &["mass_expiry", "--json"]);
+    assert_eq!(watcher.line(), "1970-01-01T00:00:05Z  mass_expiry  begun: 20 critical services are held");
+    assert_eq!(watcher.line(), "1970-01-01T00:00:09Z  mass_expiry  ended");
+    let told = || serde_json::from_str::<Value>(&as_json.line()).unwrap();
+    assert_eq!(told(), json!({ "type": "mass_expiry", "timestamp": 5, "state": "begun", "critical": 20 }));
+    assert_eq!(told(), json!({ "type": "mass_expiry", "timestamp": 9, "state": "ended" }));
+    // Whoever asks for other events is not told.
+    let third = with_held_services();
+    let other = watching(&third, &["expire"]);
+    assert!(other.out.recv_timeout(Duration::from_millis(500)).is_err());
 }

@@ -142,7 +142,7 @@ async fn keys_and_unix_sockets_are_spoken() {
     let host = Host::start(directory.path(), &config);
     let file = |name: &str| directory.path().join(name).display().to_string();
     let builder = |who: &str| {
-        let keys = keys::read(file(&format!("{who}.key_secret")), &file("registry.key")).unwrap();
+        let keys = keys::load(file(&format!("{who}.key_secret")), &file("registry.key")).unwrap();
         Registry::builder().keys(keys).timeout(SECOND)
     };
     let over_tcp = builder("camera").host(format!("127.0.0.1:{}", host.requests)).connect().unwrap();

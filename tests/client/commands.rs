@@ -182,6 +182,7 @@ fn a_program_whose_registration_is_lost_runs_on_unless_it_is_to_end() {
     let mut ended = started(&["--stop-when-lost"]);
     ended.note_with("a was deregistered by somebody else; the program is ended");
     assert_eq!(ended.code(), Some(128 + 15));
+    assert!(ended.err.try_recv().is_err(), "enough has been said");
 }
 
 #[test]

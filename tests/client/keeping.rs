@@ -200,3 +200,21 @@ async fn a_service_that_ends_while_the_registry_is_away_has_not_failed() {
     host.kill();
     service.run_until(async {}).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_service_ends_within_one_timeout_however_many_others_its_client_keeps() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = Host::start(directory.path(), MEMORY);
+    let registry = hasty_client_of(host.requests, 2 * SECOND);
+    let others = [registry.register(camera("b")).await.unwrap(), registry.register(camera("c")).await.unwrap()];
+    let service = Service::start_with(registry, camera("a")).await.unwrap();
+    host.kill();
+    // One of them has something to do that takes its time.
+    let patch = json!({"a": 1}).as_object().unwrap().clone();
+    let _ = tokio::time::timeout(50 * MILLISECOND, others[0].update(patch)).await;
+    let begin = std::time::Instant::now();
+    let error = service.close().await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert!(begin.elapsed() < 3 * SECOND, "{:?}", begin.elapsed());
+    assert_eq!(others[1].state(), State::Closed);
+}

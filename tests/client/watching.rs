@@ -15,7 +15,7 @@ async fn told(watch: &mut Watch, count: usize) -> Vec<String> {
     let mut told = Vec::new();
     for _ in 0..count {
         let change = next(watch).await;
-        told.push(format!("{} {}", change.kind.as_str(), change.service_id()));
+        told.push(format!("{} {}", change.kind.as_str(), change.id()));
     }
     told
 }
@@ -101,7 +101,7 @@ async fn changes_that_are_not_known_any_more_are_told_as_the_difference() {
         if change.kind == ChangeKind::Leave {
             assert!(change.synthesized && change.position.epoch != from.epoch);
         }
-        difference.push(format!("{} {}", change.kind.as_str(), change.service_id()));
+        difference.push(format!("{} {}", change.kind.as_str(), change.id()));
     }
     assert!(
         difference.contains(&"leave a".to_string()) || difference.contains(&"leave b".to_string()),

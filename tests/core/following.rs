@@ -75,20 +75,6 @@ fn after_a_restart_it_is_known_what_a_service_was_if_that_was_kept() {
     assert_eq!(history, ["registered", "replaced"]);
 }
 
-#[test]
-fn the_host_wakes_up_when_a_change_in_doubt_is_not_waited_for_any_more() {
-    let mut world = keeping(Position::new(EPOCH, 0));
-    world.pass(5000);
-    world.ask("w", watch(0, json!({"wait": 600})));
-    world.ask("late", register("x", "web"));
-    world.pass(300);
-    let group = world.group();
-    world.pass(100);
-    world.accept(&group);
-    world.group();
-    assert_eq!(world.registry.wake_at_ms(), 7400, "two seconds after it came to be in doubt");
-}
-
 /// How many replies it takes until a watcher has heard of everything after a revision, none of which concerns it.
 fn replies(world: &mut World, mut after: u64, wanted: &Value) -> usize {
     let newest = world.registry.position().1;

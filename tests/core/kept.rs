@@ -1,6 +1,7 @@
 //! Following changes over restarts, with what a store has kept, and while it is in doubt what the store has.
 
 use registry_host::registry::Following;
+use registry_host::security::origin::{Address, Origin};
 
 use super::follow::{EPOCH, small, watch};
 use super::*;
@@ -51,6 +52,41 @@ fn after_a_restart_the_same_is_told_in_the_same_words() {
     world.register("z", "web");
     let next = world.call(watch(9, json!({})));
     assert_eq!((&next["changes"][0]["revision"], &next["changes"][0]["previous"]), (&json!(10), &json!(7)));
+}
+
+#[test]
+fn the_past_of_a_service_is_the_same_after_a_restart_and_no_follower_is_told_by_whom() {
+    let mut world = keeping(Position::new(EPOCH, 3));
+    let key = Principal::Key(PublicKey::from_bytes([7; 32]));
+    let nobody =
+        |address: &str| Origin { principal: Principal::Nobody, address: Address::Tcp(address.parse().unwrap()) };
+    let update = json!({"action": "update", "service_id": "x", "metadata": {"a": 1}});
+    let mut changes = Vec::new();
+    for (origin, request) in [
+        (nobody("10.0.0.7:5123"), register("x", "web")),
+        (Origin { address: Address::Ipc, ..Origin::default() }, update),
+        (nobody("[::ffff:10.0.0.8]:5124"), register("x", "web")),
+        (Origin::default(), deregister("x")),
+        (Origin { principal: key, ..nobody("10.0.0.9:1") }, register("x", "web")),
+    ] {
+        let request = parse(request.to_string().as_bytes(), Port::Requests, &Limits::default()).request.unwrap();
+        world.registry.request("by", origin, request, world.now, &mut world.out);
+        world.take_output();
+        let group = world.group();
+        world.accept(&group);
+        changes.extend(group);
+    }
+    let past = |world: &mut World| world.call(json!({"action": "history", "service_id": "x"}))["history"].clone();
+    let before = past(&mut world);
+    let what: Vec<&str> = before.as_array().unwrap().iter().map(|entry| entry["what"].as_str().unwrap()).collect();
+    assert_eq!(what, ["registered", "updated", "replaced", "deregistered", "registered"]);
+    assert_eq!(before[4]["by"], json!({"address": "10.0.0.9:1", "key": key.key().unwrap().to_string()}));
+
+    let mut world = keeping(Position::new(EPOCH, 8));
+    load(&mut world, 3, kept(&changes));
+    assert_eq!(past(&mut world), before);
+    let told = world.call(watch(3, json!({})))["changes"].to_string();
+    assert!(!told.contains("10.0.0.") && !told.contains("\"by\"") && !told.contains("\"update\""), "{told}");
 }
 
 /// What a store has kept is taken over.

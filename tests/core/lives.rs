@@ -1,6 +1,7 @@
 //! Generations, and what is known of services that are no more.
 
 use registry_host::protocol::event::EventKind;
+use registry_host::registry::Cause;
 
 use super::*;
 
@@ -267,7 +268,7 @@ fn what_was_deregistered_before_a_restart_is_known_from_what_the_store_has_kept(
         (EventKind::Register, "y", 200),
         (EventKind::Expire, "y", 100),
     ] {
-        world.registry.note_past(kind, id, at(seconds), now);
+        world.registry.note_past((kind, Cause::default()), id, at(seconds), now);
     }
     assert_eq!(world.call(renew("x"))["code"], "deregistered");
     for id in ["y", "old"] {

@@ -85,7 +85,7 @@ pub(crate) fn run(around: &Around, port: u16, told: &Mutex<Told>, is_closed: imp
                     let place = (change.position.epoch.clone(), change.position.revision);
                     if !change.synthesized {
                         around.note("library: told of a change");
-                        let id = change.service_id().to_string();
+                        let id = change.id().to_string();
                         told.lock().expect("no thread panics with it").push((place.0, place.1, id));
                     }
                 }

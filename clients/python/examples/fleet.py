@@ -14,7 +14,7 @@ def main(registry: str, name: str, port: int) -> None:
         print(me.registration.id, "is there", flush=True)
         for change in me.registry.watch("fleet", existing=True):
             if change.id != me.registration.id:
-                print(change.id, "is there" if change.is_put else "is gone", flush=True)
+                print(change.id, "is there" if change.is_there else "is gone", flush=True)
 
 
 if __name__ == "__main__":

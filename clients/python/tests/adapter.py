@@ -66,7 +66,7 @@ class Adapter:
 
     async def end(self, thing: Any) -> None:
         for one in thing if isinstance(thing, list) else [thing]:
-            await self.call(getattr(one, "stop", None) or one.close)
+            await self.call(one.close)
 
     async def close_all(self) -> None:
         # Services and registries end what belongs to them.
@@ -116,7 +116,7 @@ class Adapter:
     async def do_wait_state(self, command: Json) -> Json:
         registration = self.thing("registration", command)
         states = [client.State(name) for name in command["states"]]
-        reached = await self.call(registration.wait_state, *states, **chosen(command, ("timeout",)))
+        reached = await self.call(registration.until, *states, **chosen(command, ("timeout",)))
         if reached not in states:
             raise client.TimedOut(f"it is {reached.value} for good")
         return state(registration)
@@ -139,19 +139,19 @@ class Adapter:
         await self.ask(command, "deregister", ("generation",), command["service_id"])
 
     async def do_get(self, command: Json) -> Any:
-        return (await self.ask(command, "get", ("max_stale",), command["service_id"])).raw
+        return (await self.ask(command, "get", ("max_stale",), command["service_id"])).fields
 
     async def do_discover(self, command: Json) -> Any:
-        return (await self.ask(command, "discover", (*FILTER, "fields", "wait", "max_stale"))).raw
+        return (await self.ask(command, "discover", (*FILTER, "fields", "wait", "max_stale"))).fields
 
     async def do_discover_many(self, command: Json) -> Any:
         found = await self.ask(command, "discover_many", (*FILTER, "limit", "fields", "wait", "max_stale"))
-        return [record.raw for record in found]
+        return [record.fields for record in found]
 
     async def do_list(self, command: Json) -> Json:
         found = await self.ask(command, "list", (*FILTER, "fields", "page", "max_stale"))
         return {
-            "services": [record.raw for record in found],
+            "services": [record.fields for record in found],
             **position(found.position),
             "stale_seconds": found.stale_seconds,
         }
@@ -161,13 +161,21 @@ class Adapter:
         return {name: {"passing": count.passing, "critical": count.critical} for name, count in counts.items()}
 
     async def do_history(self, command: Json) -> Any:
-        return [entry.raw for entry in await self.ask(command, "history", (), command["service_id"])]
+        return [entry.fields for entry in await self.ask(command, "history", (), command["service_id"])]
 
     async def do_health(self, command: Json) -> Any:
-        return (await self.ask(command, "health", ())).raw
+        return (await self.ask(command, "health", ())).fields
 
     async def do_request(self, command: Json) -> Any:
-        return await self.ask(command, "request", (), command["request"])
+        fields = dict(command["request"])
+        return await self.ask(command, "request", (), fields.pop("action"), fields)
+
+    async def do_connectivity(self, command: Json) -> Json:
+        return connectivity(self.thing("registry", command).connectivity())
+
+    async def do_other_connectivity(self, command: Json) -> Json:
+        now = self.thing("registry", command).connectivity()
+        return connectivity(await self.ask(command, "wait_connectivity", (), now))
 
     async def ask(self, command: Json, name: str, fields: tuple[str, ...], *args: Any) -> Any:
         call = getattr(self.thing("registry", command), name)
@@ -190,9 +198,9 @@ class Adapter:
                 break
             changes.append(
                 {
-                    "type": found.type,
+                    "type": found.kind,
                     "id": found.id,
-                    "record": found.record.raw if found.record else None,
+                    "record": found.record.fields if found.record else None,
                     **position(found.position),
                     "synthesized": found.synthesized,
                 }
@@ -211,7 +219,7 @@ class Adapter:
 
     async def do_cache_get(self, command: Json) -> Any:
         found = self.thing("cache", command).get(command["service_id"])
-        return found.raw if found else None
+        return found.fields if found else None
 
     async def do_cache_list(self, command: Json) -> Json:
         cache = self.thing("cache", command)
@@ -219,7 +227,10 @@ class Adapter:
         return {"ids": sorted(record.id for record in found), "age": cache.age}
 
     async def do_cache_discover(self, command: Json) -> Any:
-        return self.thing("cache", command).discover(command.get("service_type")).raw
+        found = self.thing("cache", command).discover(command.get("service_type"))
+        if found is None:
+            raise client.NoneHealthy({"error": "there is none"})
+        return found.fields
 
     async def do_close_cache(self, command: Json) -> None:
         await self.call(self.thing("cache", command).close)
@@ -235,7 +246,7 @@ class Adapter:
         return state(self.thing("service", command).registration)
 
     async def do_close_service(self, command: Json) -> None:
-        await self.call(self.things.pop(("service", command["service"])).stop)
+        await self.call(self.things.pop(("service", command["service"])).close)
 
     async def do_crowd(self, command: Json) -> None:
         name = command["crowd"]
@@ -294,6 +305,10 @@ def state(registration: Any) -> Json:
         "state": registration.state.value,
         "error": None if error is None else str(error),
     }
+
+
+def connectivity(found: client.Connectivity) -> Json:
+    return {"endpoint": found.endpoint, "local_address": found.local_address, "text": str(found)}
 
 
 def position(found: client.Position | None) -> Json:

@@ -47,13 +47,15 @@ class Readme(unittest.TestCase):
 
         lines = self.run_example(calls).splitlines()
         self.assertRegex(lines[0], r"^stage-[0-9a-f-]{36} State.REGISTERED|registered$")
-        self.assertEqual(lines[1:], ["tcp://127.0.0.1:7001 3", "no such camera", "Stage 127.0.0.1 7001 passing"])
+        self.assertEqual(lines[1:], ["127.0.0.1:7001 3", "no such camera", "Stage 127.0.0.1 7001 passing"])
 
         with client.Registry.connect(ENDPOINT) as registry:
             registry.register("Camera", 7, id="camera-9", type="camera")
             self.assertEqual(self.run_example(watch), "register camera-9\n")
-            self.assertRegex(self.run_example(cache), r"^tcp://127.0.0.1:7 as of 0\.\d+ seconds ago\n$")
-        self.assertEqual(self.run_example(asyncio), "tcp://127.0.0.1:7001\nregister stage-2\n")
+            self.assertRegex(
+                self.run_example(cache), rf"^127.0.0.1:7 as of 0\.\d+ seconds ago\nconnected to {ENDPOINT}\n$"
+            )
+        self.assertEqual(self.run_example(asyncio), "127.0.0.1:7001\nregister stage-2\n")
 
     def test_a_fleet(self) -> None:
         """The example `fleet.py`, five times: they find each other, and miss who goes."""

@@ -222,7 +222,7 @@ class Values(unittest.TestCase):
 
     def test_records(self) -> None:
         record = client.Record({"id": "a", "host": "::1", "port": 7})
-        self.assertEqual(record.address, "tcp://[::1]:7")
+        self.assertEqual((record.address, record.endpoint), ("[::1]:7", "tcp://[::1]:7"))
         self.assertIsNone(record.generation)
         self.assertEqual(str(record), "a at [::1]:7")
         self.assertIn("port", record)

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::endpoint::Endpoint;
 use crate::error::{Code, Error, ProtocolProblem, Refusal};
 use crate::link::Answer;
 
@@ -23,8 +24,9 @@ pub(crate) fn understand(request: &Value, answer: &Answer) -> Result<Value, Erro
     let text = |field: &str| reply.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
     // Every request there is taken for a heartbeat.
     let is_taken_for_a_heartbeat = match text("message").or(text("error")) {
+        Some(_) if request["action"] == "renew" => false,
         Some(text) if request.get("service_id").is_none() => text == WANTS_A_HEARTBEAT,
-        Some(text) => request["action"] != "renew" && RENEWED.contains(&text),
+        Some(text) => RENEWED.contains(&text),
         None => false,
     };
     match reply.get("success").and_then(Value::as_bool) {
@@ -32,24 +34,27 @@ pub(crate) fn understand(request: &Value, answer: &Answer) -> Result<Value, Erro
             Err(Error::Protocol { endpoint: endpoint.clone(), problem: ProtocolProblem::HeartbeatPort })
         }
         Some(true) => Ok(reply),
-        Some(false) => {
-            let error = text("error").unwrap_or("the registry refused, and did not say why").to_string();
-            let refusal = Refusal {
-                code: Code::from(text("code").unwrap_or_default()),
-                error,
-                message: text("message").map(String::from),
-                field: text("field").map(String::from),
-                endpoint: endpoint.clone(),
-                reply,
-            };
-            Err(Error::Refused(Box::new(refusal)))
-        }
+        Some(false) => Err(refused(reply, endpoint)),
         None => Err(no_registry("a reply without `success`".to_string())),
     }
 }
 
+/// What a registry refuses, as it says so in a reply or in a part of one.
+pub(crate) fn refused(reply: Value, endpoint: &Endpoint) -> Error {
+    let text = |field: &str| reply.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let refusal = Refusal {
+        code: Code::from(text("code").unwrap_or_default()),
+        error: text("error").unwrap_or("the registry refused, and did not say why").to_string(),
+        message: text("message").map(String::from),
+        field: text("field").map(String::from),
+        endpoint: endpoint.clone(),
+        reply,
+    };
+    Error::Refused(Box::new(refusal))
+}
+
 /// An answer that lacks what it has to have.
-pub(crate) fn without(endpoint: &crate::Endpoint, field: &str) -> Error {
+pub(crate) fn without(endpoint: &Endpoint, field: &str) -> Error {
     let problem = ProtocolProblem::NoRegistry(format!("a reply without `{field}`"));
     Error::Protocol { endpoint: endpoint.clone(), problem }
 }

@@ -32,8 +32,9 @@ use crate::watch::{News, Puller, Start};
 /// let registry = Registry::connect("registry.example")?;
 /// let cameras = registry.cache("camera");
 /// cameras.ready(Duration::from_secs(5)).await?;
-/// let camera = cameras.discover("camera")?;
-/// println!("{camera:?}, as of {:?} ago", cameras.age());
+/// if let Some(camera) = cameras.discover(None)? {
+///     println!("{camera}, as of {:?} ago", cameras.age());
+/// }
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub struct Cache {
 
 #[derive(Debug, Default)]
 struct Content {
-    services: HashMap<String, Arc<Record>>,
+    services: IndexMap<String, Arc<Record>>,
     by_type: HashMap<String, IndexMap<String, Arc<Record>>>,
     news: News,
     /// Why it is not kept any more, if it is not.
@@ -55,8 +56,8 @@ struct Content {
 
 impl Content {
     fn take_in(&mut self, change: Change) {
-        let id = change.service_id();
-        if let Some(before) = self.services.remove(id) {
+        let id = change.id();
+        if let Some(before) = self.services.swap_remove(id) {
             for service_type in types(&before) {
                 let Some(services) = self.by_type.get_mut(service_type) else { continue };
                 services.swap_remove(id);
@@ -149,13 +150,18 @@ impl Cache {
         Ok(self.content()?.by_type.get(service_type).into_iter().flat_map(|all| all.values().cloned()).collect())
     }
 
-    /// One service of a type, at random: of those that were last seen to be healthy, if there are such.
+    /// One service at random, of a type or, with `None`, of all: of those that were last seen to be healthy, if there are
+    /// such.
     ///
     /// # Errors
     /// There has been no list yet: nobody can tell whether there is one.
-    pub fn discover(&self, service_type: &str) -> Result<Option<Arc<Record>>, Error> {
+    pub fn discover<'a>(&self, service_type: impl Into<Option<&'a str>>) -> Result<Option<Arc<Record>>, Error> {
         let content = self.content()?;
-        let Some(services) = content.by_type.get(service_type) else { return Ok(None) };
+        let services = match service_type.into() {
+            Some(service_type) => content.by_type.get(service_type),
+            None => Some(&content.services),
+        };
+        let Some(services) = services.filter(|services| !services.is_empty()) else { return Ok(None) };
         let any = rand::random_range(0..services.len());
         let from_there = services.values().cycle().skip(any).take(services.len());
         let healthy = from_there.clone().find(|record| record.is_passing());

@@ -74,7 +74,7 @@ impl Change {
     }
 
     /// The id of the service.
-    pub fn service_id(&self) -> &str {
+    pub fn id(&self) -> &str {
         self.record.id()
     }
 
@@ -117,7 +117,7 @@ mod tests {
         let event = json!({"type": "expire", "timestamp": 5, "data": {"service_id": "a", "service_info": {"id": "a"}},
                            "revision": 7, "previous": 6, "epoch": "e"});
         let change = Change::read(event.clone()).unwrap();
-        assert_eq!((change.service_id(), change.is_there()), ("a", false));
+        assert_eq!((change.id(), change.is_there()), ("a", false));
         assert_eq!(change.position, Position::new("e", 7));
         assert_eq!(change.to_json().to_string(), event.to_string());
         assert!(Change::read(json!({"type": "expire"})).is_none());

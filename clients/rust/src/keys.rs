@@ -18,11 +18,11 @@ use crate::error::Error;
 /// ```no_run
 /// use registry_client::{Registry, keys};
 ///
-/// let keys = keys::read("camera.key_secret", "registry.key")?;
+/// let keys = keys::load("camera.key_secret", "registry.key")?;
 /// let registry = Registry::builder().host("registry.example").keys(keys).connect()?;
 /// # Ok::<(), registry_client::Error>(())
 /// ```
-pub fn read(own: impl AsRef<Path>, server: &str) -> Result<Keys, Error> {
+pub fn load(own: impl AsRef<Path>, server: &str) -> Result<Keys, Error> {
     Ok(Keys {
         own: key_file(own.as_ref()).map_err(|error| Error::Invalid(error.to_string()))?,
         server: public(server)?,

@@ -19,6 +19,9 @@
 //! - **A registry that is away** is waited for, in the background, with waits that grow and are spread.
 //! - **Nothing there is never "cannot tell"**: a call that could not be answered is an error.
 //!
+//! [`Registry::connect`] and [`Service::start`] take the host. For the one that the variable `REGISTRY_CONNECT` names, or
+//! else `127.0.0.1:5556`, it is `Registry::builder().connect()`: [`Builder`] has all settings.
+//!
 //! `examples/fleet.rs` is a small fleet of services that follow each other.
 //!
 //! What it does is logged with [`tracing`]: lost and new connections, registrations made again.

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 /// let record = Record::try_from(shown).unwrap();
 /// assert_eq!(record.id(), "camera-1");
 /// assert_eq!(record.address(), Some("10.0.0.7:7000".to_string()));
+/// assert_eq!(record.endpoint(), Some("tcp://10.0.0.7:7000".to_string()));
 /// assert_eq!(record.get("protocol"), Some(&json!("tcp")));
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -42,10 +43,15 @@ impl Record {
         self.0.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok())
     }
 
-    /// Host and port, as one connects to them.
+    /// Host and port, as one connects to them: `10.0.0.7:7000`.
     pub fn address(&self) -> Option<String> {
         let (host, port) = (self.host()?, self.port()?);
         Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+    }
+
+    /// The same for ZeroMQ: `tcp://10.0.0.7:7000`.
+    pub fn endpoint(&self) -> Option<String> {
+        Some(format!("tcp://{}", self.address()?))
     }
 
     /// Its type, if it has one.
@@ -79,9 +85,14 @@ impl Record {
         self.0.get("last_heartbeat").and_then(Value::as_u64)
     }
 
+    /// `"passing"` or `"critical"`, when it was shown.
+    pub fn health(&self) -> Option<&str> {
+        self.text("health")
+    }
+
     /// Whether it was healthy when it was shown.
     pub fn is_passing(&self) -> bool {
-        self.text("health") == Some("passing")
+        self.health() == Some("passing")
     }
 
     /// The number of its registration, if the registry gives such numbers.

@@ -1,14 +1,19 @@
 //! The usual case.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::error::Error;
 use crate::info::ServiceInfo;
 use crate::registration::{Keeper, Registration, State};
 use crate::registry::Registry;
+
+/// Who begins to end at the same time ends at the same time, give or take this.
+const AT_THE_SAME_TIME: Duration = Duration::from_millis(100);
 
 /// The usual case: a process that is discoverable for as long as it lives.
 ///
@@ -35,7 +40,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Registers this process at the registry on this host, and keeps it registered. After the time-out of the settings
+    /// Registers this process at the registry on this host, and keeps it registered. For the registry that the variable
+    /// `REGISTRY_CONNECT` names, see [`start_with`](Self::start_with). After the time-out of the settings
     /// it goes on even if no registry has answered.
     ///
     /// # Errors
@@ -48,6 +54,16 @@ impl Service {
     }
 
     /// The same with a client that is there already, or has other settings.
+    ///
+    /// ```no_run
+    /// # async fn example(camera: registry_client::ServiceInfo) -> Result<(), registry_client::Error> {
+    /// use registry_client::{Registry, Service};
+    ///
+    /// // The registry that REGISTRY_CONNECT names, else the one at 127.0.0.1:5556.
+    /// let registry = Registry::builder().connect()?;
+    /// Service::start_with(registry, camera).await?.run().await
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As with [`start`](Self::start).
@@ -64,6 +80,11 @@ impl Service {
     /// The registration.
     pub fn registration(&self) -> &Registration {
         &self.registration
+    }
+
+    /// How it is.
+    pub fn state(&self) -> State {
+        self.registration.state()
     }
 
     /// The registration alone, without the rest.
@@ -110,8 +131,11 @@ impl Service {
     /// # Errors
     /// The registry could not be told in time: then the ttl does the rest.
     pub async fn close(self) -> Result<(), Error> {
-        let closed = self.registration.close().await;
-        self.registry.close().await;
+        // All at once, so that it takes no longer than the time-out of the settings, however many others there are and
+        // whatever they are about.
+        let deadline = Instant::now() + self.registry.timeout() + AT_THE_SAME_TIME;
+        let (closed, ()) = tokio::join!(self.registration.close(), async { self.registry.begin_to_close() });
+        self.registry.close_by(deadline).await;
         closed
     }
 }

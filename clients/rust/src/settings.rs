@@ -84,7 +84,7 @@ impl Builder {
         self
     }
 
-    /// The keys for a registry that asks for some: [`keys::read`](crate::keys::read) has them from files.
+    /// The keys for a registry that asks for some: [`keys::load`](crate::keys::load) has them from files.
     pub fn keys(mut self, keys: Keys) -> Self {
         self.settings.keys = Some(keys);
         self

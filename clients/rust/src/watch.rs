@@ -239,9 +239,9 @@ impl Puller {
         if let Some(known) = &mut self.known {
             for change in &changes {
                 if change.is_there() {
-                    known.insert(change.service_id().to_string(), change.record.clone());
+                    known.insert(change.id().to_string(), change.record.clone());
                 } else {
-                    known.remove(change.service_id());
+                    known.remove(change.id());
                 }
             }
         }

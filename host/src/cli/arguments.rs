@@ -13,6 +13,7 @@ use super::EXIT_CODES;
 use super::expiry::Ending;
 use super::keygen::NewKeys;
 use super::operate::Operation;
+use super::order;
 use super::plugin::PluginCommand;
 use super::selection::{Selection, key_and_json};
 use super::service::Service;
@@ -26,6 +27,7 @@ Examples:
   registry register camera 10.0.0.7 7000 --type Camera --exec -- ./camera --quiet
   registry wait Camera --timeout 60                 until there is one
   registry discover Camera --json
+  registry --connect 10.0.0.1:5556 list             options may stand before the command
   registry watch register expire --type Camera
 
 Environment:
@@ -62,7 +64,8 @@ pub(super) fn parse() -> Arguments {
         let usage = usage.trim_start_matches("Usage: ").to_string();
         if subcommand.has_subcommands() { subcommand } else { subcommand.override_usage(usage) }
     });
-    let arguments = Arguments::from_arg_matches(&command.get_matches());
+    let given = order::behind_the_command(std::env::args_os().collect());
+    let arguments = Arguments::from_arg_matches(&command.get_matches_from(given));
     arguments.unwrap_or_else(|error| error.format(&mut Arguments::command()).exit())
 }
 
@@ -89,8 +92,8 @@ impl Configuration {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection", after_help = EXIT_CODES)]
 pub(super) struct Connection {
-    /// The registry's request port: HOST:PORT or ipc://PATH, several with commas between them [default: where the
-    /// configuration says that it serves, 127.0.0.1:5556 if nothing else]
+    /// The registry's request port: HOST:PORT or ipc://PATH, several with commas between them [default: where a registry
+    /// with this configuration (-c, -s) serves, 127.0.0.1:5556 if nothing else]
     #[arg(long, value_name = "ENDPOINT", env = "REGISTRY_CONNECT", value_delimiter = ',')]
     pub connect: Vec<Endpoint>,
     #[command(flatten)]
@@ -128,8 +131,8 @@ pub(super) enum Command {
     Token(NewToken),
     /// Copy all services from one store to another, while no registry runs on either
     #[command(after_help = format!("\
-Both are configuration files: their [backend] says which store is meant. A target that keeps nothing, such as memory, is
-refused.
+Both are configuration files: their [backend] says which store is meant.
+A target that keeps nothing, such as memory, is refused.
 
 Example:
   registry migrate --from old.toml --to registry.toml
@@ -147,18 +150,25 @@ Example:
         merge: bool,
     },
     /// List the services, all or those of one type
+    #[command(after_help = format!("\
+Examples:
+  registry list Camera --tag north
+  registry list --metadata room:=4 --fields host,port
+  registry list --version '>=1.2, <2' --json
+
+{EXIT_CODES}"))]
     List {
         /// Only services of this type
         #[arg(value_name = "TYPE")]
         service_type: Option<String>,
-        /// The same, as `watch` has it
+        /// The same as TYPE, written as for `watch`
         #[arg(long = "type", value_name = "TYPE", conflicts_with = "service_type")]
         type_option: Option<String>,
-        #[command(flatten)]
-        selection: Selection,
         /// Show only these fields, and the ids: names with commas between them
         #[arg(long, value_name = "FIELD", value_delimiter = ',')]
         fields: Vec<String>,
+        #[command(flatten)]
+        selection: Selection,
         #[command(flatten)]
         connection: Connection,
     },
@@ -214,6 +224,11 @@ Example:
         connection: Connection,
     },
     /// Change a service's metadata, without registering it again
+    #[command(after_help = format!("\
+Example:
+  registry update camera-1 --metadata room=lab --metadata floor:=4 --metadata old:=null
+
+{EXIT_CODES}"))]
     Update {
         /// The service's id
         id: String,
@@ -224,6 +239,9 @@ Example:
         connection: Connection,
     },
     /// Show what has happened to a service: when, what, and by whom
+    ///
+    /// It is what this run of the registry remembers, refusals too; if the storage keeps recent changes, as sqlite does,
+    /// those of earlier runs as well.
     History {
         /// The service's id
         id: String,
@@ -238,10 +256,21 @@ Example:
     /// nothing is left out or told twice. If the registry does not know any more what has happened meanwhile, or has come
     /// back with another store, standard error says so, and the difference is told: as `register` what is new or other
     /// than before, as `leave` what is gone.
+    ///
+    /// That many services have run out together and are held is told as `mass_expiry`, whichever services are watched.
+    #[command(after_help = format!("\
+Examples:
+  registry watch --existing --type Camera
+  registry watch register expire --tag north --json
+
+{EXIT_CODES}"))]
     Watch {
         /// Only these events
         #[arg(value_name = "EVENT", value_enum)]
         events: Vec<EventType>,
+        /// Begin with what is there, as `register`
+        #[arg(long)]
+        existing: bool,
         /// Only services of this type
         #[arg(long = "type", value_name = "TYPE")]
         service_type: Option<String>,
@@ -263,6 +292,10 @@ Example:
         connection: Connection,
     },
     /// End a mass expiry: services that have run out together, and that the registry holds for a while
+    ///
+    /// If a good part of all services is not heard of any more at the same time, they are more likely cut off than dead. So
+    /// the registry removes few of them for a while; they are critical, and nobody discovers them. `registry health` says
+    /// whether it is so. Whoever knows better ends it by this.
     Expiry {
         /// What becomes of them
         #[arg(value_name = "remove|keep", value_enum)]
@@ -349,6 +382,9 @@ pub(super) enum ConfigCommand {
     },
 }
 
+/// What is no event of a service, but of many.
+pub(super) const MASS_EXPIRY: &str = "mass_expiry";
+
 /// A kind of event, as it is named on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum EventType {
@@ -360,6 +396,9 @@ pub(super) enum EventType {
     Expire,
     /// A service does not meet the filter any more, or has gone while nobody could tell how
     Leave,
+    /// Many services have run out together and are held, or are not any more: see `registry expiry --help`
+    #[value(name = MASS_EXPIRY)]
+    MassExpiry,
 }
 
 impl EventType {
@@ -370,6 +409,7 @@ impl EventType {
             EventType::Deregister => "deregister",
             EventType::Expire => "expire",
             EventType::Leave => "leave",
+            EventType::MassExpiry => MASS_EXPIRY,
         }
     }
 }

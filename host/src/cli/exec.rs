@@ -86,7 +86,10 @@ async fn run(service: &Service, connection: &Connection) -> Result<ExitCode, Fai
     loop {
         tokio::select! {
             ended = child.wait() => {
-                tell_of(leave(&client, registration).await);
+                // Of what was lost there is nothing to deregister, and enough has been said.
+                if !is_lost {
+                    tell_of(leave(&client, registration).await);
+                }
                 return ended.map(code_of).map_err(|error| Failure::Failed(format!("cannot wait for {id}: {error}")));
             }
             () = signals.terminated() => {

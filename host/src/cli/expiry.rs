@@ -42,9 +42,16 @@ pub(super) fn told(health: &Value) -> Option<String> {
     let (critical, removed) = (critical.unwrap_or_default(), removed.unwrap_or_default());
     let since = held.get("since").and_then(Value::as_f64).map(|since| recently(since, now_seconds()));
     Some(format!(
-        "mass expiry since {}: {critical} services are critical, {removed} are removed",
+        "mass expiry since {}: {critical} critical services are held, removed so far: {removed}",
         since.unwrap_or_else(|| "-".to_string())
     ))
+}
+
+/// A silence of all services, as `health` tells of it.
+pub(super) fn silence(health: &Value) -> Option<String> {
+    let since = health["silence"].as_object()?.get("since").and_then(Value::as_f64);
+    let since = since.map_or_else(|| "-".to_string(), |since| recently(since, now_seconds()));
+    Some(format!("no service was heard of since {since}: none is removed for that, for a while"))
 }
 
 /// A time of day, with the date if that is not today's.
@@ -63,8 +70,11 @@ mod tests {
     #[test]
     fn a_mass_expiry_is_told_with_its_numbers() {
         let health = json!({"mass_expiry": {"since": 1_764_115_200, "critical": 40, "removed": 2}});
-        let line = "mass expiry since 2025-11-26T00:00:00Z: 40 services are critical, 2 are removed";
+        let line = "mass expiry since 2025-11-26T00:00:00Z: 40 critical services are held, removed so far: 2";
         assert_eq!(told(&health).unwrap(), line);
         assert_eq!(told(&json!({"status": "ok"})), None);
+        let health = json!({"silence": {"since": 1_764_115_200}});
+        let line = "no service was heard of since 2025-11-26T00:00:00Z: none is removed for that, for a while";
+        assert_eq!(silence(&health).unwrap(), line);
     }
 }

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use registry_client::{Code, Record};
+use registry_client::{Code, Connectivity, Error, Record, Registry};
 use serde_json::{Map, Value, json};
 
 use super::arguments::Connection;
@@ -88,7 +88,10 @@ pub(super) async fn wait(service_type: &str, selection: &Selection, connection: 
     let filter = selection.filter(Some(service_type));
     // The time is that of the wait: an answer comes soon after it, or not at all.
     let registry = client.registry().within(ANSWER_WITHIN);
-    let found = registry.discover_within(filter, connection.timeout).await;
+    let found = tokio::select! {
+        found = registry.discover_within(filter, connection.timeout) => found,
+        away = still_away(&registry, connection.timeout) => Err(away),
+    };
     let service = found.map_err(|error| match error.code() {
         Some(Code::NoneHealthy) => Failure::Failed(format!(
             "no healthy service of type {service_type:?} at {} within {} s",
@@ -98,6 +101,19 @@ pub(super) async fn wait(service_type: &str, selection: &Selection, connection: 
         _ => client.failure(error, &json!({})),
     })?;
     show_record(&service, connection)
+}
+
+/// Ready when that time is over and there is no registry, nor anything to wait for.
+async fn still_away(registry: &Registry, time: Duration) -> Error {
+    tokio::time::sleep(time).await;
+    let cause = match &*registry.connectivity().borrow() {
+        Connectivity::Away { cause } => Some(cause.clone()),
+        _ => None,
+    };
+    match cause {
+        Some(cause) => Error::Unreachable { cause },
+        None => std::future::pending().await,
+    }
 }
 
 /// Prints what has happened to a service.

@@ -15,6 +15,7 @@ mod keygen;
 mod keys;
 mod lookup;
 mod operate;
+mod order;
 mod output;
 mod plugin;
 mod plugin_check;
@@ -100,9 +101,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Renew { id, connection } => wait_for(register::renew(&id, &connection)),
         Command::Update { id, metadata, connection } => wait_for(register::update(&id, metadata, &connection)),
         Command::Operate(operation) => wait_for(operate::run(&operation)),
-        Command::Watch { events, service_type, selection, connection } => {
+        Command::Watch { events, existing, service_type, selection, connection } => {
             let filter = selection.filter(service_type.as_deref());
-            wait_for(watch::watch(&events, filter, &connection))
+            wait_for(watch::watch(&events, existing, filter, &connection))
         }
         Command::Expiry { way, connection } => wait_for(expiry::end(way, &connection)),
         Command::Health { connection } => wait_for(status::health(&connection)),

@@ -23,7 +23,7 @@ pub(super) struct Service {
     /// The type by which others discover it
     #[arg(long = "type", value_name = "TYPE")]
     pub service_type: Option<String>,
-    /// The id; if a service has it already, that one is updated [default: made from the name]
+    /// The id; if a service has it already, this one takes its place [default: made from the name]
     #[arg(long)]
     pub id: Option<String>,
     /// A further type that it answers to; may be repeated
@@ -35,7 +35,7 @@ pub(super) struct Service {
     /// How long it lives after a heartbeat [default: the registry's, 30 seconds]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub ttl: Option<Duration>,
-    /// Refuse if another service of the type is registered
+    /// Refuse if another healthy service of the type is registered
     #[arg(long)]
     pub singleton: bool,
     /// Stay, and renew until Ctrl-C or SIGTERM; then deregister. Fails as soon as somebody else deregisters the service

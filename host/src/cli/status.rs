@@ -38,7 +38,8 @@ pub(super) async fn health(connection: &Connection) -> Result<(), Failure> {
         Some(bad) => format!("; {bad} files with clients' keys cannot be used: the log says which"),
     };
     let status = reply["status"].as_str().unwrap_or("ok");
-    let held = expiry::told(&reply).map(|told| format!("; {told}")).unwrap_or_default();
+    let held = expiry::told(&reply).into_iter().chain(expiry::silence(&reply));
+    let held: String = held.map(|told| format!("; {told}")).collect();
     output::line(&format!("{}{keys}{held}", output::printable(status)))
 }
 

@@ -11,7 +11,7 @@ use crate::registry::Registry;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::service::Service;
-use crate::registry::trail::{Refused, What};
+use crate::registry::trail::{Cause, Refused, What};
 use crate::security::origin::Origin;
 
 const RENEW_FAILED: &str = "Service not found or could not be renewed";
@@ -173,19 +173,20 @@ impl<C> Registry<C> {
     }
 
     /// Notes a change of before the start, which the store has kept: in their order, and with the time as it is now.
-    pub fn note_past(&mut self, kind: EventKind, service_id: &str, unix_ms: u64, now: Now) {
+    pub fn note_past(&mut self, (kind, cause): (EventKind, Cause), service_id: &str, unix_ms: u64, now: Now) {
         let then = Now { unix_ms, ..now };
         let id: Arc<str> = service_id.into();
         // No registration of then had a greater one, unless the wall clock had been set back: then that was kept as well.
         // Times are kept in whole seconds.
         self.changes.generation = self.changes.generation.max(unix_ms.saturating_add(999));
-        let what = match kind {
-            EventKind::Register if self.trail.was_there(service_id) => What::Replaced,
-            EventKind::Register => What::Registered,
-            EventKind::Deregister => What::Deregistered,
-            EventKind::Expire => What::Expired(None),
+        let what = match (kind, cause.amended) {
+            (EventKind::Register, Some(amendment)) => amendment.what(),
+            (EventKind::Register, None) if self.trail.was_there(service_id) => What::Replaced,
+            (EventKind::Register, None) => What::Registered,
+            (EventKind::Deregister, _) => What::Deregistered,
+            (EventKind::Expire, _) => What::Expired(None),
         };
-        self.trail.note(service_id, what, None, then);
+        self.trail.note(service_id, what, cause.by, then);
         match kind {
             EventKind::Register => self.past.registered(service_id),
             EventKind::Deregister => self.past.deregistered_at(&id, unix_ms, now),

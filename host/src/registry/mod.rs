@@ -58,6 +58,7 @@ use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::{Request, Right};
 use crate::security::origin::Origin;
 use crate::security::principal::Principal;
+pub use changes::Amendment;
 use changes::{Changes, GENERATION_GAP_MAX};
 use copying::Copying;
 use follow::{Follow, Told};
@@ -71,6 +72,7 @@ use search::Searches;
 use selection::Selection;
 pub use service::Service;
 use services::Services;
+pub use trail::Cause;
 use trail::Trail;
 use waiting::Waiting;
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::protocol::json::{Shown, push_number, push_text};
 use crate::protocol::reply::Code;
+use crate::registry::changes::Amendment;
 use crate::registry::moment::Now;
 use crate::security::origin::Origin;
 use crate::security::principal::Principal;
@@ -71,6 +72,15 @@ impl What {
     }
 }
 
+/// What is kept of a change for this alone, and told to nobody else: events do not say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cause {
+    /// Who asked for it, if somebody did.
+    pub by: Option<Origin>,
+    /// What it changes of a registration, if it is none itself.
+    pub amended: Option<Amendment>,
+}
+
 /// Something that has happened to a service.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -129,21 +139,25 @@ impl Shown for &Entry {
             json.push_str(",\"last\":");
             push_number(json, self.last_unix_ms / 1000);
         }
-        let by = self.by.as_ref();
-        let address = by.and_then(|by| by.address.shown());
-        let proof = match by.map(|by| by.principal) {
-            Some(Principal::Key(key)) => Some(("key", key.to_string())),
-            Some(Principal::Token(name)) => Some(("token", name.to_string())),
-            Some(Principal::Nobody) | None => None,
-        };
-        if address.is_some() || proof.is_some() {
-            let mut shown = String::new();
-            address.into_iter().for_each(|address| push_field(&mut shown, "address", &address));
-            proof.into_iter().for_each(|(kind, proof)| push_field(&mut shown, kind, &proof));
-            json.push_str(",\"by\":{");
-            json.push_str(&shown[1..]);
-            json.push('}');
-        }
+        push_by(json, self.by.as_ref());
+        json.push('}');
+    }
+}
+
+/// The field that says who did it, as far as it is known.
+pub(super) fn push_by(json: &mut String, by: Option<&Origin>) {
+    let address = by.and_then(|by| by.address.shown());
+    let proof = match by.map(|by| by.principal) {
+        Some(Principal::Key(key)) => Some(("key", key.to_string())),
+        Some(Principal::Token(name)) => Some(("token", name.to_string())),
+        Some(Principal::Nobody) | None => None,
+    };
+    if address.is_some() || proof.is_some() {
+        let mut shown = String::new();
+        address.into_iter().for_each(|address| push_field(&mut shown, "address", &address));
+        proof.into_iter().for_each(|(kind, proof)| push_field(&mut shown, kind, &proof));
+        json.push_str(",\"by\":{");
+        json.push_str(&shown[1..]);
         json.push('}');
     }
 }

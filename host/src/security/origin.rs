@@ -32,6 +32,14 @@ impl Address {
         }
     }
 
+    /// What was shown so.
+    pub fn read(shown: &str) -> Self {
+        match shown {
+            "ipc" => Address::Ipc,
+            shown => shown.parse().map_or(Address::Unknown, Address::Tcp),
+        }
+    }
+
     /// Whether both are the same machine, as far as is known: a client that connects anew has another port.
     pub fn is_near(&self, other: &Address) -> bool {
         self.ip() == other.ip() && std::mem::discriminant(self) == std::mem::discriminant(other)

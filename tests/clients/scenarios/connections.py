@@ -184,6 +184,37 @@ async def kill_and_restart(stage: Stage) -> None:
     equal(seen, ["new-0", "new-1", "new-2"], "what the watch saw")
 
 
+async def connectivity(stage: Stage) -> None:
+    """C11: whether there is a connection can be asked and waited for."""
+    host = await stage.host()
+    await host.kill()
+    adapter = await stage.adapter()
+    await adapter.do("connect", registry="r", hosts=[host.endpoint], **QUICK)
+    away = {"endpoint": None, "local_address": None}
+    here = {"endpoint": host.endpoint, "local_address": "127.0.0.1"}
+
+    async def now() -> Json:
+        return await adapter.do("connectivity", registry="r")
+
+    async def is_now(expected: Json) -> bool:
+        return {**await now(), "text": ""} == {**expected, "text": ""}
+
+    equal(await is_now(away), True, "before there is a registry")
+    assert "away: " in (await now())["text"], await now()
+    for _ in range(2):
+        await host.start()
+        await until("there is a connection", lambda: is_now(here), 5)
+        assert "connected to " in (await now())["text"], await now()
+        other = adapter.begin("other_connectivity", registry="r", timeout=10)
+        await asyncio.sleep(0.2)
+        equal(other.done(), False, "whether something has changed, while nothing has")
+        await host.kill()
+        told = await asyncio.wait_for(other, PATIENCE)
+        equal({key: told[key] for key in away}, away, "what is told when the host dies")
+        assert str(host.port) in told["text"], told
+    await adapter.do("close", registry="r")
+
+
 async def lost_answers(stage: Stage) -> None:
     """C4: what has been done when the connection is lost is done once, and is no error."""
     host = await stage.host()

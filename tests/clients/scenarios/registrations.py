@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from itertools import pairwise
 from statistics import median
 
@@ -78,6 +79,68 @@ async def kept_alive(stage: Stage) -> None:
     # Each is between 90 % and 100 % of half a second, and a busy machine adds to some.
     between(min(waits), 0.4, 0.49, "least seconds between two renewals")
     between(median(waits), 0.44, 0.67, "seconds between two renewals")
+
+
+async def renewed_together(stage: Stage) -> None:
+    """R14: the services of one client share their heartbeats, and each is told what becomes of it alone."""
+    host = await stage.host(MEMORY)
+    relay = Relay.to(stage, host.endpoint)
+    adapter = await stage.adapter()
+    await adapter.do("connect", registry="r", hosts=[relay.endpoint], **QUICK)
+    ids = [f"s{number}" for number in range(5)]
+    for name in ids:
+        await adapter.do("register", registry="r", registration=name, name=name, id=name, port=1, ttl=1.5)
+        await asyncio.sleep(0.11)
+    # They begin at different times, and come together.
+    await asyncio.sleep(1.5)
+    del relay.requests[:]
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        equal([(await host.get(name) or {}).get("health") for name in ids], ["passing"] * 5, "health")
+        await asyncio.sleep(0.1)
+    equal({request["action"] for _, request in relay.requests} - {"health"}, {"renew"}, "what is asked for")
+    beats = [request for _, request in relay.requests if request["action"] == "renew"]
+    together = [sorted(one["service_id"] for one in beat.get("services", ())) for beat in beats]
+    equal(together, [ids] * len(beats), "who is in each message")
+    between(len(beats), 5, 11, "messages in four seconds: one every half a second")
+
+    # One is taken out, one is replaced; the others do not notice.
+    await host.remove("s1")
+    await host.add("s2", ttl=300)
+    for name, state in {"s1": "deregistered", "s2": "replaced"}.items():
+        told = await adapter.do("wait_state", registration=name, states=[state], timeout=5)
+        assert told["error"], told
+    # All that are left are forgotten at once.
+    await host.restart()
+    await until("they are back", lambda: _are(host.ids(), ["s0", "s3", "s4"]), 5)
+    await asyncio.sleep(1.0)
+    equal([(await adapter.do("state", registration=n))["state"] for n in ("s0", "s3", "s4")], ["registered"] * 3, "all")
+
+    # A host that takes one in a message.
+    def one_at_a_time(request: Json) -> Json | None:
+        refused = {"success": False, "error": "Missing required field: service_id"}
+        return refused if "services" in request else None
+
+    relay.on_request = one_at_a_time
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        equal([(await host.get(n) or {}).get("health") for n in ("s0", "s3", "s4")], ["passing"] * 3, "health")
+        await asyncio.sleep(0.1)
+    # Who is alone says so.
+    relay.on_request = lambda request: None
+    for name in ("s3", "s4"):
+        await adapter.do("close_registration", registration=name)
+    await asyncio.sleep(0.6)
+    del relay.requests[:]
+    await asyncio.sleep(1.5)
+    named = [request.get("service_id") for _, request in relay.requests if request["action"] == "renew"]
+    assert len(named) >= 2 and set(named) == {"s0"}, named
+    await adapter.do("close", registry="r")
+    equal(await host.ids(), [], "services after the end")
+
+
+async def _are(found: Awaitable[list[str]], expected: list[str]) -> bool:
+    return await found == expected
 
 
 async def forgetful_host(stage: Stage) -> None:

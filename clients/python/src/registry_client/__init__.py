@@ -33,7 +33,7 @@ from .registration import AsyncRegistration
 from .service import AsyncService, Service
 from .settings import Keys, Settings
 from .sync import Cache, Registration, Registry, Watch
-from .values import Change, Filter, Health, HistoryEntry, Listing, Position, Record, State, TypeCount
+from .values import Change, Connectivity, Filter, Health, HistoryEntry, Listing, Position, Record, State, TypeCount
 from .watch import AsyncWatch
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Change",
     "Closed",
     "Compacted",
+    "Connectivity",
     "Deregistered",
     "DuplicateServiceType",
     "Filter",

@@ -9,10 +9,12 @@ from typing import Any
 from .cache import AsyncCache
 from .connector import LONGEST_WAIT, Connector
 from .errors import Deregistered, NoneHealthy, NotFound, Protocol
+from .heartbeats import Heartbeats
 from .registration import AsyncRegistration, service_info
 from .settings import Backoff, Keys, Settings
 from .values import (
     Change,
+    Connectivity,
     Filter,
     Health,
     HistoryEntry,
@@ -38,6 +40,7 @@ class AsyncRegistry:
     def __init__(self, settings: Settings) -> None:
         """For `connect`."""
         self._connector = Connector(settings)
+        self._heartbeats = Heartbeats(self._connector)
         self._made: list[AsyncRegistration | AsyncWatch | AsyncCache] = []
 
     @classmethod
@@ -85,11 +88,13 @@ class AsyncRegistry:
             await asyncio.gather(*(thing.close() for thing in made))
         await self._connector.close()
 
-    @property
-    def host(self) -> str | None:
-        """The endpoint that it is connected to, if it is."""
-        link = self._connector.link
-        return link.endpoint if link else None
+    def connectivity(self) -> Connectivity:
+        """Whether there is a connection. Calls wait for one by themselves; this is for showing it."""
+        return self._connector.connectivity
+
+    async def wait_connectivity(self, after: Connectivity, timeout: float | None = None) -> Connectivity:
+        """How it is, as soon as that is something else than `after`; `TimedOut` if that takes too long."""
+        return await self._connector.wait_connectivity(after, timeout)
 
     # Services of one's own
 
@@ -129,7 +134,7 @@ class AsyncRegistry:
             allow_duplicate_service_type=allow_duplicate_service_type,
             extra=extra,
         )
-        registration = AsyncRegistration(self._connector, info, ttl, on_state)
+        registration = AsyncRegistration(self._connector, self._heartbeats, info, ttl, on_state)
         await registration.begin(timeout, patient)
         self._keep(registration)
         return registration
@@ -309,14 +314,31 @@ class AsyncRegistry:
         """The registry's ports, settings and version, and all services: the reply as it is."""
         return await self._connector.ask({"action": "info"}, timeout=timeout)
 
-    async def request(self, request: Mapping[str, Any], *, timeout: float | None = None) -> Mapping[str, Any]:
-        """Any request, by its `action`: the reply as it is. It is sent once: if the connection is lost before the
-        answer, that is `Unreachable`, and it may have been done.
+    async def request(
+        self, action: str, fields: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> Mapping[str, Any]:
+        """Asks for anything: the reply as it is. What the registry may wait (`wait`) is added to the time-out.
+
+        It is asked again over another connection if the first one is lost, so it should do no harm if it is done twice.
         """
+        return await self._request(action, fields, timeout, again=True)
+
+    async def request_once(
+        self, action: str, fields: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> Mapping[str, Any]:
+        """The same, asked once: if the connection is lost before the answer, that is `Unreachable`, and it may have
+        been done.
+        """
+        return await self._request(action, fields, timeout, again=False)
+
+    async def _request(
+        self, action: str, fields: Mapping[str, Any] | None, timeout: float | None, again: bool
+    ) -> Mapping[str, Any]:
+        request = {**(fields or {}), "action": action}
         wait = request.get("wait")
         extra = float(wait) if isinstance(wait, int | float) else 0.0
         timeout = self._connector.settings.timeout if timeout is None else timeout
-        return await self._connector.ask(request, timeout=timeout + extra, again=False)
+        return await self._connector.ask(request, timeout=timeout + extra, again=again)
 
     # What changes
 

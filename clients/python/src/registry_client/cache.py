@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from .connector import Connector
-from .errors import Closed, NoneHealthy, RegistryError, TimedOut, Unreachable
+from .errors import Closed, RegistryError, TimedOut, Unreachable
 from .settings import Backoff
 from .values import Change, Filter, Listing, Position, Record
 from .watch import AsyncWatch
@@ -68,16 +68,14 @@ class AsyncCache:
         """All services, or those of a type."""
         records = tuple(self._filled().values())
         if service_type is not None:
-            records = tuple(record for record in records if _is_of(record, service_type))
+            records = tuple(record for record in records if record.is_of_type(service_type))
         return Listing(records, self.position, self._watch.stale_seconds)
 
-    def discover(self, service_type: str | None = None) -> Record:
-        """One service of a type at random: among those last seen healthy, if there are any. Else `NoneHealthy`."""
+    def discover(self, service_type: str | None = None) -> Record | None:
+        """One service at random, of a type or of all: among those last seen healthy, if there are any."""
         records = self.list(service_type).services
-        passing = [record for record in records if record.get("health") != "critical"]
-        if not records:
-            raise NoneHealthy({"error": f"No service of type {service_type} in the cache", "code": NoneHealthy.code})
-        return random.choice(passing or records)
+        passing = [record for record in records if record.is_passing]
+        return random.choice(passing or records) if records else None
 
     async def close(self) -> None:
         """Ends it."""
@@ -126,7 +124,7 @@ class AsyncCache:
         # A whole step at a time: nobody sees a part of it.
         records = dict(self._records) if len(changes) > 1 else self._records
         for change in changes:
-            if change.is_put and change.record is not None:
+            if change.is_there and change.record is not None:
                 records[change.id] = change.record
             else:
                 records.pop(change.id, None)
@@ -138,10 +136,3 @@ class AsyncCache:
                 self._on_change(change)
             except Exception:
                 log.exception("on_change of a cache raised")
-
-
-def _is_of(record: Record, service_type: str) -> bool:
-    """Whether a service is discovered by that type."""
-    tags, metadata = record.get("tags"), record.get("metadata")
-    in_metadata = isinstance(metadata, dict) and metadata.get("type") == service_type
-    return in_metadata or (isinstance(tags, list) and service_type in tags)

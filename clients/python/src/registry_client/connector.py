@@ -10,13 +10,13 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .errors import Closed, Protocol, RegistryError, Starting, TimedOut, Unreachable, refusal
 from .link import Link, LinkEnded
-from .settings import Backoff, Settings, positive
-from .values import Json
+from .settings import Backoff, Settings, own_address, positive
+from .values import Connectivity, Json
 
 log = logging.getLogger("registry_client")
 
@@ -24,6 +24,7 @@ LONGEST_WAIT = 30.0
 """The host is asked to wait so long at most in one request; whoever waits longer asks again."""
 _LONG_REQUESTS = 128
 """So many requests that wait at the host at a time: it takes 256 of a connection, and others must get through."""
+_CLOSED = "the client has been closed, or was made before a fork"
 _SHORTEST_WAIT = 0.01
 """So long is the longest wait between two attempts at least, however short a ttl is."""
 _ADDRESSES = 4
@@ -46,6 +47,7 @@ class Connector:
         self._pid = os.getpid()
         self._numbers = itertools.count(1)
         self._long = asyncio.Semaphore(_LONG_REQUESTS)
+        self._connectivity = Connectivity()
         self._waiters: set[asyncio.Future[None]] = set()
         self._reasons: dict[str, str] = {}
         self._is_closed = False
@@ -55,6 +57,11 @@ class Connector:
     def is_closed(self) -> bool:
         """Whether it can never be used again."""
         return self._is_closed or os.getpid() != self._pid
+
+    @property
+    def connectivity(self) -> Connectivity:
+        """Whether there is a connection."""
+        return Connectivity(cause=_CLOSED) if self.is_closed else self._connectivity
 
     async def close(self) -> None:
         """Ends the connection. Who waits for an answer gets `Closed`."""
@@ -145,7 +152,7 @@ class Connector:
         start = self._loop.time()
         while True:
             if self.is_closed:
-                raise Closed("the client has been closed, or was made before a fork")
+                raise Closed(_CLOSED)
             if self.link and self.link.is_up:
                 return self.link
             if self._task.done():
@@ -155,13 +162,32 @@ class Connector:
                 waited = self._loop.time() - start
                 raise Unreachable(f"no registry could be reached within {waited:.1f} s: {reasons or 'no answer yet'}")
 
-    async def new_link(self, after: int, wait: float) -> bool:
-        """Whether there is a connection later than the one with the number `after`: waits so long for it."""
+    async def wait_connectivity(self, after: Connectivity, timeout: float | None) -> Connectivity:
+        """How it is, as soon as that is something else than `after`."""
+        wait = math.inf if timeout is None else positive("timeout", timeout)
+        if not await self.until(lambda: self.connectivity != after or self.is_closed, wait):
+            raise TimedOut(f"it is still {self.connectivity}")
+        if self.is_closed:
+            raise Closed(_CLOSED)
+        return self.connectivity
+
+    def _show(self, connectivity: Connectivity) -> None:
+        self._connectivity = connectivity
+        self.wake()
+
+    async def until(self, is_so: Callable[[], bool], wait: float) -> bool:
+        """Whether something is so: waits so long for it, and looks after each new connection and each `wake`."""
         deadline = self._loop.time() + wait
-        while self.links <= after or not self.link:
+        while not is_so():
             if not await self._wait(deadline):
                 return False
         return True
+
+    def wake(self) -> None:
+        """Has all who wait look whether there is what they wait for."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def longest_wait(self) -> float:
         """How long a wait between two attempts may be.
@@ -171,7 +197,7 @@ class Connector:
         return max(_SHORTEST_WAIT, min(self.kept.values(), default=math.inf) / 3)
 
     async def _wait(self, deadline: float) -> bool:
-        """Waits for the next connection."""
+        """Waits for the next connection, or for a `wake`."""
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._waiters.add(waiter)
         timer = self._loop.call_at(deadline, _expire, waiter)
@@ -193,6 +219,7 @@ class Connector:
                 number, link = await self._round(first)
             except RegistryError as error:
                 log.debug("%s", error)
+                self._show(Connectivity(cause=str(error)))
                 await asyncio.sleep(backoff.draw(self.longest_wait()))
                 continue
             except Exception:
@@ -204,15 +231,15 @@ class Connector:
             self.link = link
             self.links += 1
             log.info("connected to %s", link.endpoint)
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            local_address = own_address(link.peer) if link.peer else None
+            self._show(Connectivity(link.endpoint, local_address))
             # If all tasks are cancelled, as at the end of `asyncio.run`, the connection stays: what is closed later
             # has something to say to the registry.
             reason = await asyncio.shield(link.ended)
             self.link = None
             log.warning("lost the connection to %s: %s", link.endpoint, reason)
             self._reasons[link.endpoint] = reason
+            self._show(Connectivity(cause=f"{link.endpoint}: {reason}"))
             first = (number + 1) % len(self.settings.hosts)
             if self._loop.time() - up > self.settings.backoff[1]:
                 backoff.reset()

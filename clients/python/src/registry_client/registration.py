@@ -23,6 +23,7 @@ from .errors import (
     UnknownAction,
     Unreachable,
 )
+from .heartbeats import Heartbeats
 from .settings import Backoff, own_address, positive
 from .values import Json, State, merge_patch
 
@@ -71,19 +72,22 @@ def service_info(
 class AsyncRegistration:
     """A service that is registered and kept so, until `close` or the end of its `async with`.
 
-    It is renewed every ttl / 3. If the registry has forgotten it, it is registered again; if somebody has deregistered
-    it, or another process has registered its id, it ends: see `state`. It lives no longer than its registry.
+    It is renewed every ttl / 3, together with others of the same client. If the registry has forgotten it, it is
+    registered again; if somebody has deregistered it, or another process has registered its id, it ends: see `state`.
+    It lives no longer than its client.
     """
 
     def __init__(
         self,
         connector: Connector,
+        heartbeats: Heartbeats,
         info: Json,
         ttl: float,
         on_state: Callable[[State], None] | None = None,
     ) -> None:
         """Made by `AsyncRegistry.register`."""
         self._connector = connector
+        self._heartbeats = heartbeats
         self._info = info
         self._finds_host = "host" not in info
         self._loop = asyncio.get_running_loop()
@@ -193,7 +197,7 @@ class AsyncRegistration:
                 raise
             self._info["metadata"] = metadata
 
-    async def wait_state(self, *states: State, timeout: float | None = None) -> State:
+    async def until(self, *states: State, timeout: float | None = None) -> State:
         """The state, as soon as it is one of these, or one that is for good; `TimedOut` if that takes too long."""
 
         async def reached() -> State:
@@ -207,10 +211,14 @@ class AsyncRegistration:
             raise TimedOut(f"{self.id} is still {self.state.value}") from None
 
     def _named(self, action: str, **fields: Any) -> Json:
-        request = {"action": action, "service_id": self.id, **fields}
+        return {"action": action, **self._name(), **fields}
+
+    def _name(self) -> Json:
+        """What it is called in a request."""
+        name: Json = {"service_id": self.id}
         if self.generation is not None:
-            request["generation"] = self.generation
-        return request
+            name["generation"] = self.generation
+        return name
 
     async def _register(self, timeout: float | None) -> None:
         """Registers it, again or for the first time, with everything that it has."""
@@ -252,16 +260,37 @@ class AsyncRegistration:
         """Keeps it alive, until it is over."""
         pause: float | None = None
         while not self.state.is_over:
-            wait = random.uniform(0.9, 1.0) * self.ttl / 3 if pause is None else pause
-            if await self._connector.new_link(self._links_seen, wait):
-                self._links_seen = self._connector.links
-                await asyncio.sleep(random.random() * min(1.0, self.ttl / 10))
+            await self._rest(random.uniform(0.9, 1.0) * self.ttl / 3 if pause is None else pause)
             self._look_at_time()
             if self._connector.link is None:
                 pause = self.ttl / 3
                 continue
             # Soon again, if it failed; but not sooner than a short ttl can bear.
             pause = None if await self._beat() else random.uniform(0.5, 1.0) * min(1.0, self.ttl / 10)
+
+    async def _rest(self, wait: float) -> None:
+        """Waits for its turn: for so long, but no longer than a moment after a new connection.
+
+        If another of the client's services is renewed, and this one is past the middle of its wait, it goes along.
+        """
+        connector, heartbeats = self._connector, self._heartbeats
+        due = self._loop.time() + wait
+        seen = heartbeats.calls
+
+        def is_connected_anew() -> bool:
+            return connector.link is not None and connector.links > self._links_seen
+
+        def is_news() -> bool:
+            return is_connected_anew() or heartbeats.calls != seen
+
+        while await connector.until(is_news, due - self._loop.time()):
+            now = self._loop.time()
+            if is_connected_anew():
+                self._links_seen = connector.links
+                due = min(due, now + random.random() * min(1.0, self.ttl / 10))
+            elif self._renewed_at is not None and self.state is not State.REFUSED and due - now <= self.ttl / 6:
+                return
+            seen = heartbeats.calls
 
     async def _beat(self) -> bool:
         """One heartbeat, or what is needed instead. Whether all is well, or as well as it can be."""
@@ -270,8 +299,9 @@ class AsyncRegistration:
             async with self._busy:
                 await self._renew(timeout)
         except (Unreachable, TimedOut, *LATER) as error:
+            # Once is enough, until it is renewed again.
+            log.log(logging.DEBUG if self.error else logging.WARNING, "%s is not renewed: %s", self.id, error)
             self.error = error
-            log.warning("%s is not renewed: %s", self.id, error)
             self._look_at_time()
             return False
         except Refused as error:
@@ -292,7 +322,7 @@ class AsyncRegistration:
             return
         sent = self._loop.time()
         try:
-            await self._connector.ask(self._named("renew"), timeout=timeout)
+            await self._heartbeats.renew(self._name(), timeout)
             self._is_renewed(sent)
         except Deregistered as error:
             self.error = error

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .aio import AsyncRegistry
 from .errors import RegistryError
@@ -15,9 +15,15 @@ from .settings import Keys, Settings
 from .sync import Registration, Registry
 from .values import State
 
+R = TypeVar("R", Registry, AsyncRegistry)
+G = TypeVar("G", Registration, AsyncRegistration)
 
-class _Service:
-    """What both kinds are told."""
+
+class _Service(Generic[R, G]):
+    """What both kinds are told, and what they have."""
+
+    _registry: R | None = None
+    _registration: G | None = None
 
     def __init__(
         self,
@@ -74,6 +80,25 @@ class _Service:
         self._sigterm = sigterm
         self._handles_sigterm = False
 
+    @property
+    def registry(self) -> R:
+        """The client, for everything else. Only within the block."""
+        if self._registry is None:
+            raise RegistryError("the service has not begun, or is over")
+        return self._registry
+
+    @property
+    def registration(self) -> G:
+        """Id, state and so on. Only within the block."""
+        if self._registration is None:
+            raise RegistryError("the service has not begun")
+        return self._registration
+
+    @property
+    def state(self) -> State:
+        """How it is."""
+        return self._registration.state if self._registration else State.CLOSED
+
     def _begin(self) -> None:
         """From now on SIGTERM ends the block: as it is, Python would die on the spot."""
         in_main = threading.current_thread() is threading.main_thread()
@@ -92,7 +117,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-class Service(_Service):
+class Service(_Service[Registry, Registration]):
     """Makes this process discoverable for as long as a `with` block lasts:
 
     ```python
@@ -105,30 +130,8 @@ class Service(_Service):
     unique and another has.
     """
 
-    _registry: Registry | None = None
-    _registration: Registration | None = None
-
-    @property
-    def registry(self) -> Registry:
-        """The client, for everything else. Only within the block."""
-        if self._registry is None:
-            raise RegistryError("the service has not begun, or is over")
-        return self._registry
-
-    @property
-    def registration(self) -> Registration:
-        """Id, state and so on. Only within the block."""
-        if self._registration is None:
-            raise RegistryError("the service has not begun")
-        return self._registration
-
-    @property
-    def state(self) -> State:
-        """How it is."""
-        return self._registration.state if self._registration else State.CLOSED
-
     def start(self) -> Service:
-        """Begins, for programs that cannot have a `with` block: they call `stop`, or it is done at exit."""
+        """Begins, for programs that cannot have a `with` block: they call `close`, or it is done at exit."""
         if self._registry is not None:
             raise RegistryError("the service has begun already")
         self._registry = Registry(self._settings)
@@ -136,11 +139,11 @@ class Service(_Service):
             self._begin()
             self._registration = self._registry.register(**self._service, patient=True)
         except BaseException:
-            self.stop()
+            self.close()
             raise
         return self
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Deregisters it."""
         registry, self._registry = self._registry, None
         try:
@@ -155,33 +158,11 @@ class Service(_Service):
 
     def __exit__(self, *_: object) -> None:
         """Deregisters it."""
-        self.stop()
+        self.close()
 
 
-class AsyncService(_Service):
+class AsyncService(_Service[AsyncRegistry, AsyncRegistration]):
     """`Service` for asyncio: `async with AsyncService("Camera 1", port=7000, type="camera"): ...`."""
-
-    _registry: AsyncRegistry | None = None
-    _registration: AsyncRegistration | None = None
-
-    @property
-    def registry(self) -> AsyncRegistry:
-        """The client, for everything else. Only within the block."""
-        if self._registry is None:
-            raise RegistryError("the service has not begun, or is over")
-        return self._registry
-
-    @property
-    def registration(self) -> AsyncRegistration:
-        """Id, state and so on. Only within the block."""
-        if self._registration is None:
-            raise RegistryError("the service has not begun")
-        return self._registration
-
-    @property
-    def state(self) -> State:
-        """How it is."""
-        return self._registration.state if self._registration else State.CLOSED
 
     async def start(self) -> AsyncService:
         """Begins."""
@@ -192,11 +173,11 @@ class AsyncService(_Service):
             self._begin()
             self._registration = await self._registry.register(**self._service, patient=True)
         except BaseException:
-            await self.stop()
+            await self.close()
             raise
         return self
 
-    async def stop(self) -> None:
+    async def close(self) -> None:
         """Deregisters it."""
         registry, self._registry = self._registry, None
         try:
@@ -211,4 +192,4 @@ class AsyncService(_Service):
 
     async def __aexit__(self, *_: object) -> None:
         """Deregisters it."""
-        await self.stop()
+        await self.close()

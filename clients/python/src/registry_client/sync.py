@@ -14,7 +14,7 @@ from .errors import Closed, RegistryError
 from .registration import AsyncRegistration
 from .settings import Keys, Settings
 from .thread import LoopThread, closes_at_exit, has_closed
-from .values import Change, Listing, Position, Record, State
+from .values import Change, Connectivity, Listing, Position, Record, State
 from .watch import AsyncWatch
 
 P = ParamSpec("P")
@@ -73,12 +73,13 @@ def _closes(
 class Registration(_Facade[AsyncRegistration]):
     """A service that is registered and kept so, until `close` or the end of its `with`.
 
-    It is renewed every ttl / 3. If the registry has forgotten it, it is registered again; if somebody has deregistered
-    it, or another process has registered its id, it ends: see `state`. It lives no longer than its registry.
+    It is renewed every ttl / 3, together with others of the same client. If the registry has forgotten it, it is
+    registered again; if somebody has deregistered it, or another process has registered its id, it ends: see `state`.
+    It lives no longer than its client.
     """
 
     update = _waits(AsyncRegistration.update)
-    wait_state = _waits(AsyncRegistration.wait_state)
+    until = _waits(AsyncRegistration.until)
     close = _closes(AsyncRegistration.close)
 
     @property
@@ -195,8 +196,8 @@ class Cache(_Facade[AsyncCache]):
         """All services, or those of a type."""
         return self._inner.list(service_type)
 
-    def discover(self, service_type: str | None = None) -> Record:
-        """One service of a type at random: among those last seen healthy, if there are any. Else `NoneHealthy`."""
+    def discover(self, service_type: str | None = None) -> Record | None:
+        """One service at random, of a type or of all: among those last seen healthy, if there are any."""
         return self._inner.discover(service_type)
 
     def __enter__(self) -> Cache:
@@ -270,6 +271,8 @@ class Registry(_Facade[AsyncRegistry]):
     health = _waits(AsyncRegistry.health)
     info = _waits(AsyncRegistry.info)
     request = _waits(AsyncRegistry.request)
+    request_once = _waits(AsyncRegistry.request_once)
+    wait_connectivity = _waits(AsyncRegistry.wait_connectivity)
     watch = _makes(AsyncRegistry.watch, Watch)
 
     def cache(
@@ -287,10 +290,9 @@ class Registry(_Facade[AsyncRegistry]):
         )
         return Cache(self._thread, inner)
 
-    @property
-    def host(self) -> str | None:
-        """The endpoint that it is connected to, if it is."""
-        return self._inner.host
+    def connectivity(self) -> Connectivity:
+        """Whether there is a connection. Calls wait for one by themselves; this is for showing it."""
+        return self._inner.connectivity()
 
     def close(self) -> None:
         """Deregisters what has been registered, ends watches and caches, and the connection."""

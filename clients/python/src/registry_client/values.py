@@ -75,94 +75,110 @@ class Filter:
 class Record:
     """A service, as the registry shows it.
 
-    `raw` has everything, fields of the service's own too: `record["protocol"]`. With `fields` in the call only those
-    are there; asking for another raises `KeyError`.
+    `fields` has everything, fields of the service's own too: `record["protocol"]`. If the call names some, only
+    those are there; asking for another raises `KeyError`.
     """
 
-    raw: Mapping[str, Any]
+    fields: Mapping[str, Any]
 
     def __getitem__(self, field: str) -> Any:
         """Any field of the record."""
-        return self.raw[field]
+        return self.fields[field]
 
     def __contains__(self, field: object) -> bool:
         """Whether the record has that field."""
-        return field in self.raw
+        return field in self.fields
 
     def __str__(self) -> str:
         """For people: what there is of id, type, address and health."""
         kind, health = self.get("type"), self.get("health")
-        place = f"at {self.address.removeprefix('tcp://')}" if "host" in self and "port" in self else ""
+        place = f"at {self.address}" if "host" in self and "port" in self else ""
         parts = [self.id, f"({kind})" if kind else "", place, health or ""]
         return " ".join(part for part in parts if part)
 
     def get(self, field: str, default: Any = None) -> Any:
         """Any field of the record, or `default`."""
-        return self.raw.get(field, default)
+        return self.fields.get(field, default)
 
     @property
     def id(self) -> str:
         """The service's id."""
-        return str(self.raw["id"])
+        return str(self.fields["id"])
 
     @property
     def name(self) -> str:
         """Its name."""
-        return str(self.raw["name"])
+        return str(self.fields["name"])
 
     @property
     def host(self) -> str:
         """The address at which it is reached."""
-        return str(self.raw["host"])
+        return str(self.fields["host"])
 
     @property
     def port(self) -> int:
         """The port at which it is reached."""
-        return int(self.raw["port"])
+        return int(self.fields["port"])
 
     @property
     def type(self) -> str | None:
         """Its type, if it was registered with one."""
-        kind = self.raw.get("type")
+        kind = self.fields.get("type")
         return None if kind is None else str(kind)
 
     @property
     def tags(self) -> list[str]:
         """What it is discovered by, its type among them."""
-        return [str(tag) for tag in self.raw["tags"]]
+        return [str(tag) for tag in self.fields["tags"]]
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         """What else it says of itself."""
-        metadata: Mapping[str, Any] = self.raw["metadata"]
+        metadata: Mapping[str, Any] = self.fields["metadata"]
         return metadata
 
     @property
     def ttl(self) -> float:
         """For how many seconds it is healthy without a heartbeat."""
-        return float(self.raw["ttl"])
+        return float(self.fields["ttl"])
 
     @property
     def health(self) -> str:
         """`"passing"` or `"critical"`, when the registry was asked."""
-        return str(self.raw["health"])
+        return str(self.fields["health"])
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it was healthy when the registry was asked."""
+        return bool(self.get("health") == "passing")
 
     @property
     def last_heartbeat(self) -> int:
         """When the last heartbeat came, by the registry's clock: seconds since 1970."""
-        return int(self.raw["last_heartbeat"])
+        return int(self.fields["last_heartbeat"])
 
     @property
     def generation(self) -> int | None:
         """Which registration of this id it is. Older registries give none."""
-        generation = self.raw.get("generation")
+        generation = self.fields.get("generation")
         return None if generation is None else int(generation)
 
     @property
     def address(self) -> str:
-        """Host and port, for ZeroMQ: `tcp://10.0.0.7:7000`."""
+        """Host and port, as one connects to them: `10.0.0.7:7000`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp://{host}:{self.port}"
+        return f"{host}:{self.port}"
+
+    @property
+    def endpoint(self) -> str:
+        """The same for ZeroMQ: `tcp://10.0.0.7:7000`."""
+        return f"tcp://{self.address}"
+
+    def is_of_type(self, service_type: str) -> bool:
+        """Whether it is found by this type: one of its tags, or its `metadata.type`."""
+        tags, metadata = self.get("tags"), self.get("metadata")
+        in_metadata = isinstance(metadata, dict) and metadata.get("type") == service_type
+        return in_metadata or (isinstance(tags, list) and service_type in tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +215,7 @@ class Listing(Sequence[Record]):
 class Change:
     """What happened to a service: `register` puts it, all else takes it away."""
 
-    type: str
+    kind: str
     """`register`, `deregister`, `expire`, or `leave`: it is not what the filter wants any more."""
     id: str
     record: Record | None
@@ -211,12 +227,12 @@ class Change:
 
     def __str__(self) -> str:
         """For people."""
-        return f"{self.type} {self.record or self.id}"
+        return f"{self.kind} {self.record or self.id}"
 
     @property
-    def is_put(self) -> bool:
-        """Whether the service is there from now on."""
-        return self.type == "register"
+    def is_there(self) -> bool:
+        """Whether the service is there after this."""
+        return self.kind == "register"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +244,29 @@ class TypeCount:
 
 
 @dataclass(frozen=True, slots=True)
+class Connectivity:
+    """Whether there is a connection to a registry. As text: to which, or why not."""
+
+    endpoint: str | None = None
+    """The host that it goes to; `None` if there is none."""
+    local_address: str | None = None
+    """This machine's address towards the registry; `None` over a Unix socket, too."""
+    cause: str | None = None
+    """What the last attempt met, or how the last connection ended; `None` before the first attempt has ended."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is one."""
+        return self.endpoint is not None
+
+    def __str__(self) -> str:
+        """For people."""
+        if self.is_connected:
+            return f"connected to {self.endpoint}"
+        return f"away: {self.cause or 'no attempt has ended yet'}"
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """How the registry is. It is alive if it answers at all."""
 
@@ -235,7 +274,7 @@ class Health:
     """It can be relied on: its services are loaded, and its storage works."""
     not_ready: tuple[str, ...]
     """Why not."""
-    raw: Mapping[str, Any]
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,13 +284,22 @@ class HistoryEntry:
     what: str
     """`registered`, `replaced`, `updated`, `deregistered`, `expired`, `refused`."""
     timestamp: float
-    raw: Mapping[str, Any]
+    fields: Mapping[str, Any]
 
     @property
-    def by(self) -> Mapping[str, Any]:
-        """Who did it: `address`, `key`."""
-        by = self.raw.get("by")
-        return by if isinstance(by, dict) else {}
+    def address(self) -> str | None:
+        """By whom: the client's address; `None` if the registry does not know."""
+        return self._by("address")
+
+    @property
+    def key(self) -> str | None:
+        """By whom: the client's public key, if it had one."""
+        return self._by("key")
+
+    def _by(self, field: str) -> str | None:
+        by = self.fields.get("by")
+        found = by.get(field) if isinstance(by, dict) else None
+        return found if isinstance(found, str) else None
 
 
 def record_of(value: object) -> Record:
@@ -291,7 +339,7 @@ def change_of(event: object) -> Change:
         info = data.get("service_info")
         timestamp = event.get("timestamp")
         return Change(
-            type=str(event["type"]),
+            kind=str(event["type"]),
             id=str(data["service_id"]),
             record=Record(info) if isinstance(info, dict) else None,
             position=Position(str(event["epoch"]), int(event["revision"])),

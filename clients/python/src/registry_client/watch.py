@@ -207,7 +207,7 @@ class AsyncWatch:
             last = change.position
             self._ready.append((change, change.position))
             if self._known is not None:
-                if change.is_put and change.record is not None:
+                if change.is_there and change.record is not None:
                     self._known[change.id] = _fingerprint(change.record)
                 else:
                     self._known.pop(change.id, None)
@@ -245,5 +245,7 @@ class AsyncWatch:
 
 def _fingerprint(record: Record) -> int:
     """The same for what a heartbeat alone makes differ."""
-    rest: dict[str, Any] = {key: value for key, value in record.raw.items() if key not in ("last_heartbeat", "health")}
+    rest: dict[str, Any] = {
+        key: value for key, value in record.fields.items() if key not in ("last_heartbeat", "health")
+    }
     return hash(json.dumps(rest, sort_keys=True))

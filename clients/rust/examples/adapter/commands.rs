@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use registry_client::{Change, Position, Record, Registration, Registry, Service, State};
+use registry_client::{Change, Connectivity, Position, Record, Registration, Registry, Service, State};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -125,6 +125,17 @@ pub(crate) async fn obey(things: &Things, command: &Value) -> Result<Value, Fail
             let request = &command["request"];
             Ok(registry(things, command)?.request(text(request, "action")?, request.clone()).await?)
         }
+        "connectivity" => Ok(shown_connectivity(&registry(things, command)?.connectivity().borrow())),
+        "other_connectivity" => {
+            let mut connectivity = registry(things, command)?.connectivity();
+            connectivity.mark_unchanged();
+            let deadline = deadline(command)?;
+            let changed = timeout_at(deadline, connectivity.changed()).await;
+            changed
+                .map_err(|_| failed("TimedOut", "it is as it was"))?
+                .map_err(|_| failed("Closed", "it is closed"))?;
+            Ok(shown_connectivity(&connectivity.borrow()))
+        }
         "watch" => {
             let (registry, filter) = (registry(things, command)?, filter(command));
             let watch = match &command["after"] {
@@ -246,12 +257,22 @@ async fn next(things: &Things, command: &Value) -> Result<Value, Failed> {
 }
 
 fn change_as_json(change: &Change) -> Value {
-    json!({ "type": change.kind.as_str(), "id": change.service_id(), "record": shown(&change.record),
+    json!({ "type": change.kind.as_str(), "id": change.id(), "record": shown(&change.record),
             "epoch": change.position.epoch, "revision": change.position.revision, "synthesized": change.synthesized })
 }
 
 fn shown(record: &Record) -> Value {
     Value::Object(record.fields().clone())
+}
+
+fn shown_connectivity(now: &Connectivity) -> Value {
+    let (endpoint, local_address) = match now {
+        Connectivity::Connected { endpoint, local_address, .. } => {
+            (Some(format!("tcp://{endpoint}")), local_address.map(|address| address.to_string()))
+        }
+        _ => (None, None),
+    };
+    json!({ "endpoint": endpoint, "local_address": local_address, "text": now.to_string() })
 }
 
 fn deadline(command: &Value) -> Result<Instant, Failed> {

@@ -76,8 +76,7 @@ impl Driver {
                     is_known_to_be_away = false;
                     let local_address = client.local_address().map(|address| address.ip().to_canonical());
                     self.client = Some(client);
-                    self.connectivity
-                        .send_replace(Connectivity::Connected { endpoint: endpoint.clone(), local_address });
+                    self.show(Connectivity::Connected { endpoint: endpoint.clone(), local_address });
                     let End::Lost(problem) = self.converse(&endpoint, &mut backoff).await else { return };
                     self.client = None;
                     // A host that has gone may take its time to come back; the others are there.
@@ -91,7 +90,7 @@ impl Driver {
                         warn!("no registry can be reached: {cause}");
                     }
                     is_known_to_be_away = true;
-                    self.connectivity.send_replace(Connectivity::Away { cause: cause.clone() });
+                    self.show(Connectivity::Away { cause: cause.clone() });
                     if self.settings.fail_fast {
                         self.fail_all(&Error::Unreachable { cause });
                     }
@@ -103,6 +102,15 @@ impl Driver {
                 return;
             }
         }
+    }
+
+    /// Tells those who follow it, if it is something else than before.
+    fn show(&self, connectivity: Connectivity) {
+        self.connectivity.send_if_modified(|now| {
+            let is_other = now.to_string() != connectivity.to_string();
+            *now = connectivity;
+            is_other
+        });
     }
 
     /// Tries each host once. `None` if nobody wants a connection any more.
@@ -254,7 +262,7 @@ impl Driver {
 
     /// The connection is lost: what must not be sent twice has failed, and the rest waits for the next one.
     fn lost(&mut self, cause: &ConnectionError) {
-        self.connectivity.send_replace(Connectivity::Away { cause: Some(cause.clone()) });
+        self.show(Connectivity::Away { cause: Some(cause.clone()) });
         for (number, mut waiting) in std::mem::take(&mut self.waiting) {
             if waiting.sent.take().is_some() && !waiting.ask.resend {
                 let _ = waiting.ask.reply.send(Err(Error::Unreachable { cause: Some(cause.clone()) }));

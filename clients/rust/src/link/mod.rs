@@ -5,6 +5,7 @@
 mod backoff;
 mod driver;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ const UNDER_WAY_MAX: usize = 192;
 /// What may wait for the driver: requests under way, and a few that want no reply.
 const COMMANDS_MAX: usize = 2 * UNDER_WAY_MAX;
 
-/// Whether there is a connection to a registry.
+/// Whether there is a connection to a registry. As text: to which, or why not.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Connectivity {
@@ -44,6 +45,23 @@ pub enum Connectivity {
         /// This machine's address towards the registry; none over a Unix socket.
         local_address: Option<IpAddr>,
     },
+}
+
+impl Connectivity {
+    /// Whether there is one.
+    pub fn is_connected(&self) -> bool {
+        matches!(self, Connectivity::Connected { .. })
+    }
+}
+
+impl fmt::Display for Connectivity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Connectivity::Away { cause: Some(cause) } => write!(f, "away: {cause}"),
+            Connectivity::Away { cause: None } => f.write_str("away: no attempt has ended yet"),
+            Connectivity::Connected { endpoint, .. } => write!(f, "connected to {endpoint}"),
+        }
+    }
 }
 
 /// A request for the driver.

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{Order, Registration, Shown, State, address};
+use super::{Order, Registration, Shown, State, address, beats};
 use crate::error::{Code, Error};
 use crate::info::ServiceInfo;
 use crate::link::Connectivity;
@@ -120,12 +120,15 @@ impl Keeper {
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let mut connectivity = self.registry.link.connectivity();
         let mut leaving = self.registry.keepers.leaving.subscribe();
+        let mut calls = self.registry.keepers.beats.calls();
         connectivity.mark_unchanged();
         let mut is_well = self.shown.borrow().state == State::Registered;
         let mut next = Instant::now() + self.wait(is_well);
         loop {
-            // Only the wait is cut short by an order: a registration under way must not arrive after a deregistration.
+            // Only the wait is cut short by an order: a registration under way must not arrive after a deregistration. Who
+            // closes this one is told how that went, even if all are closed.
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(next) => {
                     is_well = self.beat().await;
                     if self.shown.borrow().state.is_over() {
@@ -143,11 +146,18 @@ impl Keeper {
                         Err(_) => return self.end_in_time().await,
                     }
                 }
+                // Another of the client's services is renewed: if this one is past the middle of its wait, it goes along.
+                // The sender is the registry's, which the keeper has a part of.
+                _ = calls.changed(), if self.is_known => {
+                    if next.saturating_duration_since(Instant::now()) <= self.interval() / 2 {
+                        next = Instant::now();
+                    }
+                }
                 order = orders.recv() => match order {
                     Some(Order::Update(patch, done)) => {
                         let _ = done.send(self.update(&patch).await);
                     }
-                    Some(Order::Close(timeout, done)) => return drop(done.send(self.end(timeout).await)),
+                    Some(Order::Close(deadline, done)) => return drop(done.send(self.end(deadline).await)),
                     None => return self.end_in_time().await,
                 },
                 () = has_come(&mut leaving) => return self.end_in_time().await,
@@ -219,15 +229,14 @@ impl Keeper {
     }
 
     async fn renew(&mut self) -> Result<(), Error> {
-        let request = named(&self.id, self.generation);
-        match self.registry.ask_within("renew", request, self.patience(), true).await.0 {
+        match beats::renew(&self.registry, &self.id, self.generation, self.patience()).await {
             Err(error) if error.is_not_found() => {
                 info!("the registry does not know {} any more: it is registered again", self.id);
                 self.is_known = false;
                 self.register(self.patience()).await
             }
             Err(error) if error.code() == Some(&Code::Replaced) && self.is_own(self.patience()).await? => Ok(()),
-            reply => reply.map(drop),
+            renewed => renewed,
         }
     }
 
@@ -334,18 +343,17 @@ impl Keeper {
     }
 
     async fn end_in_time(&mut self) {
-        if let Err(error) = self.end(self.registry.timeout()).await {
+        if let Err(error) = self.end(Instant::now() + self.registry.timeout()).await {
             warn!("{} is not deregistered: {error}", self.id);
         }
     }
 
     /// Deregisters. That there is nothing to deregister any more is as good.
-    async fn end(&mut self, timeout: Duration) -> Result<(), Error> {
+    async fn end(&mut self, deadline: Instant) -> Result<(), Error> {
         if !std::mem::replace(&mut self.may_be_there, false) {
             self.show(State::Closed, None);
             return Ok(());
         }
-        let deadline = Instant::now() + timeout;
         let result = loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.deregister(left).await {

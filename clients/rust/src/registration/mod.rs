@@ -1,5 +1,6 @@
 //! A service that is kept registered.
 
+mod beats;
 mod keeper;
 
 use std::fmt;
@@ -8,7 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
+pub(crate) use beats::Beats;
 pub(crate) use keeper::Keeper;
 
 use crate::error::Error;
@@ -41,7 +44,8 @@ impl State {
 
 /// A service that stays registered for as long as this is there: by [`Registry::register`](crate::Registry::register).
 ///
-/// It is renewed every third of its ttl, and right after each new connection. A registry that has forgotten it gets it
+/// It is renewed every third of its ttl, and right after each new connection; together with others, if the
+/// [`Registry`](crate::Registry) has registered several. A registry that has forgotten it gets it
 /// again, with all fields, under the same id. It ends by itself only if somebody else has deregistered it or has
 /// registered its id: [`state`](Self::state) says so, and [`over`](Self::over) waits for that.
 ///
@@ -82,7 +86,7 @@ struct Shown {
 #[derive(Debug)]
 enum Order {
     Update(Map<String, Value>, oneshot::Sender<Result<(), Error>>),
-    Close(Duration, oneshot::Sender<Result<(), Error>>),
+    Close(Instant, oneshot::Sender<Result<(), Error>>),
 }
 
 impl Registration {
@@ -168,8 +172,9 @@ impl Registration {
     /// The registry could not be told in time.
     pub async fn close_within(&self, timeout: Duration) -> Result<(), Error> {
         let (done, result) = oneshot::channel();
+        let deadline = Instant::now() + timeout;
         // A keeper that has ended has nothing to deregister.
-        if self.orders.send(Order::Close(timeout, done)).await.is_err() {
+        if self.orders.send(Order::Close(deadline, done)).await.is_err() {
             return Ok(());
         }
         result.await.unwrap_or(Ok(()))

@@ -17,13 +17,15 @@ use crate::error::{Code, Error};
 use crate::filter::Filter;
 use crate::info::ServiceInfo;
 use crate::link::{Connectivity, Link};
-use crate::registration::{Keeper, Registration};
+use crate::registration::{Beats, Keeper, Registration};
 use crate::settings::{Builder, Settings};
 use crate::values::Position;
 use crate::watch::{Puller, Start, Watch};
 
 /// How long it takes until something is asked again that a registry could not do at the moment.
 const ASK_AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
+/// How many seconds a registry waits at most.
+const WAIT_MAX: f64 = 600.0;
 
 /// A client of a registry. Clones share one connection, which ends with the last of them.
 ///
@@ -51,6 +53,7 @@ pub struct Registry {
 pub(crate) struct Keepers {
     pub(crate) leaving: watch::Sender<bool>,
     pub(crate) count: watch::Sender<usize>,
+    pub(crate) beats: Beats,
 }
 
 impl Registry {
@@ -72,7 +75,8 @@ impl Registry {
     }
 
     pub(crate) fn open(settings: Settings) -> Self {
-        let keepers = Keepers { leaving: watch::Sender::new(false), count: watch::Sender::new(0) };
+        let (leaving, count) = (watch::Sender::new(false), watch::Sender::new(0));
+        let keepers = Keepers { leaving, count, beats: Beats::default() };
         let timeout = settings.timeout;
         Registry { link: Link::open(settings), keepers: Arc::new(keepers), timeout, max_stale: None }
     }
@@ -99,13 +103,34 @@ impl Registry {
     /// Ends everything: registrations are deregistered, watches and caches end, and calls that wait fail as
     /// [`Closed`](Error::Closed). Takes as long as the time-out of the settings at most.
     pub async fn close(self) {
-        self.keepers.leaving.send_replace(true);
+        let deadline = Instant::now() + self.timeout();
+        self.close_by(deadline).await;
+    }
+
+    /// The same, at that time at the latest.
+    pub(crate) async fn close_by(self, deadline: Instant) {
+        self.begin_to_close();
         let mut count = self.keepers.count.subscribe();
-        let _ = tokio::time::timeout(self.timeout(), count.wait_for(|count| *count == 0)).await;
+        let _ = tokio::time::timeout_at(deadline, count.wait_for(|count| *count == 0)).await;
         self.link.close();
     }
 
-    /// Whether there is a connection, and every change of that.
+    /// Has all registrations end.
+    pub(crate) fn begin_to_close(&self) {
+        self.keepers.leaving.send_replace(true);
+    }
+
+    /// Whether there is a connection, and every change of that. Calls wait for one by themselves; this is for showing it.
+    ///
+    /// ```no_run
+    /// # async fn example(registry: registry_client::Registry) {
+    /// let mut connectivity = registry.connectivity();
+    /// println!("{}", *connectivity.borrow());
+    /// while connectivity.changed().await.is_ok() {
+    ///     println!("{}", *connectivity.borrow_and_update());
+    /// }
+    /// # }
+    /// ```
     pub fn connectivity(&self) -> watch::Receiver<Connectivity> {
         self.link.connectivity()
     }
@@ -189,14 +214,16 @@ impl Registry {
         Cache::new(self.clone(), filter.into())
     }
 
-    /// Asks for anything: `action` with the fields of `request`. Gives the whole reply.
+    /// Asks for anything: `action` with the fields of `request`. Gives the whole reply. What the registry may wait
+    /// (`wait`) is added to the time-out.
     ///
     /// It is asked again over another connection if the first one is lost, so it should do no harm if it is done twice.
     ///
     /// # Errors
     /// The registry refuses, or there was no answer in time.
     pub async fn request(&self, action: &str, request: Value) -> Result<Value, Error> {
-        self.ask(action, request).await
+        let timeout = self.timeout() + waits(&request);
+        self.ask_within(action, request, timeout, true).await.0
     }
 
     /// The same, asked once: if the connection is lost before the reply comes, it fails, and may have been done.
@@ -204,7 +231,8 @@ impl Registry {
     /// # Errors
     /// The registry refuses, the connection is lost, or there was no answer in time.
     pub async fn request_once(&self, action: &str, request: Value) -> Result<Value, Error> {
-        self.ask_once(action, request, self.timeout(), false).await.0
+        let timeout = self.timeout() + waits(&request);
+        self.ask_once(action, request, timeout, false).await.0
     }
 
     pub(crate) fn timeout(&self) -> Duration {
@@ -283,6 +311,12 @@ impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registry").field("hosts", &self.link.settings().hosts).finish_non_exhaustive()
     }
+}
+
+/// How long the registry may wait with its reply. What it cannot is for the registry to refuse.
+fn waits(request: &Value) -> Duration {
+    let seconds = request.get("wait").and_then(Value::as_f64).unwrap_or_default();
+    Duration::try_from_secs_f64(seconds.min(WAIT_MAX)).unwrap_or_default()
 }
 
 /// The fields that name a service.

@@ -27,7 +27,7 @@ pub(in crate::registry) const GENERATION_GAP_MAX: u64 = 1 << 30;
 
 /// What is changed of a service that stays what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Amendment {
+pub enum Amendment {
     /// Its metadata.
     Metadata,
     /// It is drained.
@@ -37,12 +37,15 @@ pub(super) enum Amendment {
 }
 
 impl Amendment {
+    /// All of them.
+    pub(in crate::registry) const ALL: [Amendment; 3] = [Amendment::Metadata, Amendment::Drained, Amendment::Undrained];
+
     pub(super) fn of(drain: &Drain) -> Self {
         if drain.order.is_some() { Amendment::Drained } else { Amendment::Undrained }
     }
 
     /// The action that asks for it.
-    pub(super) fn word(self) -> &'static str {
+    pub(in crate::registry) fn word(self) -> &'static str {
         match self {
             Amendment::Metadata => "update",
             Amendment::Drained => "drain",
@@ -68,7 +71,7 @@ impl Amendment {
     }
 
     /// What is noted of it.
-    fn what(self) -> What {
+    pub(in crate::registry) fn what(self) -> What {
         match self {
             Amendment::Metadata => What::Updated,
             Amendment::Drained => What::Drained,

@@ -238,6 +238,7 @@ impl<C> Registry<C> {
         self.changes.issued += 1;
         let revision = self.changes.issued;
         let told;
+        let cause = write.cause();
         // Neither whose it is, nor its types, nor whether it is there are changed by these.
         let amendment = match &write {
             Write::Amend { what, .. } => Some(*what),
@@ -246,7 +247,7 @@ impl<C> Registry<C> {
         draft.changes.push(match &mut write {
             Write::Put { service, .. } | Write::Amend { service, .. } => {
                 service.revision = revision;
-                told = Told::of(Some(&**service), now);
+                told = Told::of(Some(&**service), cause, now);
                 // What a change before it in the group comes to is not known yet.
                 let before = draft.service(service.id()).is_none().then(|| self.services.get(service.id()));
                 let event = self.event_text(told, EventKind::Register, Some(&**service), before);
@@ -263,7 +264,7 @@ impl<C> Registry<C> {
                 let before = draft.service(id).is_none().then_some(None);
                 let service = draft.service(id).unwrap_or_else(|| self.services.get(id));
                 let bytes = service.map_or(0, Service::shown_bytes);
-                told = Told::of(service, now);
+                told = Told::of(service, cause, now);
                 let event = self.event_text(told, *kind, service, before);
                 draft.projection.remove(&self.services, id);
                 draft.bytes += bytes;

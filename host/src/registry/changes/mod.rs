@@ -33,8 +33,9 @@ use crate::registry::follow::Told;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::service::Service;
+use crate::registry::trail::Cause;
 use crate::security::origin::Origin;
-use amend::Amendment;
+pub use amend::Amendment;
 pub(super) use amend::GENERATION_GAP_MAX;
 use mass::Mass;
 use queue::{Queue, Wished};
@@ -133,6 +134,19 @@ impl Write {
     /// The service has run out.
     fn expire(id: Arc<str>) -> Self {
         Write::Remove { id, kind: EventKind::Expire, by: None, generation: None }
+    }
+
+    /// What is kept of it for the service's past.
+    fn cause(&self) -> Cause {
+        let by = match self {
+            Write::Put { origin, .. } => Some(*origin),
+            Write::Remove { by, .. } | Write::Amend { by, .. } => *by,
+        };
+        let amended = match self {
+            Write::Amend { what, .. } => Some(*what),
+            Write::Put { .. } | Write::Remove { .. } => None,
+        };
+        Cause { by, amended }
     }
 
     fn id(&self) -> &Arc<str> {

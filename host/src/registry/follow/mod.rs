@@ -182,7 +182,7 @@ impl<C> Registry<C> {
             return;
         }
         let read = told::read(text, &self.epoch, (revision, previous));
-        let Some(told::Read { kind, id, unix_seconds, generation, mut entry }) = read else {
+        let Some(told::Read { kind, id, unix_seconds, cause, generation, mut entry }) = read else {
             // Nobody can go on over what cannot be told.
             return self.follow.ring.clear(revision);
         };
@@ -196,7 +196,7 @@ impl<C> Registry<C> {
         }
         self.follow.ring.push(entry, None);
         self.note_generation(generation);
-        self.note_past(kind, &id, unix_seconds.saturating_mul(1000), now);
+        self.note_past((kind, cause), &id, unix_seconds.saturating_mul(1000), now);
     }
 
     /// All recent changes are taken over.

@@ -14,21 +14,28 @@ use serde_json::value::RawValue;
 use super::ring::{Before, Entry};
 use crate::protocol::event::{Event, EventKind};
 use crate::protocol::json::{Shown, push_number, push_text};
+use crate::registry::changes::Amendment;
 use crate::registry::moment::Now;
 use crate::registry::service::{Moving, Service};
+use crate::registry::trail::{Cause, push_by};
+use crate::security::key::PublicKey;
+use crate::security::origin::{Address, Origin};
+use crate::security::principal::{Name, Principal};
 
 /// What is told of a change, but for the service's document: as it was when the change was sent to the store.
 #[derive(Clone, Copy, Default)]
 pub(in crate::registry) struct Told {
     pub(super) unix_seconds: u64,
     pub(super) moving: Moving,
+    /// What is kept, and not told.
+    cause: Cause,
 }
 
 impl Told {
     /// What is told of a change to this service, if there is one, that is sent now.
-    pub(in crate::registry) fn of(service: Option<&Service>, now: Now) -> Self {
+    pub(in crate::registry) fn of(service: Option<&Service>, cause: Cause, now: Now) -> Self {
         let moving = service.map(|service| service.moving(now.uptime_ms)).unwrap_or_default();
-        Told { unix_seconds: now.unix_seconds(), moving }
+        Told { unix_seconds: now.unix_seconds(), moving, cause }
     }
 
     /// What the store keeps. `before` is the service that is replaced; `None` if it cannot be known yet.
@@ -52,6 +59,12 @@ impl Told {
                 text.push_str(",\"was\":");
                 push_types(&mut text, before);
             }
+        }
+        push_by(&mut text, self.cause.by.as_ref());
+        if let Some(amendment) = self.cause.amended {
+            text.push_str(",\"amended\":\"");
+            text.push_str(amendment.word());
+            text.push('"');
         }
         text.push_str(",\"service\":");
         service.with(self.moving).show(&mut text);
@@ -82,7 +95,31 @@ struct Kept<'a> {
     #[serde(borrow)]
     was: Option<&'a RawValue>,
     #[serde(borrow)]
+    by: Option<By<'a>>,
+    /// The action that has changed the registration, if it was none itself.
+    #[serde(borrow)]
+    amended: Option<Cow<'a, str>>,
+    #[serde(borrow)]
     service: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct By<'a> {
+    #[serde(borrow)]
+    address: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    key: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    token: Option<Cow<'a, str>>,
+}
+
+impl By<'_> {
+    fn origin(&self) -> Origin {
+        let key: Option<PublicKey> = self.key.as_ref().and_then(|key| key.parse().ok());
+        let token = self.token.as_ref().and_then(|token| Name::new(token)).map(Principal::Token);
+        let address = self.address.as_ref().map(|address| Address::read(address)).unwrap_or_default();
+        Origin { principal: token.unwrap_or(key.into()), address }
+    }
 }
 
 #[derive(Deserialize)]
@@ -107,6 +144,7 @@ pub(super) struct Read {
     pub(super) kind: EventKind,
     pub(super) id: Arc<str>,
     pub(super) unix_seconds: u64,
+    pub(super) cause: Cause,
     /// Of the service, if it has one.
     pub(super) generation: Option<u64>,
     /// Ready to be told again.
@@ -128,7 +166,9 @@ pub(super) fn read(text: &str, epoch: &str, (revision, previous): (u64, u64)) ->
     let generation = generation.and_then(|generation| generation.get().parse().ok());
     let event = Event::new(kind, &id, &Verbatim(service), kept.timestamp, epoch, (revision, previous));
     let entry = Entry::new(&event, revision, shared(kept.types), before);
-    Some(Read { kind, id, unix_seconds: kept.timestamp, generation, entry })
+    let amended = Amendment::ALL.into_iter().find(|amendment| kept.amended.as_deref() == Some(amendment.word()));
+    let cause = Cause { by: kept.by.map(|by| by.origin()), amended };
+    Some(Read { kind, id, unix_seconds: kept.timestamp, cause, generation, entry })
 }
 
 fn shared(types: Vec<String>) -> Arc<[Arc<str>]> {
