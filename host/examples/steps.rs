@@ -306,7 +306,7 @@ impl World {
             pending_bytes_max: usize::MAX,
             services_bytes_max: usize::MAX,
             access: Access::open(),
-            following: Following { watchers: usize::MAX, ..Following::default() },
+            following: Following { watchers: usize::MAX, watchers_per_address: usize::MAX, ..Following::default() },
             mass_expiry_share: 0.0,
             mass_expiry_hold_ms: 30_000,
         };

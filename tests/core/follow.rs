@@ -48,7 +48,7 @@ impl World {
 }
 
 pub(super) fn small(changes: usize, bytes: usize) -> World {
-    World::with(Policy { following: Following { changes, bytes, watchers: 3 }, ..policy() })
+    World::with(Policy { following: Following { changes, bytes, watchers: 3, watchers_per_address: 3 }, ..policy() })
 }
 
 #[test]

@@ -276,7 +276,8 @@ fn so_many_may_wait_and_no_more_and_the_end_of_the_host_answers_them() {
 
 #[test]
 fn many_that_wait_for_a_type_are_told_over_several_turns() {
-    let mut world = World::new();
+    let following = Following { watchers_per_address: 20_000, ..Following::default() };
+    let mut world = World::with(Policy { following, ..policy() });
     for number in 0..20_000 {
         let more = if number % 2 == 0 { json!({"wait": 60, "version": "2"}) } else { json!({"wait": 60}) };
         world.ask("a", discover(more));

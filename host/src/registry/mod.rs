@@ -18,6 +18,7 @@
 //! | `follow/` | `watch`: the recent changes, and who waits for the next |
 //! | `certainty` | what is answered while nothing is sure: starting, stale, not ready |
 //! | `service`, `services`, `slots` | one service, all of them, sets of them |
+//! | `shares` | who has how much of what all share |
 //! | `moment`, `policy`, `output` | what goes in and what comes out |
 
 mod certainty;
@@ -37,6 +38,7 @@ mod search;
 mod selection;
 mod service;
 mod services;
+mod shares;
 mod slots;
 mod snapshot;
 mod trail;
@@ -192,15 +194,29 @@ impl<C> Registry<C> {
         }
         self.is_behind = self.services.advance(now.uptime_ms, ADVANCE_MAX.1);
         self.look_at_storage(now);
-        if let Right::Register(_) | Right::Change(_) | Right::RenewEach(_) = request.right() {
-            self.end_silence(now, out);
-        }
         if let Err(refusal) = self.authorise(principal, &request, out) {
             self.note_unauthorised(&request, origin, now);
             return out.replies.push((caller, refusal));
         }
+        self.answer_to(caller, origin, request, u64::MAX, now, out);
+    }
+
+    /// Answers a request that may be asked. If it is a read, the host may have been unsure of its answer for so long.
+    fn answer_to(
+        &mut self,
+        caller: C,
+        origin: Origin,
+        request: Request,
+        max_stale_ms: u64,
+        now: Now,
+        out: &mut Output<C>,
+    ) {
+        let principal = origin.principal;
         let reply = match request {
-            Request::Register(registration) => return self.register(caller, origin, registration, now, out),
+            Request::Register(registration) => {
+                self.end_silence(now, out);
+                return self.register(caller, origin, registration, now, out);
+            }
             Request::Deregister { service_id, generation } => {
                 return self.deregister(caller, origin, (&service_id, generation), now, out);
             }
@@ -216,8 +232,8 @@ impl<C> Registry<C> {
                 let to_admin = self.policy.access.is_admin(&principal);
                 return self.list(caller, Form::Info { to_admin }, Selection::default(), now, out);
             }
-            Request::Discover(asked) => return self.discover(caller, *asked, now, out),
-            Request::Watch(watch) => return self.watch(caller, *watch, now, out),
+            Request::Discover(asked) => return self.discover(caller, *asked, (origin, max_stale_ms), now, out),
+            Request::Watch(watch) => return self.watch(caller, *watch, (origin, max_stale_ms), now, out),
             Request::Renew { service_id, generation } => self.renew(origin, &service_id, generation, now, out),
             Request::RenewMany(renewals) => self.renew_many(origin, renewals, now, out),
             Request::History { service_id, limit } => self.history(&service_id, limit),
@@ -237,7 +253,7 @@ impl<C> Registry<C> {
             Request::Expiry(way) => self.end_by(way, now, out),
             Request::Fresh { max_stale_ms, read } => match self.too_stale(max_stale_ms) {
                 Some(refusal) => refusal,
-                None => return self.request(caller, origin, *read, now, out),
+                None => return self.answer_to(caller, origin, *read, max_stale_ms, now, out),
             },
         };
         out.replies.push((caller, reply));

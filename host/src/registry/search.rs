@@ -117,7 +117,7 @@ impl<C> Registry<C> {
             match self.reply_among(&search.found, &wanted, now) {
                 Some(reply) => {
                     bytes += reply.len() + REPLY_BYTES;
-                    out.replies.push((caller, self.as_sure(reply)));
+                    out.replies.push((caller, self.as_fresh(reply, wanted.max_stale_ms)));
                 }
                 // Nobody; or those that were found have gone since, and others may be there.
                 None if search.found.is_empty() => self.wait(caller, wanted, now, out),

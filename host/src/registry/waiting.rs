@@ -14,11 +14,15 @@ use crate::registry::discovery::Wanted;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::pages::{SLOT_WORK, WORK_MAX};
+use crate::registry::shares::{Share, Shares};
+use crate::security::origin::Holder;
 
 /// How many are told at a time that their time is up.
 const TIMED_OUT_MAX: usize = 1024;
-/// How much memory what all who wait want may take, in bytes, and one of them beyond.
-const BYTES_MAX: usize = 32 << 20;
+/// How much memory it may take what all want who wait, and what those of one address or key want; in bytes, and one of
+/// them beyond.
+const BYTES_MAX: usize = 64 << 20;
+const BYTES_MAX_OF_ONE: usize = BYTES_MAX / 2;
 /// About how much a reply takes besides the services in it, in bytes.
 const REPLY_BYTES: usize = 256;
 
@@ -28,8 +32,8 @@ pub(super) struct Waiting<C> {
     /// By when their time is up and by ticket: the types that they wait for.
     deadlines: BTreeMap<(u64, u64), Arc<str>>,
     next_ticket: u64,
-    /// How much memory what they want takes, in bytes.
-    bytes: usize,
+    /// Whose they are.
+    shares: Shares,
     /// Services that have come, each with the type whose waiting clients are still to be told.
     come: VecDeque<(Arc<str>, Arc<str>)>,
     known: HashSet<(Arc<str>, Arc<str>)>,
@@ -45,7 +49,7 @@ impl<C> Default for Waiting<C> {
             by_type: HashMap::new(),
             deadlines: BTreeMap::new(),
             next_ticket: 0,
-            bytes: 0,
+            shares: Shares::default(),
             come: VecDeque::new(),
             known: HashSet::new(),
             telling: None,
@@ -76,7 +80,7 @@ impl<C> Waiting<C> {
             None => wanted.service_type().into(),
         };
         self.deadlines.insert((wanted.until_ms, ticket), name.clone());
-        self.bytes += wanted.selection.bytes();
+        self.shares.take(wanted.origin.holder(), wanted.selection.bytes());
         self.by_type.entry(name).or_default().insert(ticket, (caller, wanted));
     }
 
@@ -87,7 +91,7 @@ impl<C> Waiting<C> {
             self.by_type.remove(name);
         }
         self.deadlines.remove(&(wanted.until_ms, ticket));
-        self.bytes -= wanted.selection.bytes();
+        self.shares.give_back(wanted.origin.holder(), wanted.selection.bytes());
         Some((caller, wanted))
     }
 
@@ -123,18 +127,28 @@ impl<C> Waiting<C> {
 }
 
 impl<C> Registry<C> {
-    /// How many clients wait for something to happen: for a service, or for a change.
-    pub(super) fn waiting_clients(&self) -> usize {
-        self.waiting.len() + self.follow.watchers()
+    /// The refusal of a client that is to wait for a service or for a change, if it may not.
+    pub(super) fn no_room_to_wait(&self, holder: Holder) -> Option<Reply> {
+        let shares = [&self.waiting.shares, self.follow.shares()];
+        let sum = |of: fn(&Shares, &Holder) -> Share| of(shares[0], &holder) + of(shares[1], &holder);
+        let (all, its) = (sum(|shares, _| shares.all()), sum(Shares::of));
+        let max = &self.policy.following;
+        let message = if its.count >= max.watchers_per_address || its.bytes > BYTES_MAX_OF_ONE {
+            "as many requests of this address or key wait as limits.waiting_watchers_per_address allows, try again later"
+        } else if all.count >= max.watchers || all.bytes > BYTES_MAX {
+            "as many clients wait as limits.waiting_watchers allows, try again later"
+        } else {
+            return None;
+        };
+        Some(Reply::failure(Code::Overloaded, "Too many requests").text("message", message))
     }
 
     /// Lets a client wait for who is not there, if it wants to.
     pub(super) fn wait(&mut self, caller: C, wanted: Wanted, now: Now, out: &mut Output<C>) {
         let reply = if wanted.until_ms <= now.uptime_ms {
-            self.as_sure(wanted.refusal())
-        } else if self.waiting_clients() >= self.policy.following.watchers || self.waiting.bytes > BYTES_MAX {
-            let message = "as many clients wait as limits.waiting_watchers allows, try again later";
-            Reply::failure(Code::Overloaded, "Too many requests").text("message", message)
+            self.as_fresh(wanted.refusal(), wanted.max_stale_ms)
+        } else if let Some(refusal) = self.no_room_to_wait(wanted.origin.holder()) {
+            refusal
         } else {
             return self.waiting.add(caller, wanted);
         };
@@ -168,7 +182,8 @@ impl<C> Registry<C> {
             let next = waiting.and_then(|mut waiting| waiting.next());
             let (Some(service), Some((&ticket, (_, wanted)))) = (service, next) else { continue };
             work += wanted.selection.work(service);
-            let reply = wanted.wants(service, now).then(|| self.as_sure(wanted.reply(&[service], now)));
+            let reply =
+                wanted.wants(service, now).then(|| self.as_fresh(wanted.reply(&[service], now), wanted.max_stale_ms));
             if let Some(reply) = reply {
                 work += service.shown_bytes() + REPLY_BYTES;
                 out.replies.extend(self.waiting.remove(&name, ticket).map(|(caller, _)| (caller, reply)));
@@ -177,14 +192,14 @@ impl<C> Registry<C> {
         }
         for _ in 0..TIMED_OUT_MAX {
             let Some((caller, wanted)) = self.waiting.timed_out(now.uptime_ms) else { break };
-            out.replies.push((caller, self.as_sure(wanted.refusal())));
+            out.replies.push((caller, self.as_fresh(wanted.refusal(), wanted.max_stale_ms)));
         }
     }
 
     /// Tells all who wait for a service to come that there is none: the host is about to stop.
     pub fn dismiss_waiting(&mut self, out: &mut Output<C>) {
         while let Some((caller, wanted)) = self.waiting.timed_out(u64::MAX) {
-            out.replies.push((caller, wanted.refusal()));
+            out.replies.push((caller, self.as_fresh(wanted.refusal(), wanted.max_stale_ms)));
         }
     }
 }

@@ -38,6 +38,8 @@ use crate::registry::Registry;
 use crate::registry::moment::Now;
 use crate::registry::policy::Following;
 use crate::registry::service::Service;
+use crate::registry::shares::Shares;
+use crate::security::origin::Holder;
 pub(super) use doubt::Doubt;
 use ring::{Before, Entry, Ring};
 use rooms::{Rooms, Unseen};
@@ -50,10 +52,21 @@ const REQUEST_STEPS: usize = 1024;
 /// A client that waits for changes.
 struct Watcher<C> {
     caller: C,
-    deadline_ms: u64,
-    limit: usize,
+    terms: Terms,
     filter_bytes: usize,
     place: Place,
+}
+
+/// How it waits, and what it wants to be told then.
+#[derive(Clone, Copy)]
+struct Terms {
+    /// Whose share of the places it takes.
+    holder: Holder,
+    deadline_ms: u64,
+    /// How many changes at most.
+    limit: usize,
+    /// For how long the host may not have been sure of them, at most.
+    max_stale_ms: u64,
 }
 
 /// Where a watcher waits.
@@ -89,7 +102,8 @@ pub(super) struct Follow<C> {
     /// The number of the first change that watchers have not been told of.
     shown: u64,
     watchers: Slab<Watcher<C>>,
-    filter_bytes: usize,
+    /// Whose the watchers are.
+    shares: Shares,
     deadlines: BTreeSet<(u64, usize)>,
     ahead: BTreeSet<(u64, usize)>,
     rooms: Rooms,
@@ -111,7 +125,7 @@ impl<C> Follow<C> {
             doubt: Doubt::default(),
             shown: 0,
             watchers: Slab::new(),
-            filter_bytes: 0,
+            shares: Shares::default(),
             deadlines: BTreeSet::new(),
             ahead: BTreeSet::new(),
             rooms: Rooms::default(),
@@ -128,9 +142,9 @@ impl<C> Follow<C> {
         self.ring.complete_after() + 1
     }
 
-    /// How many wait.
-    pub(super) fn watchers(&self) -> usize {
-        self.watchers.len()
+    /// Whose those are who wait.
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// Whether a watcher is about to get its answer.
@@ -146,8 +160,8 @@ impl<C> Follow<C> {
     /// Takes a watcher out. `Some` if it was in an audience that may still have to be told something.
     fn remove(&mut self, key: usize) -> Option<(Watcher<C>, Option<Unseen>)> {
         let watcher = self.watchers.try_remove(key)?;
-        self.filter_bytes -= watcher.filter_bytes;
-        self.deadlines.remove(&(watcher.deadline_ms, key));
+        self.shares.give_back(watcher.terms.holder, watcher.filter_bytes);
+        self.deadlines.remove(&(watcher.terms.deadline_ms, key));
         let unseen = match &watcher.place {
             Place::Audience(name) => self.rooms.leave(key, *name),
             Place::Ahead(revision, _) => {

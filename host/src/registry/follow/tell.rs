@@ -2,7 +2,7 @@
 
 use super::answer::{Gathered, nothing_new};
 use super::rooms::Concerned;
-use super::{Answer, Follow, Place, REQUEST_STEPS, Telling, Watcher};
+use super::{Answer, Follow, Place, REQUEST_STEPS, Telling, Terms, Watcher};
 use crate::protocol::filter::Filter;
 use crate::protocol::reply::Reply;
 use crate::registry::Registry;
@@ -68,7 +68,7 @@ impl<C> Registry<C> {
             *answers -= 1;
             let Place::Ahead(after, filter) = watcher.place else { continue };
             let mut own = REQUEST_STEPS;
-            self.look(watcher.caller, (Some(after), filter), (watcher.limit, watcher.deadline_ms), &mut own, now, out);
+            self.look(watcher.caller, (Some(after), filter), watcher.terms, &mut own, now, out);
             *steps = steps.saturating_sub(REQUEST_STEPS - own);
         }
     }
@@ -83,17 +83,18 @@ impl<C> Registry<C> {
         let Telling { filter, news, end, made, .. } = telling;
         let (filter, news, end, made) = (filter.clone(), news.clone(), *end, made.clone());
         let Some((watcher, _)) = self.follow.remove(key) else { return true };
+        let Terms { limit, max_stale_ms, .. } = watcher.terms;
         let answer = match made {
-            Some((limit, answer)) if limit == watcher.limit => answer,
+            Some((made_for, answer)) if made_for == limit => answer,
             _ => {
-                let answer = self.answer_for(&filter, &news, end, watcher.limit, steps);
+                let answer = self.answer_for(&filter, &news, end, limit, steps);
                 if let Some(telling) = self.follow.telling.front_mut() {
-                    telling.made = Some((watcher.limit, answer.clone()));
+                    telling.made = Some((limit, answer.clone()));
                 }
                 answer
             }
         };
-        out.replies.push((watcher.caller, self.reply_of(answer)));
+        out.replies.push((watcher.caller, self.reply_of(answer, max_stale_ms)));
         true
     }
 
@@ -118,9 +119,9 @@ impl<C> Registry<C> {
         Answer::Changes(gathered.into_pieces(&self.epoch, revision))
     }
 
-    fn reply_of(&self, answer: Answer) -> Reply {
+    fn reply_of(&self, answer: Answer, max_stale_ms: u64) -> Reply {
         match answer {
-            Answer::Changes(pieces) => self.as_sure(Reply::with_shared(pieces)),
+            Answer::Changes(pieces) => self.as_fresh(Reply::with_shared(pieces), max_stale_ms),
             Answer::Compacted => self.forgotten(),
         }
     }
@@ -137,13 +138,14 @@ impl<C> Registry<C> {
             return true;
         }
         let Some((watcher, unseen)) = self.follow.remove(key) else { return false };
+        let Terms { limit, max_stale_ms, .. } = watcher.terms;
         let reply = match (&watcher.place, unseen) {
-            (Place::Ahead(after, _), _) => self.as_sure(nothing_new(&self.epoch, *after)),
+            (Place::Ahead(after, _), _) => self.as_fresh(nothing_new(&self.epoch, *after), max_stale_ms),
             (_, Some((filter, news))) => {
                 let end = (self.follow.shown, self.bookmark(self.follow.shown));
-                self.reply_of(self.answer_for(&filter, &news, end, watcher.limit, steps))
+                self.reply_of(self.answer_for(&filter, &news, end, limit, steps), max_stale_ms)
             }
-            (_, None) => self.as_sure(nothing_new(&self.epoch, self.bookmark(self.follow.shown))),
+            (_, None) => self.as_fresh(nothing_new(&self.epoch, self.bookmark(self.follow.shown)), max_stale_ms),
         };
         out.replies.push((watcher.caller, reply));
         true
