@@ -97,3 +97,75 @@ fn long_filters_of_one_address_leave_room_for_those_of_others() {
     assert!((1000..3000).contains(&full.unwrap()), "{full:?}");
     assert!(world.may_wait("other", from("10.0.0.2:1"), &long(0)));
 }
+
+impl World {
+    /// In how many turns this one is answered, with nobody asking for anything. What happens meanwhile to others is theirs.
+    fn turns_until(&mut self, caller: &str) -> (usize, Value) {
+        for turns in 0..10_000 {
+            if let Some(reply) = self.reply(caller) {
+                return (turns, reply);
+            }
+            self.registry.tick(self.now, &mut self.out);
+            self.take_output();
+        }
+        panic!("{caller} is not answered");
+    }
+
+    fn register_long(&mut self, id: &str) {
+        let mut request = register(id, "long");
+        request["service_info"]["metadata"] = json!({"n": -1, "bulk": "x".repeat(400_000)});
+        self.ask("registers", request);
+    }
+}
+
+#[test]
+fn who_waits_for_one_type_does_not_wait_for_those_who_have_much_to_look_at() {
+    let mut world = World::with(Policy { services_bytes_max: 1 << 30, ..policy() });
+    let wanting = |action: &str, name: &str, n: usize| json!({"action": action, "service_type": name, "metadata": {"n": n}, "wait": 600});
+    for number in 0..200 {
+        world.ask("many", wanting("watch", "long", number));
+        world.ask("many", wanting("discover", "long", number));
+    }
+    (0..5).for_each(|number| world.register_long(&format!("long{number}")));
+    world.store();
+    for number in 0..3 {
+        let id = format!("short{number}");
+        world.ask("discovers", wanting("discover", &id, 7));
+        world.ask("watches", wanting("watch", &id, 7));
+        world.ask("follows", json!({"action": "watch", "wait": 600}));
+        let mut request = register(&id, &id);
+        request["service_info"]["metadata"] = json!({"n": 7});
+        world.call(request);
+        assert_eq!(world.registry.wake_at_ms(), 0, "the others are not done");
+        for caller in ["discovers", "watches", "follows"] {
+            let (turns, reply) = world.turns_until(caller);
+            assert!(turns <= 3 && reply["success"] == true, "{caller}: {turns} turns, {reply}");
+        }
+    }
+    // Nobody of those is forgotten.
+    world.pass(0);
+    while world.registry.wake_at_ms() == 0 {
+        world.registry.tick(world.now, &mut world.out);
+    }
+    world.take_output();
+    world.ask("registers", json!({"action": "update", "service_id": "long1", "metadata": {"n": 7}}));
+    world.store();
+    for _ in 0..2 {
+        let (_, reply) = world.turns_until("many");
+        assert!(reply["success"] == true && reply.to_string().contains("long1"));
+    }
+}
+
+#[test]
+fn audiences_are_told_in_turn() {
+    let mut world = World::new();
+    for _ in 0..1000 {
+        world.ask("crowd", json!({"action": "watch", "service_type": "web", "wait": 600}));
+    }
+    world.ask("one", json!({"action": "watch", "service_type": "web", "version": "1", "wait": 600}));
+    let mut request = register("x", "web");
+    request["service_info"]["version"] = "1.2.0".into();
+    world.call(request);
+    assert!(world.turns_until("one").0 <= 1);
+    assert!(world.replies.len() < 300 && world.registry.is_watched(), "the crowd is not done");
+}

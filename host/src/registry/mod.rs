@@ -18,7 +18,7 @@
 //! | `follow/` | `watch`: the recent changes, and who waits for the next |
 //! | `certainty` | what is answered while nothing is sure: starting, stale, not ready |
 //! | `service`, `services`, `slots` | one service, all of them, sets of them |
-//! | `shares` | who has how much of what all share |
+//! | `shares`, `turns` | who has how much of what all share, and whose turn it is |
 //! | `moment`, `policy`, `output` | what goes in and what comes out |
 
 mod certainty;
@@ -42,6 +42,7 @@ mod shares;
 mod slots;
 mod snapshot;
 mod trail;
+mod turns;
 mod waiting;
 
 use std::sync::Arc;

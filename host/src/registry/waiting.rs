@@ -2,7 +2,8 @@
 //!
 //! They stand by the type that they have asked for: nobody else is looked at when a service comes, which is when it is
 //! registered, or heard of again after it had run out. Many may wait for a type, each for something else. So they are
-//! told a number at a time, over several turns.
+//! told a number at a time, over several turns, and all types alike: who waits for one is not kept waiting by those who
+//! wait for another, and by what they have to look at.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
@@ -15,6 +16,7 @@ use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::pages::{SLOT_WORK, WORK_MAX};
 use crate::registry::shares::{Share, Shares};
+use crate::registry::turns::Turns;
 use crate::security::origin::Holder;
 
 /// How many are told at a time that their time is up.
@@ -34,13 +36,32 @@ pub(super) struct Waiting<C> {
     next_ticket: u64,
     /// Whose they are.
     shares: Shares,
-    /// Services that have come, each with the type whose waiting clients are still to be told.
-    come: VecDeque<(Arc<str>, Arc<str>)>,
-    known: HashSet<(Arc<str>, Arc<str>)>,
-    /// The one that clients are being told of, and the last ticket that was.
-    telling: Option<(Arc<str>, Arc<str>, Option<u64>)>,
+    /// Services that have come, by the types whose waiting clients are still to be told.
+    come: HashMap<Arc<str>, Come>,
+    turns: Turns<Arc<str>>,
     /// The last one that was asked whether it is still there.
     asked: (u64, u64),
+}
+
+/// Services of a type that have come.
+#[derive(Default)]
+struct Come {
+    ids: VecDeque<Arc<str>>,
+    known: HashSet<Arc<str>>,
+    /// The one that clients are being told of, and the last ticket that was.
+    telling: Option<(Arc<str>, Option<u64>)>,
+}
+
+impl Come {
+    /// Whom clients are to be told of next, and the last ticket that has been told.
+    fn take(&mut self) -> Option<(Arc<str>, Option<u64>)> {
+        self.telling.take().or_else(|| {
+            let id = self.ids.pop_front()?;
+            // It may change and come again while it is told of.
+            self.known.remove(&id);
+            Some((id, None))
+        })
+    }
 }
 
 impl<C> Default for Waiting<C> {
@@ -50,9 +71,8 @@ impl<C> Default for Waiting<C> {
             deadlines: BTreeMap::new(),
             next_ticket: 0,
             shares: Shares::default(),
-            come: VecDeque::new(),
-            known: HashSet::new(),
-            telling: None,
+            come: HashMap::new(),
+            turns: Turns::default(),
             asked: (0, 0),
         }
     }
@@ -66,7 +86,7 @@ impl<C> Waiting<C> {
 
     /// When somebody is to be told something, if anybody waits.
     pub(super) fn wake_at_ms(&self) -> Option<u64> {
-        if self.telling.is_some() || !self.come.is_empty() {
+        if !self.turns.is_empty() {
             return Some(0);
         }
         self.deadlines.first_key_value().map(|((until_ms, _), _)| *until_ms)
@@ -93,16 +113,6 @@ impl<C> Waiting<C> {
         self.deadlines.remove(&(wanted.until_ms, ticket));
         self.shares.give_back(wanted.origin.holder(), wanted.selection.bytes());
         Some((caller, wanted))
-    }
-
-    /// Whom clients are to be told of next: the type that they wait for, the id, and the last ticket that has been told.
-    fn take_come(&mut self) -> Option<(Arc<str>, Arc<str>, Option<u64>)> {
-        self.telling.take().or_else(|| {
-            let come = self.come.pop_front()?;
-            // It may change and come again while it is told of.
-            self.known.remove(&come);
-            Some((come.0, come.1, None))
-        })
     }
 
     /// Forgets those who have gone away: `most` are asked, and the next ones the next time.
@@ -163,9 +173,10 @@ impl<C> Registry<C> {
         let Some(service) = self.services.get(id) else { return };
         self.searches.note(service);
         for name in service.types().iter().filter(|name| self.waiting.by_type.contains_key(*name)) {
-            let come = (name.clone(), service.id().clone());
-            if self.waiting.known.insert(come.clone()) {
-                self.waiting.come.push_back(come);
+            let come = self.waiting.come.entry(name.clone()).or_default();
+            if come.known.insert(service.id().clone()) {
+                come.ids.push_back(service.id().clone());
+                self.waiting.turns.add(name, SLOT_WORK + service.shown_bytes());
             }
         }
     }
@@ -173,27 +184,42 @@ impl<C> Registry<C> {
     /// Answers some of those who wait for services that have come, and of those whose time is up.
     pub(super) fn tell_waiting(&mut self, now: Now, out: &mut Output<C>) {
         let mut work = 0;
-        while work < WORK_MAX {
-            let Some((name, id, told)) = self.waiting.take_come() else { break };
-            work += SLOT_WORK;
-            let service = self.services.get(&id).filter(|service| service.is_passing(now.uptime_ms));
-            let after = told.map_or(Bound::Unbounded, Bound::Excluded);
-            let waiting = self.waiting.by_type.get(&name).map(|waiting| waiting.range((after, Bound::Unbounded)));
-            let next = waiting.and_then(|mut waiting| waiting.next());
-            let (Some(service), Some((&ticket, (_, wanted)))) = (service, next) else { continue };
-            work += wanted.selection.work(service);
-            let reply =
-                wanted.wants(service, now).then(|| self.as_fresh(wanted.reply(&[service], now), wanted.max_stale_ms));
-            if let Some(reply) = reply {
-                work += service.shown_bytes() + REPLY_BYTES;
-                out.replies.extend(self.waiting.remove(&name, ticket).map(|(caller, _)| (caller, reply)));
-            }
-            self.waiting.telling = Some((name, id, Some(ticket)));
+        while work < WORK_MAX
+            && let Some(name) = self.waiting.turns.first().cloned()
+        {
+            let piece = self.tell_next(&name, now, out);
+            self.waiting.turns.worked(piece.unwrap_or_default(), piece.is_some());
+            work += piece.unwrap_or(SLOT_WORK);
         }
         for _ in 0..TIMED_OUT_MAX {
             let Some((caller, wanted)) = self.waiting.timed_out(now.uptime_ms) else { break };
             out.replies.push((caller, self.as_fresh(wanted.refusal(), wanted.max_stale_ms)));
         }
+    }
+
+    /// Shows the next client that waits for this type a service that has come, and how much work that was. `None` if all
+    /// have been shown all.
+    fn tell_next(&mut self, name: &Arc<str>, now: Now, out: &mut Output<C>) -> Option<usize> {
+        let Some((id, told)) = self.waiting.come.get_mut(name).and_then(Come::take) else {
+            self.waiting.come.remove(name);
+            return None;
+        };
+        let mut work = SLOT_WORK;
+        let service = self.services.get(&id).filter(|service| service.is_passing(now.uptime_ms));
+        let after = told.map_or(Bound::Unbounded, Bound::Excluded);
+        let waiting = self.waiting.by_type.get(name).map(|waiting| waiting.range((after, Bound::Unbounded)));
+        let next = waiting.and_then(|mut waiting| waiting.next());
+        let (Some(service), Some((&ticket, (_, wanted)))) = (service, next) else { return Some(work) };
+        work += wanted.selection.work(service);
+        if wanted.wants(service, now) {
+            work += service.shown_bytes() + REPLY_BYTES;
+            let reply = self.as_fresh(wanted.reply(&[service], now), wanted.max_stale_ms);
+            out.replies.extend(self.waiting.remove(name, ticket).map(|(caller, _)| (caller, reply)));
+        }
+        if let Some(come) = self.waiting.come.get_mut(name) {
+            come.telling = Some((id, Some(ticket)));
+        }
+        Some(work)
     }
 
     /// Tells all who wait for a service to come that there is none: the host is about to stop.

@@ -34,23 +34,23 @@ impl<C> Registry<C> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let deadline_ms = now.uptime_ms.saturating_add(if self.follow.is_ending { 0 } else { wait_ms });
         let terms = Terms { holder: origin.holder(), deadline_ms, limit, max_stale_ms };
-        let mut steps = REQUEST_STEPS;
-        self.look(caller, (after, Arc::new(filter)), terms, &mut steps, now, out);
+        self.look(caller, (after, Arc::new(filter)), terms, now, out);
     }
 
-    /// Looks for changes after a revision. Without any the watcher waits, if it still has time.
+    /// Looks for changes after a revision, and says how many steps that took. Without any the watcher waits, if it still
+    /// has time.
     pub(super) fn look(
         &mut self,
         caller: C,
         (after, filter): (Option<u64>, Arc<Filter>),
         terms: Terms,
-        steps: &mut usize,
         now: Now,
         out: &mut Output<C>,
-    ) {
+    ) -> usize {
         let Follow { ring, shown, .. } = &self.follow;
         let from = after.map_or(*shown, |after| ring.after_revision(after));
-        let gathered = Gathered::among(ring, &filter, (from..*shown, *shown), terms.limit, steps);
+        let gathered = Gathered::among(ring, &filter, (from..*shown, *shown), terms.limit, REQUEST_STEPS);
+        let taken = gathered.taken;
         let is_everything = gathered.next >= *shown;
         let looked_to = self.bookmark(gathered.next);
         // What it knows already it keeps, even if that is still to come here.
@@ -58,14 +58,17 @@ impl<C> Registry<C> {
         let revision = if is_ahead { after.unwrap_or_default() } else { looked_to };
         if gathered.count > 0 {
             let reply = Reply::with_shared(gathered.into_pieces(&self.epoch, revision));
-            return out.replies.push((caller, self.as_fresh(reply, terms.max_stale_ms)));
+            out.replies.push((caller, self.as_fresh(reply, terms.max_stale_ms)));
+            return taken;
         }
         if terms.deadline_ms <= now.uptime_ms || !is_everything {
             let reply = self.as_fresh(nothing_new(&self.epoch, revision), terms.max_stale_ms);
-            return out.replies.push((caller, reply));
+            out.replies.push((caller, reply));
+            return taken;
         }
         if let Some(refusal) = self.no_room_to_wait(terms.holder) {
-            return out.replies.push((caller, refusal));
+            out.replies.push((caller, refusal));
+            return taken;
         }
         let follow = &mut self.follow;
         let key = follow.watchers.vacant_key();
@@ -79,6 +82,7 @@ impl<C> Registry<C> {
         follow.shares.take(terms.holder, filter_bytes);
         follow.deadlines.insert((terms.deadline_ms, key));
         follow.watchers.insert(Watcher { caller, terms, filter_bytes, place });
+        taken
     }
 
     /// The revision up to which everything was looked at, if the changes before this number were.

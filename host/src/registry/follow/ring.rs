@@ -109,6 +109,11 @@ impl Entry {
         1 + types + document
     }
 
+    /// About how many steps it takes for somebody in a room, who asks for nothing but a type or for more.
+    pub(super) fn steps_at(&self, is_plain: bool) -> usize {
+        1 + if is_plain { 0 } else { self.json.len() / STEP_BYTES }
+    }
+
     fn bytes(&self) -> usize {
         ENTRY_BYTES + self.json.len() + TYPE_BYTES * self.types.len()
     }

@@ -31,7 +31,7 @@ impl<C> Registry<C> {
         }
         while *shown < end {
             if let Some(entry) = ring.get(*shown) {
-                rooms.stir(*shown, entry.types());
+                rooms.stir(*shown, entry);
             }
             *shown += 1;
         }
@@ -67,34 +67,26 @@ impl<C> Registry<C> {
         {
             *answers -= 1;
             let Place::Ahead(after, filter) = watcher.place else { continue };
-            let mut own = REQUEST_STEPS;
-            self.look(watcher.caller, (Some(after), filter), watcher.terms, &mut own, now, out);
-            *steps = steps.saturating_sub(REQUEST_STEPS - own);
+            let taken = self.look(watcher.caller, (Some(after), filter), watcher.terms, now, out);
+            *steps = steps.saturating_sub(taken);
         }
     }
 
     /// Answers the next watcher that something concerns. Whether there was one.
     fn answer_one(&mut self, steps: &mut usize, out: &mut Output<C>) -> bool {
-        let Some(telling) = self.follow.telling.front_mut() else { return false };
-        let Some(key) = telling.watchers.pop() else {
-            self.follow.telling.pop_front();
-            return true;
-        };
-        let Telling { filter, news, end, made, .. } = telling;
-        let (filter, news, end, made) = (filter.clone(), news.clone(), *end, made.clone());
-        let Some((watcher, _)) = self.follow.remove(key) else { return true };
-        let Terms { limit, max_stale_ms, .. } = watcher.terms;
-        let answer = match made {
-            Some((made_for, answer)) if made_for == limit => answer,
-            _ => {
-                let answer = self.answer_for(&filter, &news, end, limit, steps);
-                if let Some(telling) = self.follow.telling.front_mut() {
-                    telling.made = Some((limit, answer.clone()));
-                }
-                answer
-            }
-        };
-        out.replies.push((watcher.caller, self.reply_of(answer, max_stale_ms)));
+        let Some(mut telling) = self.follow.telling.pop_front() else { return false };
+        let Some(key) = telling.watchers.pop() else { return true };
+        if let Some((watcher, _)) = self.follow.remove(key) {
+            let Terms { limit, max_stale_ms, .. } = watcher.terms;
+            let answer = match telling.made.take() {
+                Some((made_for, answer)) if made_for == limit => answer,
+                _ => self.answer_for(&telling.filter, &telling.news, telling.end, limit, steps),
+            };
+            telling.made = Some((limit, answer.clone()));
+            out.replies.push((watcher.caller, self.reply_of(answer, max_stale_ms)));
+        }
+        // One of each audience, and then the next.
+        self.follow.telling.push_back(telling);
         true
     }
 
@@ -112,9 +104,8 @@ impl<C> Registry<C> {
             return Answer::Compacted;
         }
         // Its own, so that the last of a turn gets as much as the first.
-        let mut own = REQUEST_STEPS;
-        let gathered = Gathered::among(ring, filter, (news.iter().copied(), end), limit, &mut own);
-        *steps = steps.saturating_sub(REQUEST_STEPS - own);
+        let gathered = Gathered::among(ring, filter, (news.iter().copied(), end), limit, REQUEST_STEPS);
+        *steps = steps.saturating_sub(gathered.taken);
         let revision = if gathered.next < end { self.bookmark(gathered.next) } else { revision };
         Answer::Changes(gathered.into_pieces(&self.epoch, revision))
     }
