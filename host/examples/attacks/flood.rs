@@ -16,6 +16,8 @@ use crate::{Attack, Report, Result};
 const CONNECTIONS: usize = 8;
 /// What is searched through.
 const SERVICES: usize = 100_000;
+/// The same, where each search is one of many.
+const FEWER: usize = 20_000;
 /// What may be renewed by one message.
 const RENEWED: usize = 1000;
 const LONG_BYTES: usize = 900_000;
@@ -25,47 +27,68 @@ pub(crate) fn attacks() -> Vec<Attack> {
     vec![
         attack(
             "discover-filters",
-            "800 different filters that nothing of 100,000 services passes",
+            "800 different filters that nothing of 20,000 services passes",
             &["memory"],
             |host| {
-                among_many(host, 100, |connection, number| {
+                among_many(host, FEWER, 100, |connection, number| {
                     let n = -((connection * 1000 + number) as i64) - 1;
                     json!({"action": "discover", "service_type": "t", "metadata": {"n": n}})
                 })
             },
         ),
         attack("list-filters", "80 whole lists of 100,000 services by different filters", &["memory"], |host| {
-            among_many(host, 10, |connection, number| {
+            among_many(host, SERVICES, 10, |connection, number| {
                 let n = -((connection * 1000 + number) as i64) - 1;
                 json!({"action": "list", "metadata": {"n": n}})
             })
         }),
         attack("pages", "8,000 pages of 100,000 services that none passes the filter of", &["memory"], |host| {
-            among_many(host, 1000, |_, _| json!({"action": "list", "limit": 100, "metadata": {"n": -1}}))
+            among_many(host, SERVICES, 1000, |_, _| json!({"action": "list", "limit": 100, "metadata": {"n": -1}}))
         }),
         attack("renew-many", "800 renewals of 1,000 services each", &["memory", "sqlite"], |host| {
-            among_many(host, 100, |connection, number| {
+            among_many(host, SERVICES, 100, |connection, number| {
                 let ids = (0..RENEWED).map(|place| (connection * 12_500 + number * 100 + place) % SERVICES);
                 let ids: Vec<String> = ids.map(|number| format!("s{number:07}")).collect();
                 json!({"action": "renew", "services": ids})
             })
         }),
+        attack(
+            "long-filters",
+            "4,000 requests with a filter that look at a record of 0.9 MB",
+            &["memory"],
+            long_filters,
+        ),
         attack("updates", "400 small updates of 8 records of 0.9 MB", &["memory", "sqlite"], updates),
         attack("histories", "40,000 histories of a service with 64 changes and 16 refusals", &["memory"], histories),
     ]
 }
 
 /// Floods a registry with many services.
-fn among_many(host: &Host, each: usize, make: fn(usize, usize) -> Value) -> Result<Report> {
+fn among_many(host: &Host, services: usize, each: usize, make: fn(usize, usize) -> Value) -> Result<Report> {
     let fields = json!({"metadata": {"n": 7, "note": "as long as what services say of themselves"}});
-    let (taken, refused) = register_many(host.requests, SERVICES, 3600.0, &fields)?;
-    if taken < SERVICES {
+    let (taken, refused) = register_many(host.requests, services, 3600.0, &fields)?;
+    if taken < services {
         return Err(format!("only {taken} services were taken: {}", refused.unwrap_or_default()).into());
     }
     let witness = Witness::begin(host)?;
     let answers = flood(host.requests, each, &make)?;
     let report = Report::new(witness.end()?, answers.to_string());
     Ok(report.goal(answers.are_true(CONNECTIONS * each), "answered falsely"))
+}
+
+fn long_filters(host: &Host) -> Result<Report> {
+    let long = json!({"metadata": {"n": 7, "pad": "x".repeat(LONG_BYTES)}});
+    if !Client::connect(host.requests)?.ask(&register("long", "t", 3600.0, long))?.success {
+        return Err("a long record was not taken".into());
+    }
+    let witness = Witness::begin(host)?;
+    let answers = flood(host.requests, 500, &|_, number| match number % 3 {
+        0 => json!({"action": "discover", "service_type": "t", "metadata": {"n": -1}}),
+        1 => json!({"action": "list", "limit": 1, "fields": []}),
+        _ => json!({"action": "discover", "service_type": "t", "fields": ["port"]}),
+    })?;
+    let report = Report::new(witness.end()?, answers.to_string());
+    Ok(report.goal(answers.are_true(CONNECTIONS * 500), "answered falsely"))
 }
 
 fn updates(host: &Host) -> Result<Report> {

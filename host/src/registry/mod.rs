@@ -13,6 +13,7 @@
 //! | `lists`, `snapshot`, `journal` | long lists, written a piece at a time |
 //! | `selection`, `pages` | which services a client wants, and what of them; a part at a time |
 //! | `discovery`, `search`, `waiting` | who is found by type: now, after a while, or when it comes |
+//! | `put_off` | reads that take long |
 //! | `changes/` | `register`, `deregister`, `update`, expiries: the life of a change |
 //! | `changes/mass` | what becomes of services that run out together |
 //! | `follow/` | `watch`: the recent changes, and who waits for the next |
@@ -33,6 +34,7 @@ mod output;
 mod pages;
 mod past;
 mod policy;
+mod put_off;
 mod reads;
 mod search;
 mod selection;
@@ -64,6 +66,7 @@ pub use moment::Now;
 pub use output::{Forbidden, Output, Unreadable};
 use past::Past;
 pub use policy::{About, Following, Policy, Promises};
+use put_off::PutOff;
 use reads::StorageFailure;
 use search::Searches;
 use selection::Selection;
@@ -86,6 +89,7 @@ pub struct Registry<C> {
     changes: Changes<C>,
     lists: Lists<C>,
     searches: Searches<C>,
+    put_off: PutOff<C>,
     waiting: Waiting<C>,
     follow: Follow<C>,
     /// The name of the history that `revision` counts in.
@@ -126,6 +130,7 @@ impl<C> Registry<C> {
             changes: Changes::after(position.revision, promises.history),
             lists: Lists::default(),
             searches: Searches::default(),
+            put_off: PutOff::default(),
             waiting: Waiting::default(),
             follow: Follow::after(position.revision, policy.following),
             epoch: position.epoch,
@@ -199,7 +204,7 @@ impl<C> Registry<C> {
             self.note_unauthorised(&request, origin, now);
             return out.replies.push((caller, refusal));
         }
-        self.answer_to(caller, origin, request, u64::MAX, now, out);
+        self.answer_in_turn(caller, origin, request, now, out);
     }
 
     /// Answers a request that may be asked. If it is a read, the host may have been unsure of its answer for so long.
@@ -252,10 +257,7 @@ impl<C> Registry<C> {
                 Reply::failure(Code::Forbidden, error)
             }
             Request::Expiry(way) => self.end_by(way, now, out),
-            Request::Fresh { max_stale_ms, read } => match self.too_stale(max_stale_ms) {
-                Some(refusal) => refusal,
-                None => return self.answer_to(caller, origin, *read, max_stale_ms, now, out),
-            },
+            Request::Fresh { read, .. } => return self.answer_in_turn(caller, origin, *read, now, out),
         };
         out.replies.push((caller, reply));
     }
@@ -290,6 +292,7 @@ impl<C> Registry<C> {
         self.look_at_storage(now);
         self.go_on_granting(now);
         self.give_up_waiting(now, out);
+        self.go_on_answering(now, out);
         self.tell_waiting(now, out);
         self.go_on_searching(now, out);
         self.tell_watchers(now, out);
@@ -314,7 +317,7 @@ impl<C> Registry<C> {
     pub fn wake_at_ms(&self) -> u64 {
         let is_busy =
             self.is_behind || self.is_searching() || self.lists.is_making() || self.changes.mass.is_granting();
-        if is_busy || self.changes.is_ready() {
+        if is_busy || self.has_put_off() || self.changes.is_ready() {
             return 0;
         }
         let others = [self.changes.wake_at_ms(), self.waiting.wake_at_ms(), self.watchers_wake_at_ms()];
@@ -324,7 +327,7 @@ impl<C> Registry<C> {
     /// Whether there is a piece of work that [`tick`](Self::tick) or [`continue_lists`](Self::continue_lists) can do at
     /// once.
     pub fn is_busy(&self) -> bool {
-        self.is_making_list() || self.is_searching() || self.has_news()
+        self.is_making_list() || self.is_searching() || self.has_news() || self.has_put_off()
     }
 
     /// Whether a search is under way, which [`tick`](Self::tick) goes on with: the sooner the better.

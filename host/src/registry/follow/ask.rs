@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::answer::{Gathered, nothing_new};
+use super::ring::STEP_BYTES;
 use super::{Follow, Place, REQUEST_STEPS, Terms, Watcher};
 use crate::protocol::filter::Filter;
 use crate::protocol::reply::{Code, Reply};
@@ -10,7 +11,21 @@ use crate::protocol::watch::Watch;
 use crate::registry::Registry;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
+use crate::registry::put_off::COPIED;
 use crate::security::origin::Origin;
+
+impl<C> Follow<C> {
+    /// About how much is looked at for a request, in bytes.
+    pub(in crate::registry) fn work_of(&self, watch: &Watch) -> usize {
+        let first = watch.after.map_or(self.shown, |after| self.ring.after_revision(after));
+        let changes = usize::try_from(self.shown.saturating_sub(first)).unwrap_or(usize::MAX);
+        let mean = self.ring.mean_bytes();
+        match watch.filter.is_type_only() {
+            true => changes.min(REQUEST_STEPS) * STEP_BYTES + changes.min(watch.limit) * mean / COPIED,
+            false => (changes * mean).min(mean.max(REQUEST_STEPS * STEP_BYTES)),
+        }
+    }
+}
 
 impl<C> Registry<C> {
     /// Tells a client the changes after a revision, or lets it wait for the next ones.

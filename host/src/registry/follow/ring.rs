@@ -14,7 +14,7 @@ use crate::registry::policy::Following;
 const ENTRY_BYTES: usize = 160;
 const TYPE_BYTES: usize = 48;
 /// How much of a document is looked at in the time that it takes to compare two types, in bytes.
-const STEP_BYTES: usize = 64;
+pub(super) const STEP_BYTES: usize = 64;
 
 /// A change, ready to be told.
 pub(super) struct Entry {
@@ -164,6 +164,11 @@ impl Ring {
     /// Every change with a greater revision is here.
     pub(super) fn complete_after(&self) -> u64 {
         self.complete_after
+    }
+
+    /// How much memory a change takes, on average, in bytes.
+    pub(super) fn mean_bytes(&self) -> usize {
+        self.bytes / self.entries.len().max(1)
     }
 
     /// The revision of the newest change.
