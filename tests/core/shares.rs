@@ -169,3 +169,106 @@ fn audiences_are_told_in_turn() {
     assert!(world.turns_until("one").0 <= 1);
     assert!(world.replies.len() < 300 && world.registry.is_watched(), "the crowd is not done");
 }
+
+/// A type that is long to search, and to list.
+fn large() -> World {
+    let mut world = World::with(Policy { services_bytes_max: 1 << 30, pending_changes_max: 500, ..policy() });
+    for number in 0..5000 {
+        world.registry.load(stored(&format!("s{number}"), "web"), world.now).unwrap();
+    }
+    world
+}
+
+#[test]
+fn who_searches_for_much_waits_for_itself() {
+    let mut world = large();
+    let search = |n: usize| json!({"action": "discover", "service_type": "web", "metadata": {"n": n}});
+    world.ask_from("first", from("10.0.0.1:1"), search(0));
+    let alone = world.turns_until("first").0;
+    (1..60).for_each(|n| world.ask_from("greedy", from("10.0.0.1:1"), search(n)));
+    // From the same address, too.
+    for (caller, origin, n) in [("modest", from("10.0.0.1:2"), 1000), ("same", from("10.0.0.2:1"), 50)] {
+        world.ask_from(caller, origin, search(n));
+    }
+    for caller in ["modest", "same"] {
+        let (turns, reply) = world.turns_until(caller);
+        assert!(turns < 4 * alone + 4 && reply["code"] == "none_healthy", "{caller}: {turns} turns, one takes {alone}");
+    }
+    assert!(world.registry.is_searching(), "the others are not done");
+    while world.registry.is_searching() {
+        world.pass(0);
+    }
+    assert_eq!(world.replies.len(), 59);
+}
+
+#[test]
+fn who_lists_much_waits_for_itself() {
+    let mut world = large();
+    let list = |n: usize| json!({"action": "list", "metadata": {"n": n}});
+    (0..60).for_each(|n| world.ask_from("greedy", from("10.0.0.1:1"), list(n)));
+    world.ask_from("modest", from("10.0.0.2:1"), list(1000));
+    let mut before = 0;
+    while world.reply("modest").is_none() {
+        world.registry.continue_lists(true, world.now, &mut world.out);
+        world.take_output();
+        before = world.replies.len();
+    }
+    assert!(before <= 3, "{before} lists before it");
+    while world.registry.has_lists() {
+        world.registry.continue_lists(true, world.now, &mut world.out);
+    }
+    world.take_output();
+    assert_eq!(world.replies.len(), 60);
+}
+
+#[test]
+fn reads_that_take_long_are_put_off_and_nobody_waits_for_anothers() {
+    let mut world = large();
+    let following = json!({"action": "watch", "epoch": "e", "after": 0, "metadata": {"n": -1}});
+    world.registry.load(stored("long", "t"), world.now).unwrap();
+    let mut long = register("long", "t");
+    long["service_info"]["bulk"] = "x".repeat(900_000).into();
+    world.call(long);
+    let filtered = json!({"metadata": {"n": -1}, "service_type": "t"});
+    let many = json!({"action": "renew", "services": (0..1000).map(|number| format!("s{number}")).collect::<Vec<_>>()});
+    for (request, code) in [
+        (json!({"action": "list", "limit": 10, "metadata": {"n": -1}}), None),
+        (json!({"action": "list", "limit": 1000}), None),
+        (json!({"action": "list", "limit": 1, "fields": [], "service_type": "t"}), None),
+        (json!({"action": "discover", "service_type": "t", "fields": []}), None),
+        (json!({"action": "discover", "service_type": "t", "metadata": filtered["metadata"]}), Some("none_healthy")),
+        (following, None),
+        (json!({"action": "history", "service_id": "long"}), None),
+        (many.clone(), None),
+    ] {
+        world.pass(0);
+        for _ in 0..90 {
+            world.ask_from("greedy", from("10.0.0.1:1"), request.clone());
+            world.ask_from("greedy", from("10.0.0.1:1"), request.clone());
+        }
+        let at_once = world.replies.len();
+        assert!((1..=140).contains(&at_once), "{request}: {at_once} of 180 at once");
+        world.ask_from("modest", from("10.0.0.1:2"), request.clone());
+        assert_eq!(world.registry.wake_at_ms(), 0);
+        assert!(world.turns_until("modest").0 <= 2, "{request}");
+        assert_eq!(world.call(json!({"action": "health"}))["status"], "ok", "what is short is answered at once");
+        while world.registry.has_put_off() {
+            let before = world.replies.len();
+            world.registry.tick(world.now, &mut world.out);
+            world.take_output();
+            assert!(world.replies.len() - before <= 140, "{request}: {} in one turn", world.replies.len() - before);
+        }
+        assert_eq!(world.replies.len(), 180, "{request}");
+        let is_right = |reply: &Value| reply.get("code").and_then(Value::as_str) == code;
+        assert!(world.replies.drain(..).all(|(_, reply)| is_right(&reply)), "{request}");
+    }
+    for _ in 0..1000 {
+        world.ask_from("greedy", from("10.0.0.1:1"), json!({"action": "list", "limit": 10, "metadata": {"n": -1}}));
+    }
+    let overloaded = world.replies.iter().filter(|(_, reply)| reply["code"] == "overloaded").count();
+    assert!((700..800).contains(&overloaded), "half of pending_changes_max may wait: {overloaded} were refused");
+    world.ask_from("beats", from("10.0.0.1:1"), many);
+    assert_eq!(world.reply("beats").unwrap()["renewed"], 1000, "heartbeats are not refused");
+    world.ask_from("modest", from("10.0.0.2:1"), json!({"action": "list", "limit": 10, "metadata": {"n": -1}}));
+    assert_eq!(world.turns_until("modest").1["success"], true);
+}

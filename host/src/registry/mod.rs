@@ -19,7 +19,7 @@
 //! | `follow/` | `watch`: the recent changes, and who waits for the next |
 //! | `certainty` | what is answered while nothing is sure: starting, stale, not ready |
 //! | `service`, `services`, `slots` | one service, all of them, sets of them |
-//! | `shares`, `turns` | who has how much of what all share, and whose turn it is |
+//! | `shares`, `turns`, `orders` | who has how much of what all share, and whose turn it is |
 //! | `moment`, `policy`, `output` | what goes in and what comes out |
 
 mod certainty;
@@ -30,6 +30,7 @@ mod journal;
 mod lists;
 mod lives;
 mod moment;
+mod orders;
 mod output;
 mod pages;
 mod past;
@@ -228,7 +229,7 @@ impl<C> Registry<C> {
             }
             Request::Update(update) => return self.update(caller, origin, update, now, out),
             Request::List { filter, fields, page: None } => {
-                return self.list(caller, Form::List, Selection { filter, fields }, now, out);
+                return self.list(caller, origin, Form::List, Selection { filter, fields }, now, out);
             }
             Request::List { filter, fields, page: Some(page) } => {
                 self.list_page(&Selection { filter, fields }, page, now)
@@ -236,7 +237,7 @@ impl<C> Registry<C> {
             Request::Types { page } => self.types(page),
             Request::Info => {
                 let to_admin = self.policy.access.is_admin(&principal);
-                return self.list(caller, Form::Info { to_admin }, Selection::default(), now, out);
+                return self.list(caller, origin, Form::Info { to_admin }, Selection::default(), now, out);
             }
             Request::Discover(asked) => return self.discover(caller, *asked, (origin, max_stale_ms), now, out),
             Request::Watch(watch) => return self.watch(caller, *watch, (origin, max_stale_ms), now, out),

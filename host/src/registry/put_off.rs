@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::protocol::filter::Filter;
+use crate::protocol::lives::Renewal;
 use crate::protocol::page::{Discover, Page};
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::Request;
@@ -15,14 +16,17 @@ use crate::registry::lists::AT_ONCE_BYTES;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::pages::{PAGE_BYTES, SLOT_WORK, WORK_MAX};
+use crate::registry::policy::Policy;
 use crate::registry::selection::narrowest;
+use crate::registry::shares::Shares;
 use crate::registry::turns::Turns;
 use crate::security::origin::{Address, Origin};
 
 /// How much is looked at for requests in one turn, in bytes: about two milliseconds.
 const TURN_WORK: usize = 1 << 20;
-/// What it counts to tell of a service's past, and of a type.
+/// What it counts to tell of a service's past, to renew one of many, and to tell of a type.
 const HISTORY_WORK: usize = 8 * 1024;
+const RENEWAL_WORK: usize = 512;
 const TYPE_WORK: usize = 64;
 /// How many bytes are copied in the time that one is looked at.
 pub(super) const COPIED: usize = 16;
@@ -43,21 +47,22 @@ pub(super) struct PutOff<C> {
     turns: Turns<Address>,
     /// By connection: where a client is, its port included.
     asked: HashMap<Address, VecDeque<Asked<C>>>,
-    count: usize,
+    /// Whose they are, and how many bytes they keep.
+    shares: Shares,
 }
 
 impl<C> Default for PutOff<C> {
     fn default() -> Self {
-        PutOff { done: 0, turns: Turns::default(), asked: HashMap::new(), count: 0 }
+        PutOff { done: 0, turns: Turns::default(), asked: HashMap::new(), shares: Shares::default() }
     }
 }
 
 impl<C> PutOff<C> {
     fn push(&mut self, asked: Asked<C>) {
         let address = asked.origin.address;
+        self.shares.take(asked.origin.holder(), bytes_of(&asked.request));
         self.turns.add(&address, asked.work);
         self.asked.entry(address).or_default().push_back(asked);
-        self.count += 1;
     }
 
     /// The next one, in turns by connection.
@@ -70,7 +75,7 @@ impl<C> PutOff<C> {
             self.asked.remove(&address);
         }
         self.turns.worked(asked.work, has_more);
-        self.count -= 1;
+        self.shares.give_back(asked.origin.holder(), bytes_of(&asked.request));
         Some(asked)
     }
 }
@@ -90,17 +95,29 @@ impl<C> Registry<C> {
             request => (request, u64::MAX),
         };
         let work = self.work_of(&request);
+        let asked = Asked { caller, origin, request, max_stale_ms, work };
         let is_next = self.put_off.done < TURN_WORK && !self.put_off.asked.contains_key(&origin.address);
-        if work == 0 || is_next {
+        let has_room = self.has_room_for(&asked);
+        // Heartbeats are never refused: what they take is in proportion to what was sent.
+        let is_beat = matches!(asked.request, Request::RenewMany(_));
+        if work == 0 || is_next || (is_beat && !has_room) {
             self.put_off.done += work;
-            return self.answer_fresh(Asked { caller, origin, request, max_stale_ms, work }, now, out);
+            return self.answer_fresh(asked, now, out);
         }
-        if self.put_off.count >= self.policy.pending_changes_max {
-            let message = "too many reads that take long wait for their turn, try again later";
-            let refusal = Reply::failure(Code::Overloaded, "Too many requests").text("message", message);
-            return out.replies.push((caller, refusal));
+        if has_room {
+            return self.put_off.push(asked);
         }
-        self.put_off.push(Asked { caller, origin, request, max_stale_ms, work });
+        let message = "too many reads that take long wait for their turn, try again later";
+        let refusal = Reply::failure(Code::Overloaded, "Too many requests").text("message", message);
+        out.replies.push((asked.caller, refusal));
+    }
+
+    /// Whether there is room for one more, of which those of one address or key may take half.
+    fn has_room_for(&self, asked: &Asked<C>) -> bool {
+        let PutOff { shares, .. } = &self.put_off;
+        let Policy { pending_changes_max: count, pending_bytes_max: bytes, .. } = self.policy;
+        let (all, its) = (shares.all(), shares.of(&asked.origin.holder()));
+        all.count < count && all.bytes < bytes && its.count < count.div_ceil(2) && its.bytes < bytes.div_ceil(2)
     }
 
     /// A turn begins: answers requests that were put off, as far as that goes in one turn.
@@ -125,7 +142,7 @@ impl<C> Registry<C> {
 
     /// Whether requests are put off that [`tick`](Self::tick) goes on with.
     pub fn has_put_off(&self) -> bool {
-        self.put_off.count > 0
+        self.put_off.shares.all().count > 0
     }
 
     /// About how much is looked at for a request, in bytes; nothing if it is in proportion to what was sent, or if it is
@@ -145,6 +162,7 @@ impl<C> Registry<C> {
             Request::Types { page } => (page.limit.min(self.services.type_count()) * TYPE_WORK).min(PAGE_BYTES),
             Request::Watch(watch) => self.follow.work_of(watch),
             Request::History { .. } => HISTORY_WORK,
+            Request::RenewMany(renewals) => renewals.len() * RENEWAL_WORK,
             _ => 0,
         }
     }
@@ -167,4 +185,18 @@ impl<C> Registry<C> {
             _ => bytes.min(WORK_MAX.max(mean)),
         }
     }
+}
+
+/// How much memory a request keeps, in bytes.
+fn bytes_of(request: &Request) -> usize {
+    let more = match request {
+        Request::List { filter, .. } => filter.bytes(),
+        Request::Discover(asked) => asked.filter.bytes(),
+        Request::Watch(watch) => watch.filter.bytes(),
+        Request::RenewMany(renewals) => {
+            renewals.iter().map(|renewal| size_of::<Renewal>() + renewal.service_id.len()).sum()
+        }
+        _ => 0,
+    };
+    size_of::<Request>() + more
 }

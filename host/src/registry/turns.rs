@@ -51,6 +51,11 @@ impl<K: Clone + Eq + Hash> Turns<K> {
         self.order.first_key_value().map(|(_, (key, _))| key)
     }
 
+    /// All, in the order of their next turns.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &K> {
+        self.order.values().map(|(key, _)| key)
+    }
+
     /// A piece of that has been done, which took so much work, and there is more of it or not.
     pub(super) fn worked(&mut self, work: usize, has_more: bool) {
         let share = work as u64 * FINE / self.order.len().max(1) as u64;

@@ -25,7 +25,7 @@ mod rooms;
 mod tell;
 mod told;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -39,6 +39,7 @@ use crate::registry::moment::Now;
 use crate::registry::policy::Following;
 use crate::registry::service::Service;
 use crate::registry::shares::Shares;
+use crate::registry::turns::Turns;
 use crate::security::origin::Holder;
 pub(super) use doubt::Doubt;
 use ring::{Before, Entry, Ring};
@@ -107,7 +108,9 @@ pub(super) struct Follow<C> {
     deadlines: BTreeSet<(u64, usize)>,
     ahead: BTreeSet<(u64, usize)>,
     rooms: Rooms,
-    telling: VecDeque<Telling>,
+    /// By the names of the audiences, and whose turn it is.
+    telling: HashMap<u64, Telling>,
+    turns: Turns<u64>,
     /// While the recent changes are taken over: the types of each service that was there.
     loaded: HashMap<Arc<str>, Arc<[Arc<str>]>>,
     /// Everybody is answered now: the host is about to stop.
@@ -129,7 +132,8 @@ impl<C> Follow<C> {
             deadlines: BTreeSet::new(),
             ahead: BTreeSet::new(),
             rooms: Rooms::default(),
-            telling: VecDeque::new(),
+            telling: HashMap::new(),
+            turns: Turns::default(),
             loaded: HashMap::new(),
             is_ending: false,
             gone_next: 0,

@@ -66,6 +66,8 @@ pub(super) type Unseen = (Arc<Filter>, Arc<[u64]>);
 
 /// An audience that a change concerns.
 pub(super) struct Concerned {
+    /// Its name.
+    pub(super) name: u64,
     pub(super) filter: Arc<Filter>,
     pub(super) watchers: IndexSet<usize>,
     /// The numbers of that change and of those that came to the room after it.
@@ -222,7 +224,8 @@ impl Rooms {
         if let Some(news) = news {
             looked.taken += news.len() / 16;
             let audience = self.close(name);
-            looked.concerned = audience.map(|Audience { filter, watchers, .. }| Concerned { filter, watchers, news });
+            looked.concerned =
+                audience.map(|Audience { filter, watchers, .. }| Concerned { name, filter, watchers, news });
         }
         looked
     }

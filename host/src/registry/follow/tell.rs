@@ -9,8 +9,8 @@ use crate::registry::Registry;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 
-/// How many steps are taken in one turn: about a millisecond.
-const TURN_STEPS: usize = 16 * 1024;
+/// How many steps are taken in one turn to see whom the changes concern, and how many to tell them: about a millisecond.
+const TURN_STEPS: usize = 8 * 1024;
 /// How many watchers are answered in one turn.
 const ANSWERS_MAX: usize = 256;
 /// How many watchers are asked at a time whether they are still there, and how often.
@@ -43,9 +43,12 @@ impl<C> Registry<C> {
         let (mut steps, mut answers) = (TURN_STEPS, ANSWERS_MAX);
         self.release_ahead(&mut steps, &mut answers, now, out);
         while let Some(concerned) = self.follow.rooms.next_concerned(&self.follow.ring, &mut steps) {
-            let Concerned { filter, watchers, news } = concerned;
+            let Concerned { name, filter, watchers, news } = concerned;
             let end = (self.follow.shown, self.bookmark(self.follow.shown));
-            self.follow.telling.push_back(Telling { filter, watchers, news, end, made: None });
+            let first = news.first().and_then(|number| self.follow.ring.get(*number));
+            let each = first.map_or(1, |entry| entry.steps(&filter));
+            self.follow.turns.add(&name, (each * news.len()).min(each.max(REQUEST_STEPS)));
+            self.follow.telling.insert(name, Telling { filter, watchers, news, end, made: None });
         }
         // What was spent on those who may be concerned is not taken from those who are.
         steps = TURN_STEPS;
@@ -72,32 +75,39 @@ impl<C> Registry<C> {
         }
     }
 
-    /// Answers the next watcher that something concerns. Whether there was one.
+    /// Answers the next watcher that something concerns: one of each audience, and sooner where there is little to tell.
+    /// Whether there was one.
     fn answer_one(&mut self, steps: &mut usize, out: &mut Output<C>) -> bool {
-        let Some(mut telling) = self.follow.telling.pop_front() else { return false };
-        let Some(key) = telling.watchers.pop() else { return true };
-        if let Some((watcher, _)) = self.follow.remove(key) {
+        let Some(name) = self.follow.turns.first().copied() else { return false };
+        let Some(mut telling) = self.follow.telling.remove(&name) else { return false };
+        let mut taken = 1;
+        if let Some((watcher, _)) = telling.watchers.pop().and_then(|key| self.follow.remove(key)) {
             let Terms { limit, max_stale_ms, .. } = watcher.terms;
             let answer = match telling.made.take() {
                 Some((made_for, answer)) if made_for == limit => answer,
-                _ => self.answer_for(&telling.filter, &telling.news, telling.end, limit, steps),
+                _ => self.answer_for(&telling.filter, &telling.news, telling.end, limit, &mut taken),
             };
             telling.made = Some((limit, answer.clone()));
             out.replies.push((watcher.caller, self.reply_of(answer, max_stale_ms)));
         }
-        // One of each audience, and then the next.
-        self.follow.telling.push_back(telling);
+        let has_more = !telling.watchers.is_empty();
+        self.follow.turns.worked(taken, has_more);
+        if has_more {
+            self.follow.telling.insert(name, telling);
+        }
+        *steps = steps.saturating_sub(taken);
         true
     }
 
-    /// What a watcher is told of these changes, if everything was looked at up to `end`.
+    /// What a watcher is told of these changes, if everything was looked at up to `end`. How many steps that takes comes on
+    /// top of those taken.
     fn answer_for(
         &self,
         filter: &Filter,
         news: &[u64],
         (end, revision): (u64, u64),
         limit: usize,
-        steps: &mut usize,
+        taken: &mut usize,
     ) -> Answer {
         let ring = &self.follow.ring;
         if news.first().is_some_and(|first| *first < ring.numbers().start) {
@@ -105,7 +115,7 @@ impl<C> Registry<C> {
         }
         // Its own, so that the last of a turn gets as much as the first.
         let gathered = Gathered::among(ring, filter, (news.iter().copied(), end), limit, REQUEST_STEPS);
-        *steps = steps.saturating_sub(gathered.taken);
+        *taken += gathered.taken;
         let revision = if gathered.next < end { self.bookmark(gathered.next) } else { revision };
         Answer::Changes(gathered.into_pieces(&self.epoch, revision))
     }
@@ -134,7 +144,10 @@ impl<C> Registry<C> {
             (Place::Ahead(after, _), _) => self.as_fresh(nothing_new(&self.epoch, *after), max_stale_ms),
             (_, Some((filter, news))) => {
                 let end = (self.follow.shown, self.bookmark(self.follow.shown));
-                self.reply_of(self.answer_for(&filter, &news, end, limit, steps), max_stale_ms)
+                let mut taken = 1;
+                let answer = self.answer_for(&filter, &news, end, limit, &mut taken);
+                *steps = steps.saturating_sub(taken);
+                self.reply_of(answer, max_stale_ms)
             }
             (_, None) => self.as_fresh(nothing_new(&self.epoch, self.bookmark(self.follow.shown)), max_stale_ms),
         };
