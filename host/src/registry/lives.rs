@@ -172,7 +172,8 @@ impl<C> Registry<C> {
 
     /// No registration gets this generation again, nor one before it.
     pub(super) fn note_generation(&mut self, generation: Option<u64>) {
-        let generation = generation.filter(|generation| *generation <= GENERATION_MAX).unwrap_or_default();
+        // What is so great was no registry's, and nothing that clients can name would be left after it.
+        let generation = generation.filter(|generation| *generation <= GENERATION_MAX / 2).unwrap_or_default();
         self.changes.generation = self.changes.generation.max(generation);
     }
 

@@ -26,7 +26,7 @@ use crate::security::origin::{Address, Origin};
 const TURN_WORK: usize = 1 << 20;
 /// What it counts to tell of a service's past, to renew one of many, and to tell of a type.
 const HISTORY_WORK: usize = 8 * 1024;
-const RENEWAL_WORK: usize = 512;
+const RENEWAL_WORK: usize = 1024;
 const TYPE_WORK: usize = 64;
 /// How many bytes are copied in the time that one is looked at.
 pub(super) const COPIED: usize = 16;
