@@ -272,3 +272,50 @@ fn reads_that_take_long_are_put_off_and_nobody_waits_for_anothers() {
     world.ask_from("modest", from("10.0.0.2:1"), json!({"action": "list", "limit": 10, "metadata": {"n": -1}}));
     assert_eq!(world.turns_until("modest").1["success"], true);
 }
+
+#[test]
+fn small_updates_of_a_long_record_leave_the_others_their_history() {
+    let following = Following { bytes: 8 << 20, ..Following::default() };
+    let mut world = World::on(Policy { following, ..policy() }, Promises { history: true, ..Promises::default() });
+    world.register("x", "web");
+    world.register_long("long");
+    world.store();
+    let update = |n: usize| json!({"action": "update", "service_id": "long", "metadata": {"n": n}});
+    let mut forgotten = 0;
+    for n in 0..75 {
+        world.ask("updates", update(n));
+        let group = world.registry.next_group(world.now, &mut world.out).unwrap();
+        forgotten = group.forget_before;
+        world.accept(&group.changes);
+    }
+    world.register("y", "web");
+    assert!((55..75).contains(&forgotten), "the store keeps all, within the same bytes: {forgotten}");
+    let web = world.watched(json!({"action": "watch", "epoch": "e", "after": 0, "service_type": "web"}));
+    assert_eq!(web, (vec![event("register", "x", 1), event("register", "y", 78)], 78), "after 30 MB of updates");
+    // Who follows the long one has its latest state, and some before.
+    let long = json!({"action": "watch", "epoch": "e", "after": 0, "service_type": "long"});
+    let (mut after, mut seen) = (0, Vec::new());
+    while after < 78 {
+        let mut request = long.clone();
+        request["after"] = after.into();
+        let (changes, bookmark) = world.watched(request);
+        seen.extend(changes.into_iter().map(|(_, _, revision)| revision));
+        after = bookmark;
+    }
+    assert!((2..=4).contains(&seen.len()) && seen.ends_with(&[76, 77]), "{seen:?}");
+    // As soon as it is another service there is something to miss, and that is told.
+    let mut moved = register("long", "moved");
+    moved["service_info"]["bulk"] = "x".repeat(400_000).into();
+    world.call(moved);
+    world.ask("updates", update(100));
+    world.store();
+    world.call(deregister("long"));
+    let mut request = long.clone();
+    let mut kinds = Vec::new();
+    request["after"] = 77.into();
+    kinds.extend(world.watched(request.clone()).0.into_iter().map(|(kind, _, revision)| (kind, revision)));
+    assert_eq!(kinds, [("leave".into(), 79)]);
+    (request["service_type"], request["after"]) = ("moved".into(), 79.into());
+    let moved = world.watched(request).0;
+    assert_eq!(moved.last().unwrap(), &event("deregister", "long", 81));
+}

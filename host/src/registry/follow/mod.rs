@@ -10,6 +10,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | [`ring`] | the recent changes |
+//! | [`long`] | long records that change over and over |
 //! | [`ask`] | what a client asks for |
 //! | [`tell`] | what the time and the changes bring to those who wait |
 //! | [`told`] | what is told of a change, and what a store keeps of it |
@@ -20,6 +21,7 @@
 mod answer;
 mod ask;
 mod doubt;
+mod long;
 mod ring;
 mod rooms;
 mod tell;
@@ -143,7 +145,7 @@ impl<C> Follow<C> {
 
     /// From which revision on a store need not keep what was told.
     pub(super) fn forget_before(&self) -> u64 {
-        self.ring.complete_after() + 1
+        self.ring.stored_after() + 1
     }
 
     /// Whose those are who wait.
