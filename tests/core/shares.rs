@@ -239,7 +239,6 @@ fn reads_that_take_long_are_put_off_and_nobody_waits_for_anothers() {
         (json!({"action": "discover", "service_type": "t", "metadata": filtered["metadata"]}), Some("none_healthy")),
         (following, None),
         (json!({"action": "history", "service_id": "long"}), None),
-        (many.clone(), None),
     ] {
         world.pass(0);
         for _ in 0..90 {
@@ -268,7 +267,7 @@ fn reads_that_take_long_are_put_off_and_nobody_waits_for_anothers() {
     let overloaded = world.replies.iter().filter(|(_, reply)| reply["code"] == "overloaded").count();
     assert!((700..800).contains(&overloaded), "half of pending_changes_max may wait: {overloaded} were refused");
     world.ask_from("beats", from("10.0.0.1:1"), many);
-    assert_eq!(world.reply("beats").unwrap()["renewed"], 1000, "heartbeats are not refused");
+    assert_eq!(world.reply("beats").unwrap()["renewed"], 1000, "heartbeats wait for nobody");
     world.ask_from("modest", from("10.0.0.2:1"), json!({"action": "list", "limit": 10, "metadata": {"n": -1}}));
     assert_eq!(world.turns_until("modest").1["success"], true);
 }

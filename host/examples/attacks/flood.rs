@@ -70,8 +70,9 @@ fn among_many(host: &Host, services: usize, each: usize, make: fn(usize, usize) 
     if taken < services {
         return Err(format!("only {taken} services were taken: {}", refused.unwrap_or_default()).into());
     }
+    let requests = prepare(each, make);
     let witness = Witness::begin(host)?;
-    let answers = flood(host.requests, each, &make)?;
+    let answers = flood(host.requests, each, &requests)?;
     let report = Report::new(witness.end()?, answers.to_string());
     Ok(report.goal(answers.are_true(CONNECTIONS * each), "answered falsely"))
 }
@@ -81,12 +82,13 @@ fn long_filters(host: &Host) -> Result<Report> {
     if !Client::connect(host.requests)?.ask(&register("long", "t", 3600.0, long))?.success {
         return Err("a long record was not taken".into());
     }
-    let witness = Witness::begin(host)?;
-    let answers = flood(host.requests, 500, &|_, number| match number % 3 {
+    let requests = prepare(500, |_, number| match number % 3 {
         0 => json!({"action": "discover", "service_type": "t", "metadata": {"n": -1}}),
         1 => json!({"action": "list", "limit": 1, "fields": []}),
         _ => json!({"action": "discover", "service_type": "t", "fields": ["port"]}),
-    })?;
+    });
+    let witness = Witness::begin(host)?;
+    let answers = flood(host.requests, 500, &requests)?;
     let report = Report::new(witness.end()?, answers.to_string());
     Ok(report.goal(answers.are_true(CONNECTIONS * 500), "answered falsely"))
 }
@@ -99,12 +101,12 @@ fn updates(host: &Host) -> Result<Report> {
             return Err("a long record was not taken".into());
         }
     }
-    let witness = Witness::begin(host)?;
-    let answers = flood(
-        host.requests,
+    let requests = prepare(
         50,
-        &|connection, number| json!({"action": "update", "service_id": format!("long{connection}"), "metadata": {"n": number}}),
-    )?;
+        |connection, number| json!({"action": "update", "service_id": format!("long{connection}"), "metadata": {"n": number}}),
+    );
+    let witness = Witness::begin(host)?;
+    let answers = flood(host.requests, 50, &requests)?;
     // To be told that there is no room for now is an answer.
     let report = Report::new(witness.end()?, answers.to_string());
     Ok(report.goal(answers.are_true(CONNECTIONS * 50), "answered falsely"))
@@ -119,8 +121,9 @@ fn histories(host: &Host) -> Result<Report> {
         let renewal = json!({"action": "renew", "service_id": "busy", "generation": generation});
         client.ask(renewal.to_string().as_bytes())?;
     }
+    let requests = prepare(5000, |_, _| json!({"action": "history", "service_id": "busy"}));
     let witness = Witness::begin(host)?;
-    let answers = flood(host.requests, 5000, &|_, _| json!({"action": "history", "service_id": "busy"}))?;
+    let answers = flood(host.requests, 5000, &requests)?;
     let report = Report::new(witness.end()?, answers.to_string());
     Ok(report.goal(answers.are_true(CONNECTIONS * 5000), "answered falsely"))
 }
@@ -152,24 +155,28 @@ impl fmt::Display for Answers {
     }
 }
 
+/// So many requests for each connection, as they are sent: made before anything is measured.
+fn prepare(each: usize, make: impl Fn(usize, usize) -> Value) -> Vec<Vec<u8>> {
+    let of =
+        |connection| (0..each).flat_map(|number| message(make(connection, number).to_string().as_bytes())).collect();
+    (0..CONNECTIONS).map(of).collect()
+}
+
 /// Sends so many requests over each of several connections, as fast as they are taken, and reads the replies.
-fn flood(port: u16, each: usize, make: &(impl Fn(usize, usize) -> Value + Sync)) -> Result<Answers> {
+fn flood(port: u16, each: usize, requests: &[Vec<u8>]) -> Result<Answers> {
     let start = Instant::now();
-    let one = |connection: usize| -> Result<Vec<String>> {
+    let one = |requests: &[u8]| -> Result<Vec<String>> {
         let mut client = Client::connect(port)?;
         let mut sender = client.sender()?;
         std::thread::scope(|scope| {
             // If the connection ends, the reader says so.
-            scope.spawn(move || {
-                let requests = (0..each).map(|number| message(make(connection, number).to_string().as_bytes()));
-                requests.into_iter().try_for_each(|request| sender.write_all(&request))
-            });
+            scope.spawn(move || sender.write_all(requests));
             (0..each).map(|_| Ok(client.reply()?.text().to_owned())).collect()
         })
     };
     let mut answers = Answers::default();
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CONNECTIONS).map(|connection| scope.spawn(move || one(connection))).collect();
+        let clients: Vec<_> = requests.iter().map(|requests| scope.spawn(move || one(requests))).collect();
         clients.into_iter().try_for_each(|client| -> Result<()> {
             let words = client.join().map_err(|_| "a client has panicked")??;
             words.iter().for_each(|word| answers.note(word));

@@ -7,7 +7,6 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::protocol::filter::Filter;
-use crate::protocol::lives::Renewal;
 use crate::protocol::page::{Discover, Page};
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::Request;
@@ -24,9 +23,8 @@ use crate::security::origin::{Address, Origin};
 
 /// How much is looked at for requests in one turn, in bytes: about two milliseconds.
 const TURN_WORK: usize = 1 << 20;
-/// What it counts to tell of a service's past, to renew one of many, and to tell of a type.
+/// What it counts to tell of a service's past, and of a type.
 const HISTORY_WORK: usize = 8 * 1024;
-const RENEWAL_WORK: usize = 1024;
 const TYPE_WORK: usize = 64;
 /// How many bytes are copied in the time that one is looked at.
 pub(super) const COPIED: usize = 16;
@@ -97,14 +95,11 @@ impl<C> Registry<C> {
         let work = self.work_of(&request);
         let asked = Asked { caller, origin, request, max_stale_ms, work };
         let is_next = self.put_off.done < TURN_WORK && !self.put_off.asked.contains_key(&origin.address);
-        let has_room = self.has_room_for(&asked);
-        // Heartbeats are never refused: what they take is in proportion to what was sent.
-        let is_beat = matches!(asked.request, Request::RenewMany(_));
-        if work == 0 || is_next || (is_beat && !has_room) {
+        if work == 0 || is_next {
             self.put_off.done += work;
             return self.answer_fresh(asked, now, out);
         }
-        if has_room {
+        if self.has_room_for(&asked) {
             return self.put_off.push(asked);
         }
         let message = "too many reads that take long wait for their turn, try again later";
@@ -162,7 +157,6 @@ impl<C> Registry<C> {
             Request::Types { page } => (page.limit.min(self.services.type_count()) * TYPE_WORK).min(PAGE_BYTES),
             Request::Watch(watch) => self.follow.work_of(watch),
             Request::History { .. } => HISTORY_WORK,
-            Request::RenewMany(renewals) => renewals.len() * RENEWAL_WORK,
             _ => 0,
         }
     }
@@ -193,9 +187,6 @@ fn bytes_of(request: &Request) -> usize {
         Request::List { filter, .. } => filter.bytes(),
         Request::Discover(asked) => asked.filter.bytes(),
         Request::Watch(watch) => watch.filter.bytes(),
-        Request::RenewMany(renewals) => {
-            renewals.iter().map(|renewal| size_of::<Renewal>() + renewal.service_id.len()).sum()
-        }
         _ => 0,
     };
     size_of::<Request>() + more
