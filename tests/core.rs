@@ -6,6 +6,7 @@ use registry_host::protocol::request::{Limits, Port, parse};
 use registry_host::registry::{About, Following, Forbidden, Now, Output, Policy, Promises, Registry};
 use registry_host::security::access::Access;
 use registry_host::security::key::PublicKey;
+use registry_host::security::origin::Origin;
 use registry_host::security::principal::Principal;
 use registry_plugin_api::{Change, Error, Outcome, Position, Record};
 use serde_json::{Value, json};
@@ -48,6 +49,8 @@ mod pieces;
 mod random;
 #[path = "core/seeking.rs"]
 mod seeking;
+#[path = "core/shares.rs"]
+mod shares;
 #[path = "core/shown.rs"]
 mod shown;
 #[path = "core/time.rs"]
@@ -111,8 +114,13 @@ impl World {
 
     /// Asks as a client that has proved to hold a key.
     fn ask_with(&mut self, caller: &'static str, principal: Principal, request: Value) {
+        self.ask_from(caller, principal.into(), request);
+    }
+
+    /// Asks from somewhere.
+    fn ask_from(&mut self, caller: &'static str, origin: Origin, request: Value) {
         match parse(request.to_string().as_bytes(), Port::Requests, &Limits::default()).request {
-            Ok(request) => self.registry.request(caller, principal, request, self.now, &mut self.out),
+            Ok(request) => self.registry.request(caller, origin, request, self.now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }
         self.take_output();
@@ -139,7 +147,15 @@ impl World {
             return reply;
         }
         self.store();
-        self.reply("call").expect("a request is answered")
+        // What takes long may have been put off.
+        for _ in 0..100 {
+            if let Some(reply) = self.reply("call") {
+                return reply;
+            }
+            self.registry.tick(self.now, &mut self.out);
+            self.take_output();
+        }
+        panic!("a request is answered")
     }
 
     /// The oldest reply to this caller that was not looked at yet.

@@ -307,7 +307,7 @@ impl World {
             pending_bytes_max: usize::MAX,
             services_bytes_max: usize::MAX,
             access: Access::open(),
-            following: Following { watchers: usize::MAX, ..Following::default() },
+            following: Following { watchers: usize::MAX, watchers_per_address: usize::MAX, ..Following::default() },
             mass_expiry_share: 0.0,
             mass_expiry_hold_ms: 30_000,
         };
@@ -322,7 +322,15 @@ impl World {
             Ok(request) => self.registry.request((), Principal::Nobody, request, self.now, &mut self.out),
             Err(_) => panic!("{} is no request", &request[..request.len().min(100)]),
         }
+        self.finish_reads();
         self.take();
+    }
+
+    /// Has what was put off answered.
+    fn finish_reads(&mut self) {
+        while self.registry.has_put_off() {
+            self.registry.tick(self.now, &mut self.out);
+        }
     }
 
     /// Asks for more than may be asked for.
@@ -338,7 +346,8 @@ impl World {
             let request = format!("{{\"action\":\"{action}\",{how}{cursor}}}");
             let request = parse(request.as_bytes(), Port::Requests, &Limits::default()).request.expect("it is right");
             self.registry.request((), Principal::Nobody, request, self.now, &mut self.out);
-            let (_, page) = self.out.replies.pop().expect("a page comes at once");
+            self.finish_reads();
+            let (_, page) = self.out.replies.pop().expect("a page needs no more than a turn");
             let page = page.finish(None).into_text();
             self.answered += page.len();
             let Some((_, next)) = page.rsplit_once("\"cursor\":") else { return };

@@ -93,6 +93,84 @@ fn who_wants_to_know_it_better_is_told_that_it_is_stale() {
 }
 
 #[test]
+fn who_waits_is_held_to_what_it_said_when_it_is_answered() {
+    let wait = |action: &str, more: Value| {
+        let mut request = json!({"action": action, "service_type": "later", "wait": 2, "max_stale": 1});
+        more.as_object().unwrap().iter().for_each(|(key, value)| request[key] = value.clone());
+        request
+    };
+    let begin = |world: &mut World| {
+        world.register("x", "web");
+        world.ask("discovers", wait("discover", json!({})));
+        world.ask("watches", wait("watch", json!({})));
+        world.ask("does not mind", wait("watch", json!({"max_stale": null})));
+        world.ask("fails", register("y", "web"));
+        world.group();
+        world.outcome(Err(failed()));
+    };
+    // Their time is up, or the host's.
+    for is_ending in [false, true] {
+        let mut world = World::new();
+        begin(&mut world);
+        world.pass(if is_ending { 1001 } else { 2000 });
+        if is_ending {
+            world.registry.end_watches();
+            world.registry.dismiss_waiting(&mut world.out);
+            world.pass(0);
+        }
+        for caller in ["discovers", "watches"] {
+            let reply = world.reply(caller).unwrap();
+            assert_eq!((&reply["success"], &reply["code"]), (&json!(false), &json!("stale")), "{caller}: {reply}");
+            assert!(reply["stale_seconds"].as_f64().unwrap() > 1.0, "{caller}: {reply}");
+        }
+        assert_eq!(world.reply("does not mind").unwrap()["changes"], json!([]));
+    }
+    // Or what they wait for comes, from the store as it was or by an expiry that is still to be written.
+    let mut world = World::new();
+    begin(&mut world);
+    world.pass(1001);
+    world.registry.load(stored("z", "later"), world.now).unwrap();
+    world.now.uptime_ms += 30_001;
+    world.now.unix_ms += 30_001;
+    world.ask("r", renew("z"));
+    world.take_output();
+    assert_eq!(world.reply("discovers").unwrap()["code"], "stale");
+    // In time it is an answer like any other.
+    let mut world = World::new();
+    begin(&mut world);
+    world.pass(400);
+    world.store();
+    world.register("z", "later");
+    world.pass(0);
+    assert_eq!(world.reply("discovers").unwrap()["service"]["id"], "z");
+    assert_eq!(world.reply("watches").unwrap()["changes"][0]["data"]["service_id"], "z");
+}
+
+#[test]
+fn a_search_and_a_choice_of_the_store_are_held_to_it_too() {
+    let mut world = World::on(policy(), Promises { balances: true, ..Promises::default() });
+    for number in 0..5000 {
+        world.registry.load(stored(&format!("s{number}"), "web"), world.now).unwrap();
+    }
+    world.ask("chosen", json!({"action": "discover", "service_type": "web", "max_stale": 0.1}));
+    world.ask("searched", json!({"action": "discover", "service_type": "web", "version": "1", "max_stale": 0.1}));
+    world.ask("fails", register("y", "web"));
+    world.group();
+    world.outcome(Err(failed()));
+    world.now.uptime_ms += 101;
+    world.pass(0);
+    let ticket = world.queries.remove(0);
+    world.registry.chosen(ticket, Some("s1".into()), world.now, &mut world.out);
+    while world.registry.is_searching() {
+        world.pass(0);
+    }
+    world.take_output();
+    for caller in ["chosen", "searched"] {
+        assert_eq!(world.reply(caller).unwrap()["code"], "stale", "{caller}");
+    }
+}
+
+#[test]
 fn a_long_list_says_so_too() {
     let mut world = failing_since(1500);
     for number in 0..1000 {

@@ -176,7 +176,7 @@ fn without_a_history_everything_is_compacted_for_whoever_listed_before_a_kill() 
 #[test]
 fn what_nobody_may_be_told_of_yet_is_kept_however_much_it_is() {
     let mut world = keeping(Position::new(EPOCH, 0));
-    let following = Following { changes: 2, bytes: 1 << 20, watchers: 3 };
+    let following = Following { changes: 2, bytes: 1 << 20, watchers: 3, watchers_per_address: 3 };
     let promises = Promises { history: true, ..Promises::default() };
     let rng = StdRng::seed_from_u64(8);
     let position = Position::new(EPOCH, 0);

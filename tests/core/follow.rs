@@ -48,7 +48,7 @@ impl World {
 }
 
 pub(super) fn small(changes: usize, bytes: usize) -> World {
-    World::with(Policy { following: Following { changes, bytes, watchers: 3 }, ..policy() })
+    World::with(Policy { following: Following { changes, bytes, watchers: 3, watchers_per_address: 3 }, ..policy() })
 }
 
 #[test]
@@ -270,6 +270,10 @@ fn what_is_rare_is_found_among_much_else_a_part_at_a_time() {
     }
     assert_eq!(found, [event("register", "first", 1), event("register", "last", 20_002)]);
     assert!((3..100).contains(&replies), "{replies} replies");
+    // One request is a fraction of a millisecond of work.
+    let after = |world: &mut World, filter: Value| world.watched(watch(1, filter)).1;
+    assert!((200..=500).contains(&after(&mut world, json!({"service_type": "rare"}))));
+    assert!((30..=250).contains(&after(&mut world, json!({"metadata": {"n": 7}}))), "a record takes longer");
 }
 
 #[test]

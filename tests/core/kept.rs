@@ -115,7 +115,7 @@ fn history_that_cannot_be_read_is_compacted() {
 fn the_store_may_forget_what_can_no_longer_be_followed() {
     let mut world = small(2, 1 << 20);
     let promises = Promises { history: true, ..Promises::default() };
-    let following = Following { changes: 2, bytes: 1 << 20, watchers: 3 };
+    let following = Following { changes: 2, bytes: 1 << 20, ..Following::default() };
     let rng = StdRng::seed_from_u64(8);
     let policy = Policy { following, ..policy() };
     world.registry = Registry::new(policy, promises, About::default(), Position::new(EPOCH, 0), rng);

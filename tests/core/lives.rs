@@ -94,6 +94,43 @@ fn a_record_without_a_generation_has_its_revision() {
     }
 }
 
+/// What clients can name ends at 2^53. A store of an older version, which kept what clients sent for it, can have any
+/// number; and it must not be the last that there is.
+#[test]
+fn a_generation_that_no_registry_has_given_is_not_gone_on_from() {
+    const GREATEST: u64 = (1 << 53) - 1;
+    for odd in [(1 << 52) + 1, GREATEST, GREATEST + 1, u64::MAX] {
+        let mut world = World::new();
+        let mut record = stored("x", "web");
+        record.revision = 17;
+        record.document = record.document.replace('{', &format!("{{\"generation\":{odd},"));
+        world.registry.load(record, world.now).unwrap();
+        assert_eq!(world.call(get("x"))["service"]["generation"], 17, "{odd}");
+        assert_eq!(world.call(named(renew("x"), 17))["success"], true, "{odd}");
+        let next = generation(&world.register("y", "web"));
+        assert_eq!(next, world.now.unix_ms, "{odd}");
+        // In what it has kept of changes, too.
+        let rng = StdRng::seed_from_u64(7);
+        let position = Position::new("e", 9);
+        world.registry = Registry::new(policy(), Promises::default(), About::default(), position, rng);
+        world.registry.begin_history(3);
+        let service = format!("{{\"id\":\"x\",\"generation\":{odd}}}");
+        let text = format!("{{\"type\":\"register\",\"timestamp\":7,\"types\":[],\"service\":{service}}}");
+        world.registry.load_change(5, &text, world.now);
+        world.registry.end_history();
+        let next = generation(&world.register("y", "web"));
+        assert_eq!(next, world.now.unix_ms, "{odd}");
+    }
+    // The greatest that may be is one of more than a hundred thousand years from now.
+    let mut world = World::new();
+    let mut record = stored("x", "web");
+    record.document = record.document.replace('{', &format!("{{\"generation\":{},", GREATEST / 2));
+    world.registry.load(record, world.now).unwrap();
+    let next = generation(&world.register("y", "web"));
+    assert_eq!(next, GREATEST / 2 + 1);
+    assert_eq!(world.call(named(renew("y"), next))["success"], true);
+}
+
 #[test]
 fn an_old_process_neither_renews_nor_removes_the_new_one() {
     let mut world = World::new();

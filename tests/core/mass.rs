@@ -27,11 +27,22 @@ impl World {
     /// Time in which somebody is heard of who is not among them: so it is not the host that is cut off.
     fn live(&mut self, ms: u64) {
         for _ in 0..ms / 1000 {
-            self.call(renew("somebody"));
+            self.hear_of_somebody();
             self.live_in_silence(1000);
         }
-        self.call(renew("somebody"));
+        self.hear_of_somebody();
         self.live_in_silence(ms % 1000);
+    }
+
+    /// A registration that the store refuses: nothing comes of it but that somebody was heard of.
+    fn hear_of_somebody(&mut self) {
+        self.ask("somebody", register("somebody", "other"));
+        while let Some(changes) = self.next_group() {
+            let is_refused = |change: &Change| matches!(change, Change::Put(put) if put.record.id == "somebody");
+            let outcome = |change| if is_refused(change) { Outcome::Refused(failed()) } else { Outcome::Done };
+            self.outcome(Ok(changes.iter().map(outcome).collect()));
+        }
+        assert_eq!(self.reply("somebody").expect("an answer")["code"], "backend_refused");
     }
 
     fn live_in_silence(&mut self, ms: u64) {

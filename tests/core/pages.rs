@@ -341,3 +341,66 @@ fn a_page_of_types_is_short() {
     let second = world.call(json!({"action": "types", "cursor": first["cursor"]}));
     assert_eq!(second["types"].as_object().unwrap().keys().next().unwrap(), &format!("{name}{told:04}"));
 }
+
+/// What clients are given back means nothing to them, and whatever they make of it hurts nobody.
+#[test]
+fn a_forged_cursor_is_refused_in_plain_words() {
+    let mut world = World::new();
+    fill(&mut world, 100);
+    world.register("one", "web");
+    for (action, filter) in [("list", json!({"service_type": "all"})), ("types", json!({}))] {
+        let mut request = filter.clone();
+        (request["action"], request["limit"]) = (action.into(), 1.into());
+        let real = world.call(request.clone())["cursor"].as_str().unwrap().to_string();
+        let parts: Vec<&str> = real.splitn(if action == "list" { 4 } else { 3 }, '.').collect();
+        let with = |place: usize, part: &str| {
+            let mut parts = parts.clone();
+            parts[place] = part;
+            parts.join(".")
+        };
+        let huge = "f".repeat(16);
+        let revision = if action == "list" { 2 } else { 1 };
+        let mut forged = vec![with(0, "7"), with(0, &huge), with(revision, "3"), with(revision, &huge)];
+        if action == "list" {
+            forged.push(with(1, "7"));
+        }
+        let mut ask = |world: &mut World, cursor: &str| {
+            request["cursor"] = cursor.into();
+            world.call(request.clone())
+        };
+        for cursor in &forged {
+            let reply = ask(&mut world, cursor);
+            assert_eq!((&reply["success"], &reply["code"]), (&json!(false), &json!("compacted")), "{cursor}: {reply}");
+            let told = (&reply["error"], &reply["message"], &reply["revision"], &reply["epoch"]);
+            let expected = ("The cursor is of another list", "list again from the first page", 1, "e");
+            assert_eq!(told, (&json!(expected.0), &json!(expected.1), &json!(expected.2), &json!(expected.3)));
+        }
+        for cursor in ["x", "....", "-1.2.3.4", &with(0, ""), &with(0, &format!("1{huge}")), &with(0, "+7 ")] {
+            let reply = ask(&mut world, cursor);
+            assert_eq!((&reply["code"], &reply["field"]), (&json!("invalid_request"), &json!("cursor")), "{cursor}");
+            assert!(reply["error"].as_str().unwrap().contains("expected the cursor of the page before"), "{reply}");
+        }
+        // A place where nobody can be is the end.
+        let reply = ask(&mut world, &with(parts.len() - 1, if action == "list" { &huge } else { "zzz" }));
+        let shown = if action == "list" { reply["services"] == json!([]) } else { reply["types"] == json!({}) };
+        assert!(shown && reply.get("cursor").is_none(), "{reply}");
+        assert_eq!(ask(&mut world, &real)["success"], true);
+    }
+    // Of the same filter, but of another run.
+    let mut other = World::with(policy());
+    let rng = StdRng::seed_from_u64(8);
+    other.registry = Registry::new(policy(), Promises::default(), About::default(), Position::new("e", 1), rng);
+    let cursor = world.call(json!({"action": "list", "limit": 1}))["cursor"].clone();
+    assert_eq!(other.call(json!({"action": "list", "limit": 1, "cursor": cursor}))["code"], "compacted");
+}
+
+#[test]
+fn a_page_ends_when_enough_has_been_looked_at() {
+    let mut world = World::new();
+    fill(&mut world, 5000);
+    // Each is about 150 bytes long, and 64 kB are looked at.
+    let pages = world.pages(json!({"action": "list", "limit": 10, "metadata": {"tenth": 7}}));
+    assert!((10..=25).contains(&pages.len()) && pages.concat().is_empty(), "{} pages", pages.len());
+    let pages = world.pages(json!({"action": "list", "limit": 10, "service_type": "rare"}));
+    assert_eq!(pages.len(), 5, "those of other types are not looked at");
+}

@@ -129,7 +129,7 @@ fn who_asks_for_the_same_shares_the_search_and_is_given_others() {
     let replies: Vec<Value> = (0..150).map(|_| world.turns("many").1).collect();
     let overloaded = replies.iter().filter(|reply| reply["code"] == "overloaded").count();
     let found = replies.iter().filter(|reply| reply["success"] == true).count();
-    assert!(overloaded > 20 && found >= 100 && overloaded + found == 150, "{overloaded} and {found}");
+    assert!(overloaded > 20 && found >= 60 && overloaded + found == 150, "{overloaded} and {found}");
 }
 
 #[test]
@@ -276,7 +276,8 @@ fn so_many_may_wait_and_no_more_and_the_end_of_the_host_answers_them() {
 
 #[test]
 fn many_that_wait_for_a_type_are_told_over_several_turns() {
-    let mut world = World::new();
+    let following = Following { watchers_per_address: 20_000, ..Following::default() };
+    let mut world = World::with(Policy { following, ..policy() });
     for number in 0..20_000 {
         let more = if number % 2 == 0 { json!({"wait": 60, "version": "2"}) } else { json!({"wait": 60}) };
         world.ask("a", discover(more));

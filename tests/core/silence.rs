@@ -53,7 +53,7 @@ fn what_others_ask_ends_no_silence() {
     assert!(world.out.forgiven.is_empty());
     let critical = world.call(end("remove"))["critical"].as_u64().unwrap();
     assert!(critical > 90, "an operator means those that are critical, not {critical}");
-    world.call(renew("s1"));
+    world.call(register("s1", "web"));
     assert_eq!(world.out.forgiven, [40_000]);
 }
 
@@ -128,5 +128,43 @@ fn a_silence_is_told_once_and_an_operator_can_end_it() {
         assert_eq!(world.call(end(way))["critical"], 100, "{way}");
         world.live_in_silence(100);
         assert_eq!(world.registry.len(), if way == "keep" { 100 } else { 0 });
+    }
+}
+
+#[test]
+fn who_beats_for_nobody_ends_no_silence() {
+    const OWNER: Principal = Principal::Key(PublicKey::from_bytes([1; 32]));
+    const STRANGER: Principal = Principal::Key(PublicKey::from_bytes([2; 32]));
+    let rule = |client: Principal, right: Right| Grant {
+        clients: client.key().map(|key| HashSet::from([*key])),
+        allow: HashSet::from([right]),
+        types: Vec::new(),
+        names: Vec::new(),
+    };
+    let access = Access::by_rules(vec![rule(OWNER, Right::Register), rule(STRANGER, Right::Read)]);
+    let mut world = World::with(Policy { mass_expiry_share: 0.2, access, ..policy() });
+    for number in 0..20 {
+        world.call_with(OWNER, register(&format!("s{number}"), "web"));
+    }
+    world.live_in_silence(20_000);
+    let many = |ids: [&str; 2]| json!({"action": "renew", "services": ids});
+    let update = json!({"action": "update", "service_id": "s1", "metadata": {"a": 1}});
+    for request in
+        [renew("nobody"), renew("s1"), many(["s1", "nobody"]), deregister("s1"), register("x", "web"), update]
+    {
+        let reply = world.call_with(STRANGER, request.clone());
+        assert!(reply["success"] == false || reply["renewed"] == 0, "{request}: {reply}");
+        assert!(world.out.forgiven.is_empty(), "{request}");
+    }
+    let old = json!({"action": "renew", "service_id": "s1", "generation": 1});
+    for request in [old, many(["gone", "nobody"]), deregister("s1")] {
+        world.call_with(OWNER, request.clone());
+        assert!(world.out.forgiven.is_empty(), "{request}: it is no heartbeat");
+    }
+    let mut other = fleet(20);
+    other.live_in_silence(20_000);
+    for (world, request) in [(&mut world, many(["nobody", "s2"])), (&mut other, register("x", "web"))] {
+        world.call_with(OWNER, request.clone());
+        assert_eq!(world.out.forgiven, [20_000], "{request}");
     }
 }

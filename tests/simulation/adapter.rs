@@ -48,7 +48,12 @@ impl Core {
             pending_changes_max: settings.pending_changes_max,
             pending_bytes_max: 1 << 24,
             services_bytes_max: 1 << 24,
-            following: Following { changes: settings.history_changes, bytes: 1 << 26, watchers: 20 },
+            following: Following {
+                changes: settings.history_changes,
+                bytes: 1 << 26,
+                watchers: 20,
+                watchers_per_address: 20,
+            },
             access: match settings.has_keys {
                 false => Access::open(),
                 true => Access::by_rules(vec![rule(None, everybody), rule(admins, HashSet::from([Right::Admin]))]),

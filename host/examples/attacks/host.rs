@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::Result;
+use crate::client::Client;
 
 const START_MAX: Duration = Duration::from_secs(20);
 /// Where ports are looked for: below those that systems give away by themselves.
@@ -53,6 +54,10 @@ impl Host {
             if host.has_ended()? || host.started.elapsed() > START_MAX {
                 return Err(format!("{} does not start:\n{}", registry.display(), host.log()?).into());
             }
+            sleep(Duration::from_millis(10));
+        }
+        // It listens before it has loaded what there is.
+        while !Client::connect(host.requests)?.ask(br#"{"action":"health"}"#)?.success {
             sleep(Duration::from_millis(10));
         }
         host.started = Instant::now();

@@ -9,11 +9,13 @@
 
 mod client;
 mod crowds;
+mod flood;
 mod host;
 mod many;
 mod messages;
 mod requests;
 mod unread;
+mod waits;
 mod witness;
 
 use std::error::Error;
@@ -88,7 +90,10 @@ impl Report {
 }
 
 fn attacks() -> Vec<Attack> {
-    [messages::attacks(), unread::attacks(), many::attacks(), crowds::attacks()].into_iter().flatten().collect()
+    [messages::attacks(), unread::attacks(), many::attacks(), crowds::attacks(), flood::attacks(), waits::attacks()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn main() -> Result<ExitCode> {

@@ -56,6 +56,8 @@ pub struct Limits {
     pub requests_per_second: u32,
     /// The most watchers that wait for changes, of all clients together.
     pub waiting_watchers: u32,
+    /// The most of them from one address, or with one key.
+    pub waiting_watchers_per_address: u32,
 }
 
 impl Default for Limits {
@@ -83,6 +85,7 @@ impl Default for Limits {
             requests_waiting: 256,
             requests_per_second: 0,
             waiting_watchers: 20_000,
+            waiting_watchers_per_address: 10_000,
         }
     }
 }

@@ -165,6 +165,7 @@ impl Config {
             changes: self.events.history_changes as usize,
             bytes: self.events.history_bytes as usize,
             watchers: self.limits.waiting_watchers as usize,
+            watchers_per_address: self.limits.waiting_watchers_per_address as usize,
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) enum Kind {
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 61] = [
+pub(super) const KEYS: [(&str, Kind); 62] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
@@ -102,6 +102,7 @@ pub(super) const KEYS: [(&str, Kind); 61] = [
     ("limits.requests_waiting", Kind::Count { min: 1, max: 1_000_000 }),
     ("limits.requests_per_second", Kind::Count { min: 0, max: 1_000_000 }),
     ("limits.waiting_watchers", Kind::Count { min: 1, max: 1_000_000 }),
+    ("limits.waiting_watchers_per_address", Kind::Count { min: 1, max: 1_000_000 }),
     ("events.history_changes", Kind::Count { min: 2000, max: 10_000_000 }),
     ("events.history_bytes", Kind::Count { min: 1 << 20, max: BYTES_MAX }),
     ("events.service_history_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),

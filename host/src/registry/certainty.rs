@@ -47,6 +47,11 @@ impl<C> Registry<C> {
         }
     }
 
+    /// The answer to a read that has waited: it may have become too old for whoever asked meanwhile.
+    pub(super) fn as_fresh(&self, reply: Reply, max_stale_ms: u64) -> Reply {
+        self.too_stale(max_stale_ms).unwrap_or_else(|| self.as_sure(reply))
+    }
+
     /// The refusal of a read that wants to know it better.
     pub(super) fn too_stale(&self, max_stale_ms: u64) -> Option<Reply> {
         let stale_ms = self.stale_ms.filter(|stale_ms| *stale_ms > max_stale_ms)?;

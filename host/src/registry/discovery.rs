@@ -24,6 +24,7 @@ use crate::registry::pages::{PAGE_BYTES, SLOT_WORK, WORK_MAX};
 use crate::registry::selection::Selection;
 use crate::registry::service::Service;
 use crate::registry::slots::Slot;
+use crate::security::origin::Origin;
 
 /// How many choices the store may have to make at the same time, at most. Beyond that the host makes them, so that a
 /// store that is held up is not asked without end.
@@ -42,6 +43,10 @@ pub(super) struct Wanted {
     limit: Option<usize>,
     /// Until when it waits, if there is nobody.
     pub(super) until_ms: u64,
+    /// For how long the host may not have been sure of its answer, at most.
+    pub(super) max_stale_ms: u64,
+    /// Who asks.
+    pub(super) origin: Origin,
 }
 
 impl Wanted {
@@ -85,11 +90,18 @@ enum Found {
 }
 
 impl<C> Registry<C> {
-    pub(super) fn discover(&mut self, caller: C, asked: Discover, now: Now, out: &mut Output<C>) {
+    pub(super) fn discover(
+        &mut self,
+        caller: C,
+        asked: Discover,
+        (origin, max_stale_ms): (Origin, u64),
+        now: Now,
+        out: &mut Output<C>,
+    ) {
         let Discover { filter, fields, limit, wait } = asked;
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let until_ms = now.uptime_ms.saturating_add(wait_ms);
-        let wanted = Wanted { selection: Selection { filter, fields }, limit, until_ms };
+        let wanted = Wanted { selection: Selection { filter, fields }, limit, until_ms, max_stale_ms, origin };
         let is_plain = wanted.selection.filter.is_type_only() && limit.is_none();
         if is_plain && self.promises.balances && self.queries < QUERIES_MAX {
             let service_type = wanted.service_type();
@@ -132,7 +144,10 @@ impl<C> Registry<C> {
         // It may have changed since it was a candidate.
         let chosen = service_id.and_then(|id| self.services.get(&id)).filter(|service| wanted.wants(service, now));
         match chosen {
-            Some(service) => out.replies.push((caller, self.as_sure(wanted.reply(&[service], now)))),
+            Some(service) => {
+                let reply = self.as_fresh(wanted.reply(&[service], now), wanted.max_stale_ms);
+                out.replies.push((caller, reply));
+            }
             None => self.seek(caller, *wanted, now, out),
         }
     }
@@ -140,7 +155,7 @@ impl<C> Registry<C> {
     /// Answers with services at random, now or when some have been found.
     pub(super) fn seek(&mut self, caller: C, wanted: Wanted, now: Now, out: &mut Output<C>) {
         match self.find(&wanted, now) {
-            Found::Some(reply) => out.replies.push((caller, self.as_sure(reply))),
+            Found::Some(reply) => out.replies.push((caller, self.as_fresh(reply, wanted.max_stale_ms))),
             Found::Nobody => self.wait(caller, wanted, now, out),
             Found::Perhaps => self.search(caller, wanted, out),
         }

@@ -4,7 +4,7 @@
 //! whole; those who come meanwhile get the next one, together. So whoever has registered something sees it in the list
 //! that it asks for afterwards, and however many ask, one list at a time is made.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,9 +12,11 @@ use bytes::Bytes;
 use crate::protocol::reply::Reply;
 use crate::registry::Registry;
 use crate::registry::moment::Now;
+use crate::registry::orders::{Order, Orders};
 use crate::registry::output::Output;
 use crate::registry::selection::Selection;
 use crate::registry::snapshot::Snapshot;
+use crate::security::origin::Address;
 
 /// Up to here a list is written at once, in bytes.
 pub(super) const AT_ONCE_BYTES: usize = 64 * 1024;
@@ -45,11 +47,10 @@ struct Making<C> {
 /// The long lists that clients wait for.
 pub(super) struct Lists<C> {
     making: Option<Making<C>>,
-    /// Those to be made afterwards, in this order, and who waits for them. Plain ones come first: there are fewer of
-    /// them, and each is of use to more clients.
-    plain: VecDeque<Arc<Selection>>,
-    filtered: VecDeque<Arc<Selection>>,
-    takers: HashMap<Arc<Selection>, Vec<(C, Form)>>,
+    /// Those to be made afterwards, and who waits for them. Plain ones come first: there are fewer of them, and each is of
+    /// use to more clients.
+    plain: Orders<Selection, (C, Form)>,
+    filtered: Orders<Selection, (C, Form)>,
     waiting: usize,
     /// Replies that are whole, to be handed over a number at a time.
     ready: VecDeque<(C, Reply)>,
@@ -59,9 +60,8 @@ impl<C> Default for Lists<C> {
     fn default() -> Self {
         Lists {
             making: None,
-            plain: VecDeque::new(),
-            filtered: VecDeque::new(),
-            takers: HashMap::new(),
+            plain: Orders::default(),
+            filtered: Orders::default(),
             waiting: 0,
             ready: VecDeque::new(),
         }
@@ -76,20 +76,18 @@ impl<C> Lists<C> {
 
     /// The next one to be made.
     fn next(&self) -> Option<&Arc<Selection>> {
-        self.plain.front().or(self.filtered.front())
+        self.plain.first().or_else(|| self.filtered.first())
     }
 
-    fn take_next(&mut self) -> Option<Arc<Selection>> {
-        self.plain.pop_front().or_else(|| self.filtered.pop_front())
+    fn take_next(&mut self) -> Option<Order<Selection, (C, Form)>> {
+        self.plain.take_first().or_else(|| self.filtered.take_first())
     }
 
     /// All who wait for one, who will not get it.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = C> {
         self.waiting = 0;
-        self.plain.clear();
-        self.filtered.clear();
         let making = self.making.take().into_iter().flat_map(|making| making.takers);
-        let takers = std::mem::take(&mut self.takers).into_values().flatten();
+        let takers = self.plain.drain().chain(self.filtered.drain());
         let ready = std::mem::take(&mut self.ready).into_iter().map(|(caller, _)| caller);
         making.chain(takers).map(|(caller, _)| caller).chain(ready)
     }
@@ -99,13 +97,9 @@ impl<C> Lists<C> {
         self.waiting
     }
 
-    pub(super) fn ask(&mut self, caller: C, form: Form, selection: Selection) {
-        let takers = self.takers.entry(Arc::new(selection)).or_insert_with_key(|selection| {
-            let wanted = if selection.is_plain() { &mut self.plain } else { &mut self.filtered };
-            wanted.push_back(selection.clone());
-            Vec::new()
-        });
-        takers.push((caller, form));
+    pub(super) fn ask(&mut self, taker: (C, Form), address: Address, selection: Selection) {
+        let wanted = if selection.is_plain() { &mut self.plain } else { &mut self.filtered };
+        wanted.ask(address, selection, taker);
         self.waiting += 1;
     }
 }
@@ -140,8 +134,8 @@ impl<C> Registry<C> {
         }
         if self.lists.making.is_none() && may_begin {
             let revision = self.certain_revision();
-            self.lists.making = self.lists.take_next().map(|selection| Making {
-                takers: self.lists.takers.remove(&selection).unwrap_or_default(),
+            self.lists.making = self.lists.take_next().map(|(selection, takers)| Making {
+                takers,
                 snapshot: Snapshot::begin(&mut self.services, selection),
                 revision,
             });

@@ -83,6 +83,7 @@ impl<C> Registry<C> {
     ) -> Reply {
         match self.beat(origin, service_id, generation, now) {
             Ok(()) => {
+                self.end_silence(now, out);
                 self.tell_waiting(now, out);
                 Reply::success().text("message", "Service renewed successfully")
             }
@@ -117,6 +118,9 @@ impl<C> Registry<C> {
                 Err(_) => (self.absence(&service_id, now.uptime_ms), RENEW_FAILED),
             };
             failed.push(Failed { service_id, code, error });
+        }
+        if renewed > 0 {
+            self.end_silence(now, out);
         }
         if foreign > 0 {
             // Operators are told once, clients of each.
@@ -168,7 +172,8 @@ impl<C> Registry<C> {
 
     /// No registration gets this generation again, nor one before it.
     pub(super) fn note_generation(&mut self, generation: Option<u64>) {
-        let generation = generation.filter(|generation| *generation <= GENERATION_MAX).unwrap_or_default();
+        // What is so great was no registry's, and nothing that clients can name would be left after it.
+        let generation = generation.filter(|generation| *generation <= GENERATION_MAX / 2).unwrap_or_default();
         self.changes.generation = self.changes.generation.max(generation);
     }
 

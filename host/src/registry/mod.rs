@@ -13,6 +13,7 @@
 //! | `lists`, `snapshot`, `journal` | long lists, written a piece at a time |
 //! | `selection`, `pages` | which services a client wants, and what of them; a part at a time |
 //! | `discovery`, `search`, `waiting` | who is found by type: now, after a while, or when it comes |
+//! | `put_off` | reads that take long |
 //! | `changes/` | `register`, `deregister`, `update`, expiries: the life of a change |
 //! | `changes/mass` | what becomes of services that run out together |
 //! | `follow/` | `watch`: the recent changes, and who waits for the next |
@@ -20,6 +21,7 @@
 //! | `restoring` | all services anew, from a backup |
 //! | `copying` | all services, to another store |
 //! | `service`, `services`, `slots` | one service, all of them, sets of them |
+//! | `shares`, `turns`, `orders` | who has how much of what all share, and whose turn it is |
 //! | `moment`, `policy`, `output` | what goes in and what comes out |
 
 mod certainty;
@@ -31,19 +33,23 @@ mod journal;
 mod lists;
 mod lives;
 mod moment;
+mod orders;
 mod output;
 mod pages;
 mod past;
 mod policy;
+mod put_off;
 mod reads;
 mod restoring;
 mod search;
 mod selection;
 mod service;
 mod services;
+mod shares;
 mod slots;
 mod snapshot;
 mod trail;
+mod turns;
 mod waiting;
 
 use std::sync::Arc;
@@ -67,6 +73,7 @@ pub use moment::Now;
 pub use output::{Forbidden, Output, Unreadable};
 use past::Past;
 pub use policy::{About, Following, Policy, Promises};
+use put_off::PutOff;
 use reads::StorageFailure;
 use search::Searches;
 use selection::Selection;
@@ -90,6 +97,7 @@ pub struct Registry<C> {
     changes: Changes<C>,
     lists: Lists<C>,
     searches: Searches<C>,
+    put_off: PutOff<C>,
     waiting: Waiting<C>,
     /// How far the copy to another store is, if one is being made.
     copying: Option<Copying>,
@@ -133,6 +141,7 @@ impl<C> Registry<C> {
             changes: Changes::after(position.revision, rng.random_range(0..GENERATION_GAP_MAX)),
             lists: Lists::default(),
             searches: Searches::default(),
+            put_off: PutOff::default(),
             waiting: Waiting::default(),
             copying: None,
             follow: Follow::after(position.revision, policy.following),
@@ -211,22 +220,36 @@ impl<C> Registry<C> {
         }
         self.is_behind = self.services.advance(now.uptime_ms, ADVANCE_MAX.1);
         self.look_at_storage(now);
-        if let Right::Register(_) | Right::Change(_) | Right::RenewEach(_) = request.right() {
-            self.end_silence(now, out);
-        }
         if let Err(refusal) = self.authorise(principal, &request, out) {
             self.note_unauthorised(&request, origin, now);
             return out.replies.push((caller, refusal));
         }
+        self.answer_in_turn(caller, origin, request, now, out);
+    }
+
+    /// Answers a request that may be asked. If it is a read, the host may have been unsure of its answer for so long.
+    fn answer_to(
+        &mut self,
+        caller: C,
+        origin: Origin,
+        request: Request,
+        max_stale_ms: u64,
+        now: Now,
+        out: &mut Output<C>,
+    ) {
+        let principal = origin.principal;
         let reply = match request {
-            Request::Register(registration) => return self.register(caller, origin, registration, now, out),
+            Request::Register(registration) => {
+                self.end_silence(now, out);
+                return self.register(caller, origin, registration, now, out);
+            }
             Request::Deregister { service_id, generation } => {
                 return self.deregister(caller, origin, (&service_id, generation), now, out);
             }
             Request::Update(update) => return self.update(caller, origin, update, now, out),
             Request::Drain(drain) => return self.drain(caller, origin, drain, now, out),
             Request::List { filter, fields, page: None } => {
-                return self.list(caller, Form::List, Selection { filter, fields }, now, out);
+                return self.list(caller, origin, Form::List, Selection { filter, fields }, now, out);
             }
             Request::List { filter, fields, page: Some(page) } => {
                 self.list_page(&Selection { filter, fields }, page, now)
@@ -234,10 +257,10 @@ impl<C> Registry<C> {
             Request::Types { page } => self.types(page),
             Request::Info => {
                 let to_admin = self.policy.access.is_admin(&principal);
-                return self.list(caller, Form::Info { to_admin }, Selection::default(), now, out);
+                return self.list(caller, origin, Form::Info { to_admin }, Selection::default(), now, out);
             }
-            Request::Discover(asked) => return self.discover(caller, *asked, now, out),
-            Request::Watch(watch) => return self.watch(caller, *watch, now, out),
+            Request::Discover(asked) => return self.discover(caller, *asked, (origin, max_stale_ms), now, out),
+            Request::Watch(watch) => return self.watch(caller, *watch, (origin, max_stale_ms), now, out),
             Request::Renew { service_id, generation } => self.renew(origin, &service_id, generation, now, out),
             Request::RenewMany(renewals) => self.renew_many(origin, renewals, now, out),
             Request::History { service_id, limit } => self.history(&service_id, limit),
@@ -265,10 +288,7 @@ impl<C> Registry<C> {
                 Reply::failure(Code::Forbidden, error).text("message", message)
             }
             Request::Expiry(way) => self.end_by(way, now, out),
-            Request::Fresh { max_stale_ms, read } => match self.too_stale(max_stale_ms) {
-                Some(refusal) => refusal,
-                None => return self.request(caller, origin, *read, now, out),
-            },
+            Request::Fresh { read, .. } => return self.answer_in_turn(caller, origin, *read, now, out),
         };
         out.replies.push((caller, reply));
     }
@@ -301,6 +321,7 @@ impl<C> Registry<C> {
         self.look_at_storage(now);
         self.go_on_granting(now);
         self.give_up_waiting(now, out);
+        self.go_on_answering(now, out);
         self.tell_waiting(now, out);
         self.go_on_searching(now, out);
         self.tell_watchers(now, out);
@@ -325,7 +346,7 @@ impl<C> Registry<C> {
     pub fn wake_at_ms(&self) -> u64 {
         let is_busy =
             self.is_behind || self.is_searching() || self.lists.is_making() || self.changes.mass.is_granting();
-        if is_busy || self.changes.is_ready() {
+        if is_busy || self.has_put_off() || self.changes.is_ready() {
             return 0;
         }
         let others = [self.changes.wake_at_ms(), self.waiting.wake_at_ms(), self.watchers_wake_at_ms()];
@@ -335,7 +356,7 @@ impl<C> Registry<C> {
     /// Whether there is a piece of work that [`tick`](Self::tick) or [`continue_lists`](Self::continue_lists) can do at
     /// once.
     pub fn is_busy(&self) -> bool {
-        self.is_making_list() || self.is_searching() || self.has_news()
+        self.is_making_list() || self.is_searching() || self.has_news() || self.has_put_off()
     }
 
     /// Whether a search is under way, which [`tick`](Self::tick) goes on with: the sooner the better.

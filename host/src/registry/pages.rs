@@ -40,6 +40,9 @@ impl<C> Registry<C> {
             Some(cursor) if cursor.run == self.run && cursor.filter == filter => (cursor.revision, cursor.next),
             Some(_) => return self.compacted("The cursor is of another list", "list again from the first page"),
         };
+        if revision > self.revision {
+            return self.forged();
+        }
         let mut json = String::from("[");
         let next = self.write_page(selection, page.limit, first, now, &mut json);
         json.push(']');
@@ -51,6 +54,11 @@ impl<C> Registry<C> {
             }
             None => reply,
         }
+    }
+
+    /// The refusal of a cursor that this run cannot have given: it is of a revision that is still to come.
+    fn forged(&self) -> Reply {
+        self.compacted("The cursor is of another list", "list again from the first page")
     }
 
     /// Writes the services of a page that begins at a slot. Where the next page begins, if this is not the last.
@@ -99,6 +107,9 @@ impl<C> Registry<C> {
             Some(cursor) if cursor.run == self.run => (cursor.revision, Some(cursor.after)),
             Some(_) => return self.compacted("The cursor is of another list", "list again from the first page"),
         };
+        if revision > self.revision {
+            return self.forged();
+        }
         let mut names = self.services.types_after(after.as_deref()).peekable();
         let mut json = String::from("{");
         let mut last = None;

@@ -42,11 +42,13 @@ pub struct Following {
     pub bytes: usize,
     /// The most watchers that wait.
     pub watchers: usize,
+    /// The most of them of one address, or of one key.
+    pub watchers_per_address: usize,
 }
 
 impl Default for Following {
     fn default() -> Self {
-        Following { changes: 100_000, bytes: 64 << 20, watchers: 20_000 }
+        Following { changes: 100_000, bytes: 64 << 20, watchers: 20_000, watchers_per_address: 10_000 }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::selection::Selection;
 use crate::registry::service::Service;
+use crate::security::origin::Origin;
 
 /// Since when the store fails, and why.
 pub(super) struct StorageFailure {
@@ -26,7 +27,15 @@ impl<C> Registry<C> {
     }
 
     /// Answers `list` and `info` at once if that does not take long, and in pieces otherwise.
-    pub(super) fn list(&mut self, caller: C, form: Form, selection: Selection, now: Now, out: &mut Output<C>) {
+    pub(super) fn list(
+        &mut self,
+        caller: C,
+        origin: Origin,
+        form: Form,
+        selection: Selection,
+        now: Now,
+        out: &mut Output<C>,
+    ) {
         let among = selection.narrowest(&self.services);
         let (_, bytes) = self.services.extent(among);
         if bytes > AT_ONCE_BYTES && self.lists.waiting() >= self.policy.pending_changes_max {
@@ -36,7 +45,7 @@ impl<C> Registry<C> {
             return;
         }
         if bytes > AT_ONCE_BYTES {
-            self.lists.ask(caller, form, selection);
+            self.lists.ask((caller, form), origin.address, selection);
             return;
         }
         let begin = self.begin(form, now);

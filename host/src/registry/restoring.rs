@@ -79,7 +79,7 @@ impl<C> Registry<C> {
         self.bad_key_files = other.bad_key_files;
         let again = Reply::failure(Code::Starting, "The registry is being restored")
             .text("message", "all services have changed, ask again");
-        let waiting = other.lists.drain().chain(other.searches.drain());
+        let waiting = other.lists.drain().chain(other.searches.drain()).chain(other.put_off.drain());
         out.replies.extend(waiting.map(|caller| (caller, again.clone())));
         // It takes a while to free many services.
         let services = std::mem::take(&mut other.services);

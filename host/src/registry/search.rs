@@ -1,10 +1,9 @@
 //! Searches: who a filter wants in a large type, if they are so few that they are not found by chance.
 //!
 //! A search goes through all services of a type in an order of its own, a piece in each turn, and ends when it has found
-//! as many as are wanted. There is one at a time. Those who come meanwhile get the next one; who asks with the same
-//! filter shares it, and each is given others of those that it finds.
+//! as many as are wanted. There is one at a time. Those who come meanwhile get the next ones, in turns by connection;
+//! who asks with the same filter shares one, and each is given others of those that it finds.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use indexmap::IndexSet;
@@ -17,6 +16,7 @@ use crate::protocol::reply::{Code, Reply};
 use crate::registry::Registry;
 use crate::registry::discovery::Wanted;
 use crate::registry::moment::Now;
+use crate::registry::orders::Orders;
 use crate::registry::output::Output;
 use crate::registry::pages::{PAGE_BYTES, SLOT_WORK, WORK_MAX};
 use crate::registry::selection::Selection;
@@ -47,39 +47,32 @@ struct Search<C> {
 /// The searches that clients wait for.
 pub(super) struct Searches<C> {
     making: Option<Search<C>>,
-    /// Those to be made afterwards, in this order, and who waits for them.
-    wanted: VecDeque<Arc<Filter>>,
-    takers: HashMap<Arc<Filter>, Vec<(C, Wanted)>>,
+    /// Those to be made afterwards, and who waits for them.
+    orders: Orders<Filter, (C, Wanted)>,
     waiting: usize,
 }
 
 impl<C> Default for Searches<C> {
     fn default() -> Self {
-        Searches { making: None, wanted: VecDeque::new(), takers: HashMap::new(), waiting: 0 }
+        Searches { making: None, orders: Orders::default(), waiting: 0 }
     }
 }
 
 impl<C> Searches<C> {
     pub(super) fn is_idle(&self) -> bool {
-        self.making.is_none() && self.wanted.is_empty()
+        self.making.is_none() && self.orders.is_empty()
     }
 
     fn ask(&mut self, caller: C, wanted: Wanted) {
         self.waiting += 1;
-        let filter = Arc::new(wanted.selection.filter.clone());
-        let takers = self.takers.entry(filter).or_insert_with_key(|filter| {
-            self.wanted.push_back(filter.clone());
-            Vec::new()
-        });
-        takers.push((caller, wanted));
+        self.orders.ask(wanted.origin.address, wanted.selection.filter.clone(), (caller, wanted));
     }
 
     /// All who wait for one, who will not get it.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = C> {
         self.waiting = 0;
-        self.wanted.clear();
         let making = self.making.take().into_iter().flat_map(|search| search.takers);
-        making.chain(std::mem::take(&mut self.takers).into_values().flatten()).map(|(caller, _)| caller)
+        making.chain(self.orders.drain()).map(|(caller, _)| caller)
     }
 
     /// A service has come, or is passing again: the search may have gone by its place.
@@ -109,10 +102,10 @@ impl<C> Registry<C> {
     pub(super) fn go_on_searching(&mut self, now: Now, out: &mut Output<C>) {
         let search = match self.searches.making.take() {
             Some(search) => Some(search),
-            None => self.searches.wanted.pop_front().map(|filter| {
-                let takers = self.searches.takers.remove(&filter).unwrap_or_default();
-                Search::begin(filter, takers, &self.services, &mut self.rng)
-            }),
+            None => {
+                let next = self.searches.orders.take_first();
+                next.map(|(filter, takers)| Search::begin(filter, takers, &self.services, &mut self.rng))
+            }
         };
         let Some(mut search) = search else { return };
         if !search.is_done {
@@ -125,7 +118,7 @@ impl<C> Registry<C> {
             match self.reply_among(&search.found, &wanted, now) {
                 Some(reply) => {
                     bytes += reply.len() + REPLY_BYTES;
-                    out.replies.push((caller, self.as_sure(reply)));
+                    out.replies.push((caller, self.as_fresh(reply, wanted.max_stale_ms)));
                 }
                 // Nobody; or those that were found have gone since, and others may be there.
                 None if search.found.is_empty() => self.wait(caller, wanted, now, out),

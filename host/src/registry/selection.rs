@@ -28,8 +28,7 @@ impl Selection {
     /// The type with the fewest services of those that are asked for: all that are wanted are among them. `None` if no
     /// type is asked for.
     pub(super) fn narrowest(&self, services: &Services) -> Option<&str> {
-        let names = self.filter.service_type.iter().chain(&self.filter.tags);
-        names.min_by_key(|name| services.extent(Some(name)).0).map(String::as_str)
+        narrowest(&self.filter, services)
     }
 
     pub(super) fn wants(&self, service: &Service) -> bool {
@@ -45,6 +44,12 @@ impl Selection {
     pub(super) fn show<'a>(&'a self, service: &'a Service, uptime_ms: u64) -> Selected<'a> {
         Selected { fields: self.fields.as_ref(), service, uptime_ms }
     }
+}
+
+/// The same for a filter.
+pub(super) fn narrowest<'a>(filter: &'a Filter, services: &Services) -> Option<&'a str> {
+    let names = filter.service_type.iter().chain(&filter.tags);
+    names.min_by_key(|name| services.extent(Some(name)).0).map(String::as_str)
 }
 
 /// What a client wants to see of a service.

@@ -125,6 +125,11 @@ impl Services {
         }
     }
 
+    /// How many types there are.
+    pub(super) fn type_count(&self) -> usize {
+        self.types.len()
+    }
+
     pub(super) fn get(&self, id: &str) -> Option<&Service> {
         self.by_id.get(id).map(|slot| &self.slots[*slot].service)
     }

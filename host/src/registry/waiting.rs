@@ -2,7 +2,8 @@
 //!
 //! They stand by the type that they have asked for: nobody else is looked at when a service comes, which is when it is
 //! registered, or heard of again after it had run out. Many may wait for a type, each for something else. So they are
-//! told a number at a time, over several turns.
+//! told a number at a time, over several turns, and all types alike: who waits for one is not kept waiting by those who
+//! wait for another, and by what they have to look at.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
@@ -14,11 +15,16 @@ use crate::registry::discovery::Wanted;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::pages::{SLOT_WORK, WORK_MAX};
+use crate::registry::shares::{Share, Shares};
+use crate::registry::turns::Turns;
+use crate::security::origin::Holder;
 
 /// How many are told at a time that their time is up.
 const TIMED_OUT_MAX: usize = 1024;
-/// How much memory what all who wait want may take, in bytes, and one of them beyond.
-const BYTES_MAX: usize = 32 << 20;
+/// How much memory it may take what all want who wait, and what those of one address or key want; in bytes, and one of
+/// them beyond.
+const BYTES_MAX: usize = 64 << 20;
+const BYTES_MAX_OF_ONE: usize = BYTES_MAX / 2;
 /// About how much a reply takes besides the services in it, in bytes.
 const REPLY_BYTES: usize = 256;
 
@@ -28,15 +34,34 @@ pub(super) struct Waiting<C> {
     /// By when their time is up and by ticket: the types that they wait for.
     deadlines: BTreeMap<(u64, u64), Arc<str>>,
     next_ticket: u64,
-    /// How much memory what they want takes, in bytes.
-    bytes: usize,
-    /// Services that have come, each with the type whose waiting clients are still to be told.
-    come: VecDeque<(Arc<str>, Arc<str>)>,
-    known: HashSet<(Arc<str>, Arc<str>)>,
-    /// The one that clients are being told of, and the last ticket that was.
-    telling: Option<(Arc<str>, Arc<str>, Option<u64>)>,
+    /// Whose they are.
+    shares: Shares,
+    /// Services that have come, by the types whose waiting clients are still to be told.
+    come: HashMap<Arc<str>, Come>,
+    turns: Turns<Arc<str>>,
     /// The last one that was asked whether it is still there.
     asked: (u64, u64),
+}
+
+/// Services of a type that have come.
+#[derive(Default)]
+struct Come {
+    ids: VecDeque<Arc<str>>,
+    known: HashSet<Arc<str>>,
+    /// The one that clients are being told of, and the last ticket that was.
+    telling: Option<(Arc<str>, Option<u64>)>,
+}
+
+impl Come {
+    /// Whom clients are to be told of next, and the last ticket that has been told.
+    fn take(&mut self) -> Option<(Arc<str>, Option<u64>)> {
+        self.telling.take().or_else(|| {
+            let id = self.ids.pop_front()?;
+            // It may change and come again while it is told of.
+            self.known.remove(&id);
+            Some((id, None))
+        })
+    }
 }
 
 impl<C> Default for Waiting<C> {
@@ -45,10 +70,9 @@ impl<C> Default for Waiting<C> {
             by_type: HashMap::new(),
             deadlines: BTreeMap::new(),
             next_ticket: 0,
-            bytes: 0,
-            come: VecDeque::new(),
-            known: HashSet::new(),
-            telling: None,
+            shares: Shares::default(),
+            come: HashMap::new(),
+            turns: Turns::default(),
             asked: (0, 0),
         }
     }
@@ -62,7 +86,7 @@ impl<C> Waiting<C> {
 
     /// When somebody is to be told something, if anybody waits.
     pub(super) fn wake_at_ms(&self) -> Option<u64> {
-        if self.telling.is_some() || !self.come.is_empty() {
+        if !self.turns.is_empty() {
             return Some(0);
         }
         self.deadlines.first_key_value().map(|((until_ms, _), _)| *until_ms)
@@ -76,7 +100,7 @@ impl<C> Waiting<C> {
             None => wanted.service_type().into(),
         };
         self.deadlines.insert((wanted.until_ms, ticket), name.clone());
-        self.bytes += wanted.selection.bytes();
+        self.shares.take(wanted.origin.holder(), wanted.selection.bytes());
         self.by_type.entry(name).or_default().insert(ticket, (caller, wanted));
     }
 
@@ -87,18 +111,8 @@ impl<C> Waiting<C> {
             self.by_type.remove(name);
         }
         self.deadlines.remove(&(wanted.until_ms, ticket));
-        self.bytes -= wanted.selection.bytes();
+        self.shares.give_back(wanted.origin.holder(), wanted.selection.bytes());
         Some((caller, wanted))
-    }
-
-    /// Whom clients are to be told of next: the type that they wait for, the id, and the last ticket that has been told.
-    fn take_come(&mut self) -> Option<(Arc<str>, Arc<str>, Option<u64>)> {
-        self.telling.take().or_else(|| {
-            let come = self.come.pop_front()?;
-            // It may change and come again while it is told of.
-            self.known.remove(&come);
-            Some((come.0, come.1, None))
-        })
     }
 
     /// Forgets those who have gone away: `most` are asked, and the next ones the next time.
@@ -123,18 +137,28 @@ impl<C> Waiting<C> {
 }
 
 impl<C> Registry<C> {
-    /// How many clients wait for something to happen: for a service, or for a change.
-    pub(super) fn waiting_clients(&self) -> usize {
-        self.waiting.len() + self.follow.watchers()
+    /// The refusal of a client that is to wait for a service or for a change, if it may not.
+    pub(super) fn no_room_to_wait(&self, holder: Holder) -> Option<Reply> {
+        let shares = [&self.waiting.shares, self.follow.shares()];
+        let sum = |of: fn(&Shares, &Holder) -> Share| of(shares[0], &holder) + of(shares[1], &holder);
+        let (all, its) = (sum(|shares, _| shares.all()), sum(Shares::of));
+        let max = &self.policy.following;
+        let message = if its.count >= max.watchers_per_address || its.bytes > BYTES_MAX_OF_ONE {
+            "as many requests of this address or key wait as limits.waiting_watchers_per_address allows, try again later"
+        } else if all.count >= max.watchers || all.bytes > BYTES_MAX {
+            "as many clients wait as limits.waiting_watchers allows, try again later"
+        } else {
+            return None;
+        };
+        Some(Reply::failure(Code::Overloaded, "Too many requests").text("message", message))
     }
 
     /// Lets a client wait for who is not there, if it wants to.
     pub(super) fn wait(&mut self, caller: C, wanted: Wanted, now: Now, out: &mut Output<C>) {
         let reply = if wanted.until_ms <= now.uptime_ms {
-            self.as_sure(wanted.refusal())
-        } else if self.waiting_clients() >= self.policy.following.watchers || self.waiting.bytes > BYTES_MAX {
-            let message = "as many clients wait as limits.waiting_watchers allows, try again later";
-            Reply::failure(Code::Overloaded, "Too many requests").text("message", message)
+            self.as_fresh(wanted.refusal(), wanted.max_stale_ms)
+        } else if let Some(refusal) = self.no_room_to_wait(wanted.origin.holder()) {
+            refusal
         } else {
             return self.waiting.add(caller, wanted);
         };
@@ -149,9 +173,10 @@ impl<C> Registry<C> {
         let Some(service) = self.services.get(id) else { return };
         self.searches.note(service);
         for name in service.types().iter().filter(|name| self.waiting.by_type.contains_key(*name)) {
-            let come = (name.clone(), service.id().clone());
-            if self.waiting.known.insert(come.clone()) {
-                self.waiting.come.push_back(come);
+            let come = self.waiting.come.entry(name.clone()).or_default();
+            if come.known.insert(service.id().clone()) {
+                come.ids.push_back(service.id().clone());
+                self.waiting.turns.add(name, SLOT_WORK + service.shown_bytes());
             }
         }
     }
@@ -159,32 +184,48 @@ impl<C> Registry<C> {
     /// Answers some of those who wait for services that have come, and of those whose time is up.
     pub(super) fn tell_waiting(&mut self, now: Now, out: &mut Output<C>) {
         let mut work = 0;
-        while work < WORK_MAX {
-            let Some((name, id, told)) = self.waiting.take_come() else { break };
-            work += SLOT_WORK;
-            let service = self.services.get(&id).filter(|service| service.is_passing(now.uptime_ms));
-            let after = told.map_or(Bound::Unbounded, Bound::Excluded);
-            let waiting = self.waiting.by_type.get(&name).map(|waiting| waiting.range((after, Bound::Unbounded)));
-            let next = waiting.and_then(|mut waiting| waiting.next());
-            let (Some(service), Some((&ticket, (_, wanted)))) = (service, next) else { continue };
-            work += wanted.selection.work(service);
-            let reply = wanted.wants(service, now).then(|| self.as_sure(wanted.reply(&[service], now)));
-            if let Some(reply) = reply {
-                work += service.shown_bytes() + REPLY_BYTES;
-                out.replies.extend(self.waiting.remove(&name, ticket).map(|(caller, _)| (caller, reply)));
-            }
-            self.waiting.telling = Some((name, id, Some(ticket)));
+        while work < WORK_MAX
+            && let Some(name) = self.waiting.turns.first().cloned()
+        {
+            let piece = self.tell_next(&name, now, out);
+            self.waiting.turns.worked(piece.unwrap_or_default(), piece.is_some());
+            work += piece.unwrap_or(SLOT_WORK);
         }
         for _ in 0..TIMED_OUT_MAX {
             let Some((caller, wanted)) = self.waiting.timed_out(now.uptime_ms) else { break };
-            out.replies.push((caller, self.as_sure(wanted.refusal())));
+            out.replies.push((caller, self.as_fresh(wanted.refusal(), wanted.max_stale_ms)));
         }
+    }
+
+    /// Shows the next client that waits for this type a service that has come, and how much work that was. `None` if all
+    /// have been shown all.
+    fn tell_next(&mut self, name: &Arc<str>, now: Now, out: &mut Output<C>) -> Option<usize> {
+        let Some((id, told)) = self.waiting.come.get_mut(name).and_then(Come::take) else {
+            self.waiting.come.remove(name);
+            return None;
+        };
+        let mut work = SLOT_WORK;
+        let service = self.services.get(&id).filter(|service| service.is_passing(now.uptime_ms));
+        let after = told.map_or(Bound::Unbounded, Bound::Excluded);
+        let waiting = self.waiting.by_type.get(name).map(|waiting| waiting.range((after, Bound::Unbounded)));
+        let next = waiting.and_then(|mut waiting| waiting.next());
+        let (Some(service), Some((&ticket, (_, wanted)))) = (service, next) else { return Some(work) };
+        work += wanted.selection.work(service);
+        if wanted.wants(service, now) {
+            work += service.shown_bytes() + REPLY_BYTES;
+            let reply = self.as_fresh(wanted.reply(&[service], now), wanted.max_stale_ms);
+            out.replies.extend(self.waiting.remove(name, ticket).map(|(caller, _)| (caller, reply)));
+        }
+        if let Some(come) = self.waiting.come.get_mut(name) {
+            come.telling = Some((id, Some(ticket)));
+        }
+        Some(work)
     }
 
     /// Tells all who wait for a service to come that there is none: the host is about to stop.
     pub fn dismiss_waiting(&mut self, out: &mut Output<C>) {
         while let Some((caller, wanted)) = self.waiting.timed_out(u64::MAX) {
-            out.replies.push((caller, wanted.refusal()));
+            out.replies.push((caller, self.as_fresh(wanted.refusal(), wanted.max_stale_ms)));
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Where a request comes from.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::principal::Principal;
+use super::key::PublicKey;
+use super::principal::{Name, Principal};
+
+/// The first 64 bits, which say which network it is.
+const IPV6_NETWORK: u128 = !0 << 64;
 
 /// The other end of a connection, as far as it is known. Only to be shown: rights do not go by it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Address {
     /// The front does not know.
     #[default]
@@ -53,6 +57,29 @@ impl Address {
     }
 }
 
+/// What counts as one address: a whole network of IPv6, of which anybody has all addresses.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK)),
+        address => address,
+    }
+}
+
+/// By whom it is counted what clients take of something that all share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// Whoever has this key, from wherever.
+    Key(PublicKey),
+    /// Whoever has the token of this name, from wherever.
+    Token(Name),
+    /// Everybody in this network.
+    Network(IpAddr),
+    /// Everybody over this machine's Unix sockets.
+    Ipc,
+    /// Everybody of whom nothing is known.
+    Unknown,
+}
+
 /// Who asks, and from where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
@@ -60,6 +87,19 @@ pub struct Origin {
     pub principal: Principal,
     /// From where.
     pub address: Address,
+}
+
+impl Origin {
+    /// By whom is counted what this one takes.
+    pub fn holder(&self) -> Holder {
+        match (self.principal, self.address) {
+            (Principal::Key(key), _) => Holder::Key(key),
+            (Principal::Token(name), _) => Holder::Token(name),
+            (Principal::Nobody, Address::Tcp(address)) => Holder::Network(network(address.ip())),
+            (Principal::Nobody, Address::Ipc) => Holder::Ipc,
+            (Principal::Nobody, Address::Unknown) => Holder::Unknown,
+        }
+    }
 }
 
 impl From<Principal> for Origin {

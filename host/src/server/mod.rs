@@ -292,12 +292,12 @@ impl<F: Front> Server<F> {
             self.registry.dismiss_waiting(&mut self.out);
             self.registry.hurry();
             self.dispatch(now);
-            if self.registry.is_idle() && !self.registry.is_making_list() {
+            let is_answering = self.registry.is_making_list() || self.registry.has_put_off();
+            if self.registry.is_idle() && !is_answering {
                 return Ok(());
             }
             // A clean-up that is due is not begun any more, so the pause that it asks for would be none at all.
-            let is_making_list = self.registry.is_making_list();
-            let pause = if is_making_list { Duration::ZERO } else { self.pause().max(FINISH_PAUSE_MIN) };
+            let pause = if is_answering { Duration::ZERO } else { self.pause().max(FINISH_PAUSE_MIN) };
             let answer = tokio::select! {
                 answer = self.store.answer() => answer,
                 () = tokio::time::sleep(pause) => continue,

@@ -82,9 +82,13 @@ pub(super) fn note(index: &mut Index<'_>, verdicts: &mut Verdicts) {
         if is_fleet {
             let end = life.end(index);
             let within = |moment: &Moment| *moment >= life.began && *moment <= end;
-            let is_heard = |call: &&Call<'_>| {
-                call.host == life.host && (matches!(call.ask, Ask::Renew { .. }) || call.ask.is_change())
+            // A heartbeat counts if it succeeds.
+            let is_beat = |call: &Call<'_>| {
+                let is_success = call.answer.as_ref().is_some_and(|answer| answer.is_success());
+                matches!(call.ask, Ask::Renew { .. }) && is_success
             };
+            let is_heard =
+                |call: &&Call<'_>| call.host == life.host && (is_beat(call) || matches!(call.ask, Ask::Register(_)));
             let asked = index.calls.iter().filter(is_heard).map(|call| call.asked).filter(within);
             let mut heard_ms: Vec<u64> = asked.map(|asked| life.uptime_ms(asked.at_ms)).collect();
             heard_ms.insert(0, 0);

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::fronts::messages::Inbox;
 use crate::security::guard::Guard;
+use crate::security::origin::network;
 
 use super::cause::Cause;
 use super::connection::{Connection, Entrance, Event, Peer, SHARE_BYTES};
@@ -26,9 +27,6 @@ const STUCK_MIN: Duration = Duration::from_secs(1);
 
 /// How long others wait for room at most before those who hold most have to go, even if they do something about it.
 const WAITED_MAX: Duration = Duration::from_secs(2);
-
-/// The first 64 bits, which say which network it is.
-const IPV6_NETWORK: u128 = !0 << 64;
 
 /// What all connections share.
 pub struct Hub {
@@ -71,10 +69,7 @@ struct People {
 /// What counts as one address: a whole network of IPv6, of which anybody has all addresses, and this machine's Unix
 /// sockets together.
 pub(in crate::fronts) fn origin(address: Option<IpAddr>) -> Option<IpAddr> {
-    Some(match address?.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK)),
-        address => address,
-    })
+    address.map(network)
 }
 
 impl Hub {

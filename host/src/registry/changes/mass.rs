@@ -6,8 +6,9 @@
 //! back, and an operator can end it either way.
 //!
 //! If no service at all has been heard of for a while, though heartbeats were due, the host looks at itself first: nobody is
-//! judged, and when one is heard of again that time is given to everybody on top. What others ask is no sign of life: an
-//! operator beside the host reaches it also when it is cut off.
+//! judged, and when one is heard of again that time is given to everybody on top. What shows that is a heartbeat that succeeds, or a
+//! registration that its client may make. What others ask is no sign of life: an operator beside the host reaches it also
+//! when it is cut off, and so does a stranger who beats for nobody.
 
 use serde_json::json;
 

@@ -27,22 +27,25 @@ pub(super) struct Gathered {
     bytes: usize,
     /// The number of the first change that was not looked at.
     pub(super) next: u64,
+    /// How many steps that took.
+    pub(super) taken: usize,
 }
 
 impl Gathered {
-    /// Looks for changes among those with these numbers, before `end`: for `limit` of them at most, and as far as `steps`
-    /// go, which count down and are some at first.
+    /// Looks for changes among those with these numbers, before `end`: for `limit` of them at most, and until `most` steps
+    /// are taken, with one change beyond.
     pub(super) fn among(
         ring: &Ring,
         filter: &Filter,
         (numbers, end): (impl Iterator<Item = u64>, u64),
         limit: usize,
-        steps: &mut usize,
+        most: usize,
     ) -> Self {
-        let mut gathered = Gathered { pieces: Vec::new(), piece: String::new(), count: 0, bytes: 0, next: end };
+        let mut gathered =
+            Gathered { pieces: Vec::new(), piece: String::new(), count: 0, bytes: 0, next: end, taken: 0 };
         for number in numbers {
             let Some(entry) = ring.get(number) else { continue };
-            if gathered.count == limit || *steps == 0 {
+            if gathered.count == limit || gathered.taken >= most {
                 gathered.next = number;
                 return gathered;
             }
@@ -52,9 +55,9 @@ impl Gathered {
                     return gathered;
                 }
                 gathered.add(entry.json(), telling);
-                *steps = steps.saturating_sub(entry.json().len() / STEP_BYTES);
+                gathered.taken += entry.json().len() / STEP_BYTES;
             }
-            *steps = steps.saturating_sub(entry.steps(filter));
+            gathered.taken += entry.steps(filter);
         }
         gathered
     }

@@ -3,20 +3,40 @@
 use std::sync::Arc;
 
 use super::answer::{Gathered, nothing_new};
-use super::{Follow, Place, REQUEST_STEPS, Watcher};
+use super::ring::STEP_BYTES;
+use super::{Follow, Place, REQUEST_STEPS, Terms, Watcher};
 use crate::protocol::filter::Filter;
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::watch::Watch;
 use crate::registry::Registry;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
+use crate::registry::put_off::COPIED;
+use crate::security::origin::Origin;
 
-/// How long the filters of all who wait may be together, in bytes.
-const FILTERS_BYTES_MAX: usize = 32 << 20;
+impl<C> Follow<C> {
+    /// About how much is looked at for a request, in bytes.
+    pub(in crate::registry) fn work_of(&self, watch: &Watch) -> usize {
+        let first = watch.after.map_or(self.shown, |after| self.ring.after_revision(after));
+        let changes = usize::try_from(self.shown.saturating_sub(first)).unwrap_or(usize::MAX);
+        let mean = self.ring.mean_bytes();
+        match watch.filter.is_type_only() {
+            true => changes.min(REQUEST_STEPS) * STEP_BYTES + changes.min(watch.limit) * mean / COPIED,
+            false => (changes * mean).min(mean.max(REQUEST_STEPS * STEP_BYTES)),
+        }
+    }
+}
 
 impl<C> Registry<C> {
     /// Tells a client the changes after a revision, or lets it wait for the next ones.
-    pub(in crate::registry) fn watch(&mut self, caller: C, watch: Watch, now: Now, out: &mut Output<C>) {
+    pub(in crate::registry) fn watch(
+        &mut self,
+        caller: C,
+        watch: Watch,
+        (origin, max_stale_ms): (Origin, u64),
+        now: Now,
+        out: &mut Output<C>,
+    ) {
         self.show_news();
         let Watch { epoch, after, filter, limit, wait } = watch;
         let is_ours = epoch.is_none_or(|epoch| epoch == self.epoch);
@@ -28,23 +48,24 @@ impl<C> Registry<C> {
         }
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let deadline_ms = now.uptime_ms.saturating_add(if self.follow.is_ending { 0 } else { wait_ms });
-        let mut steps = REQUEST_STEPS;
-        self.look(caller, (after, Arc::new(filter)), (limit, deadline_ms), &mut steps, now, out);
+        let terms = Terms { holder: origin.holder(), deadline_ms, limit, max_stale_ms };
+        self.look(caller, (after, Arc::new(filter)), terms, now, out);
     }
 
-    /// Looks for changes after a revision. Without any the watcher waits, if it still has time.
+    /// Looks for changes after a revision, and says how many steps that took. Without any the watcher waits, if it still
+    /// has time.
     pub(super) fn look(
         &mut self,
         caller: C,
         (after, filter): (Option<u64>, Arc<Filter>),
-        (limit, deadline_ms): (usize, u64),
-        steps: &mut usize,
+        terms: Terms,
         now: Now,
         out: &mut Output<C>,
-    ) {
+    ) -> usize {
         let Follow { ring, shown, .. } = &self.follow;
         let from = after.map_or(*shown, |after| ring.after_revision(after));
-        let gathered = Gathered::among(ring, &filter, (from..*shown, *shown), limit, steps);
+        let gathered = Gathered::among(ring, &filter, (from..*shown, *shown), terms.limit, REQUEST_STEPS);
+        let taken = gathered.taken;
         let is_everything = gathered.next >= *shown;
         let looked_to = self.bookmark(gathered.next);
         // What it knows already it keeps, even if that is still to come here.
@@ -52,18 +73,19 @@ impl<C> Registry<C> {
         let revision = if is_ahead { after.unwrap_or_default() } else { looked_to };
         if gathered.count > 0 {
             let reply = Reply::with_shared(gathered.into_pieces(&self.epoch, revision));
-            return out.replies.push((caller, self.as_sure(reply)));
+            out.replies.push((caller, self.as_fresh(reply, terms.max_stale_ms)));
+            return taken;
         }
-        if deadline_ms <= now.uptime_ms || !is_everything {
-            return out.replies.push((caller, self.as_sure(nothing_new(&self.epoch, revision))));
+        if terms.deadline_ms <= now.uptime_ms || !is_everything {
+            let reply = self.as_fresh(nothing_new(&self.epoch, revision), terms.max_stale_ms);
+            out.replies.push((caller, reply));
+            return taken;
         }
-        let waiting = self.waiting_clients();
+        if let Some(refusal) = self.no_room_to_wait(terms.holder) {
+            out.replies.push((caller, refusal));
+            return taken;
+        }
         let follow = &mut self.follow;
-        if waiting >= self.policy.following.watchers || follow.filter_bytes > FILTERS_BYTES_MAX {
-            let message = "too many clients wait for changes, try again later";
-            let refusal = Reply::failure(Code::Overloaded, "Too many requests").text("message", message);
-            return out.replies.push((caller, refusal));
-        }
         let key = follow.watchers.vacant_key();
         let filter_bytes = filter.bytes();
         let place = if is_ahead {
@@ -72,9 +94,10 @@ impl<C> Registry<C> {
         } else {
             Place::Audience(follow.rooms.enter(key, filter, follow.shown))
         };
-        follow.filter_bytes += filter_bytes;
-        follow.deadlines.insert((deadline_ms, key));
-        follow.watchers.insert(Watcher { caller, deadline_ms, limit, filter_bytes, place });
+        follow.shares.take(terms.holder, filter_bytes);
+        follow.deadlines.insert((terms.deadline_ms, key));
+        follow.watchers.insert(Watcher { caller, terms, filter_bytes, place });
+        taken
     }
 
     /// The revision up to which nothing can happen any more: who knows all that there is may go on from here. What is

@@ -10,6 +10,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | [`ring`] | the recent changes |
+//! | [`long`] | long records that change over and over |
 //! | [`ask`] | what a client asks for |
 //! | [`tell`] | what the time and the changes bring to those who wait |
 //! | [`told`] | what is told of a change, and what a store keeps of it |
@@ -20,12 +21,13 @@
 mod answer;
 mod ask;
 mod doubt;
+mod long;
 mod ring;
 mod rooms;
 mod tell;
 mod told;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,6 +40,9 @@ use crate::registry::Registry;
 use crate::registry::moment::Now;
 use crate::registry::policy::Following;
 use crate::registry::service::Service;
+use crate::registry::shares::Shares;
+use crate::registry::turns::Turns;
+use crate::security::origin::Holder;
 pub(super) use doubt::Doubt;
 use ring::{Before, Entry, Ring};
 use rooms::{Rooms, Unseen};
@@ -50,10 +55,21 @@ const REQUEST_STEPS: usize = 1024;
 /// A client that waits for changes.
 struct Watcher<C> {
     caller: C,
-    deadline_ms: u64,
-    limit: usize,
+    terms: Terms,
     filter_bytes: usize,
     place: Place,
+}
+
+/// How it waits, and what it wants to be told then.
+#[derive(Clone, Copy)]
+struct Terms {
+    /// Whose share of the places it takes.
+    holder: Holder,
+    deadline_ms: u64,
+    /// How many changes at most.
+    limit: usize,
+    /// For how long the host may not have been sure of them, at most.
+    max_stale_ms: u64,
 }
 
 /// Where a watcher waits.
@@ -91,11 +107,14 @@ pub(super) struct Follow<C> {
     /// The number of the first change that watchers have not been told of.
     shown: u64,
     watchers: Slab<Watcher<C>>,
-    filter_bytes: usize,
+    /// Whose the watchers are.
+    shares: Shares,
     deadlines: BTreeSet<(u64, usize)>,
     ahead: BTreeSet<(u64, usize)>,
     rooms: Rooms,
-    telling: VecDeque<Telling>,
+    /// By the names of the audiences, and whose turn it is.
+    telling: HashMap<u64, Telling>,
+    turns: Turns<u64>,
     /// While the recent changes are taken over: the types of each service that was there.
     loaded: HashMap<Arc<str>, Arc<[Arc<str>]>>,
     /// Everybody is answered now: the host is about to stop.
@@ -114,11 +133,12 @@ impl<C> Follow<C> {
             doubt: Doubt::default(),
             shown: 0,
             watchers: Slab::new(),
-            filter_bytes: 0,
+            shares: Shares::default(),
             deadlines: BTreeSet::new(),
             ahead: BTreeSet::new(),
             rooms: Rooms::default(),
-            telling: VecDeque::new(),
+            telling: HashMap::new(),
+            turns: Turns::default(),
             loaded: HashMap::new(),
             is_ending: false,
             gone_next: 0,
@@ -134,12 +154,12 @@ impl<C> Follow<C> {
 
     /// From which revision on a store need not keep what was told.
     pub(super) fn forget_before(&self) -> u64 {
-        self.forget_before.max(self.ring.complete_after() + 1)
+        self.forget_before.max(self.ring.stored_after() + 1)
     }
 
-    /// How many wait.
-    pub(super) fn watchers(&self) -> usize {
-        self.watchers.len()
+    /// Whose those are who wait.
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// Whether a watcher is about to get its answer.
@@ -155,8 +175,8 @@ impl<C> Follow<C> {
     /// Takes a watcher out. `Some` if it was in an audience that may still have to be told something.
     fn remove(&mut self, key: usize) -> Option<(Watcher<C>, Option<Unseen>)> {
         let watcher = self.watchers.try_remove(key)?;
-        self.filter_bytes -= watcher.filter_bytes;
-        self.deadlines.remove(&(watcher.deadline_ms, key));
+        self.shares.give_back(watcher.terms.holder, watcher.filter_bytes);
+        self.deadlines.remove(&(watcher.terms.deadline_ms, key));
         let unseen = match &watcher.place {
             Place::Audience(name) => self.rooms.leave(key, *name),
             Place::Ahead(revision, _) => {

@@ -1,22 +1,34 @@
 //! Who waits for which changes.
 //!
 //! Watchers with the same filter are one audience: what concerns one of them concerns all, and they are told in the same
-//! words. Audiences stand in rooms by the type that they ask for. A change stirs the rooms of its types, and nobody else;
-//! in a room that is stirred each audience is asked whether the change concerns it, a number of them at a time.
+//! words. Audiences stand in rooms by the type that they ask for; those that ask for nothing but a type have one of their
+//! own, for the type tells all. A change stirs the rooms of its types, and nobody else; in a room that is stirred each
+//! audience is asked whether the change concerns it, a number of them at a time. All rooms that are stirred are looked
+//! through at the same speed: who is in one does not wait for those in another, and for what they have to look at.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use indexmap::IndexSet;
 
-use super::ring::Ring;
+use super::ring::{Entry, Ring};
 use crate::protocol::filter::Filter;
+use crate::registry::turns::Turns;
 
 /// Where a round of a room begins: before all names of audiences.
 const BEGIN: u64 = 0;
 
-/// The type that all in a room ask for; `None` if they ask for none.
-type Door = Option<Arc<str>>;
+/// How many steps are taken for one room before it is another's turn, and one change beyond.
+const PIECE_STEPS: usize = 512;
+
+/// What all in a room ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Door {
+    /// The type; `None` if they ask for none.
+    name: Option<Arc<str>>,
+    /// They ask for nothing else.
+    is_plain: bool,
+}
 
 /// Watchers with the same filter that wait.
 struct Audience {
@@ -44,7 +56,7 @@ pub(super) struct Rooms {
     by_filter: HashMap<Arc<Filter>, u64>,
     rooms: HashMap<Door, Room>,
     /// Those that are stirred.
-    stirred: VecDeque<Door>,
+    stirred: Turns<Door>,
     /// Names of audiences grow, so that one that comes while its room is looked through is found behind the others.
     last_name: u64,
 }
@@ -54,6 +66,8 @@ pub(super) type Unseen = (Arc<Filter>, Arc<[u64]>);
 
 /// An audience that a change concerns.
 pub(super) struct Concerned {
+    /// Its name.
+    pub(super) name: u64,
     pub(super) filter: Arc<Filter>,
     pub(super) watchers: IndexSet<usize>,
     /// The numbers of that change and of those that came to the room after it.
@@ -78,7 +92,8 @@ impl Rooms {
         self.last_name += 1;
         let name = self.last_name;
         // A tag is a type, too.
-        let door: Door = filter.service_type.as_ref().or(filter.tags.first()).map(|name| Arc::from(name.as_str()));
+        let wanted = filter.service_type.as_ref().or(filter.tags.first()).map(|name| Arc::from(name.as_str()));
+        let door = Door { name: wanted, is_plain: filter.is_type_only() };
         self.rooms.entry(door.clone()).or_default().audiences.insert(name);
         self.by_filter.insert(filter.clone(), name);
         let watchers = IndexSet::from([watcher]);
@@ -119,31 +134,33 @@ impl Rooms {
         Some(audience)
     }
 
-    /// There is a change with this number, of services with these types.
-    pub(super) fn stir<'a>(&mut self, number: u64, types: impl Iterator<Item = &'a Arc<str>>) {
+    /// There is a change with this number.
+    pub(super) fn stir(&mut self, number: u64, entry: &Entry) {
         if self.rooms.is_empty() {
             return;
         }
-        self.stir_one(None, number);
-        for name in types {
-            self.stir_one(Some(name.clone()), number);
+        for name in std::iter::once(None).chain(entry.types().map(|name| Some(name.clone()))) {
+            for is_plain in [true, false] {
+                self.stir_one(&Door { name: name.clone(), is_plain }, number, entry.steps_at(is_plain));
+            }
         }
     }
 
     /// There was a change with this number, and nobody knows any more whom it concerns.
     pub(super) fn stir_all(&mut self, number: u64) {
         let doors: Vec<Door> = self.rooms.keys().cloned().collect();
-        doors.into_iter().for_each(|door| self.stir_one(door, number));
+        doors.iter().for_each(|door| self.stir_one(door, number, 1));
     }
 
-    fn stir_one(&mut self, door: Door, number: u64) {
-        let Some(room) = self.rooms.get_mut(&door) else { return };
+    /// Stirs a room by a change that takes about so many steps to look at.
+    fn stir_one(&mut self, door: &Door, number: u64, steps: usize) {
+        let Some(room) = self.rooms.get_mut(door) else { return };
         if room.news.last() != Some(&number) {
             room.news.push(number);
         }
         if room.round.is_none() {
             room.round = Some((0, BEGIN));
-            self.stirred.push_back(door);
+            self.stirred.add(door, steps);
         }
     }
 
@@ -155,57 +172,69 @@ impl Rooms {
     /// Looks through rooms as far as `steps` go, which count down: the next audience that something concerns.
     pub(super) fn next_concerned(&mut self, ring: &Ring, steps: &mut usize) -> Option<Concerned> {
         while *steps > 0
-            && let Some(door) = self.stirred.front()
+            && let Some(door) = self.stirred.first().cloned()
         {
-            *steps -= 1;
-            let Some(room) = self.rooms.get_mut(door) else {
-                // All have left.
-                self.stirred.pop_front();
-                continue;
-            };
-            let Some((mut count, from)) = room.round else {
-                self.stirred.pop_front();
-                continue;
-            };
-            if from == BEGIN {
-                count = room.news.len();
-                room.round = Some((count, BEGIN + 1));
+            let Looked { taken, concerned, has_more } = self.look_into(&door, ring, (*steps).min(PIECE_STEPS));
+            *steps = steps.saturating_sub(taken);
+            self.stirred.worked(taken, has_more);
+            if concerned.is_some() {
+                return concerned;
             }
-            let Some(name) = room.audiences.range(from..).next().copied() else {
-                // All were asked. What has come meanwhile is next.
-                room.news.drain(..count);
-                room.round = if room.news.is_empty() { None } else { Some((0, BEGIN)) };
-                continue;
-            };
-            let Some(audience) = self.audiences.get_mut(&name) else { continue };
-            let unseen = room.news[..count].partition_point(|number| *number < audience.next);
-            let mut concerned = None;
-            for (at, number) in room.news[unseen..count].iter().enumerate() {
-                if *steps == 0 {
-                    break;
-                }
-                // What is gone concerns everybody: they have to be told that it is.
-                let entry = ring.get(*number);
-                if entry.is_none_or(|entry| entry.telling(&audience.filter).is_some()) {
-                    let news: Arc<[u64]> = room.news[unseen + at..].into();
-                    *steps = steps.saturating_sub(news.len() / 16);
-                    concerned = Some(news);
-                    break;
-                }
-                audience.next = number + 1;
-                *steps = steps.saturating_sub(entry.map_or(1, |entry| entry.steps(&audience.filter)));
-            }
-            if let Some(news) = concerned {
-                let Audience { filter, watchers, .. } = self.close(name)?;
-                return Some(Concerned { filter, watchers, news });
-            }
-            let is_done = room.news[..count].last().is_none_or(|last| audience.next > *last);
-            if is_done {
-                room.round = Some((count, name + 1));
-            }
-            // Others do not wait until all in a full room were asked.
-            self.stirred.rotate_left(1);
         }
         None
     }
+
+    /// Looks through a room until something concerns somebody, but for no more than so many steps and a change beyond.
+    fn look_into(&mut self, door: &Door, ring: &Ring, most: usize) -> Looked {
+        let mut looked = Looked { taken: 1, concerned: None, has_more: false };
+        // If all have left there is no room.
+        let Some(room) = self.rooms.get_mut(door) else { return looked };
+        let Some((mut count, from)) = room.round else { return looked };
+        looked.has_more = true;
+        if from == BEGIN {
+            count = room.news.len();
+            room.round = Some((count, BEGIN + 1));
+        }
+        let Some(name) = room.audiences.range(from..).next().copied() else {
+            // All were asked. What has come meanwhile is next.
+            room.news.drain(..count);
+            looked.has_more = !room.news.is_empty();
+            room.round = looked.has_more.then_some((0, BEGIN));
+            return looked;
+        };
+        let Some(audience) = self.audiences.get_mut(&name) else { return looked };
+        let unseen = room.news[..count].partition_point(|number| *number < audience.next);
+        let mut news: Option<Arc<[u64]>> = None;
+        for (at, number) in room.news[unseen..count].iter().enumerate() {
+            if looked.taken >= most {
+                break;
+            }
+            let entry = ring.get(*number);
+            looked.taken += entry.map_or(1, |entry| entry.steps(&audience.filter));
+            // What is gone concerns everybody: they have to be told that it is.
+            if entry.is_none_or(|entry| entry.telling(&audience.filter).is_some()) {
+                news = Some(room.news[unseen + at..].into());
+                break;
+            }
+            audience.next = number + 1;
+        }
+        if room.news[..count].last().is_none_or(|last| audience.next > *last) {
+            room.round = Some((count, name + 1));
+        }
+        if let Some(news) = news {
+            looked.taken += news.len() / 16;
+            let audience = self.close(name);
+            looked.concerned =
+                audience.map(|Audience { filter, watchers, .. }| Concerned { name, filter, watchers, news });
+        }
+        looked
+    }
+}
+
+/// What came of looking through a room.
+struct Looked {
+    /// How many steps that took.
+    taken: usize,
+    concerned: Option<Concerned>,
+    has_more: bool,
 }

@@ -2,15 +2,15 @@
 
 use super::answer::{Gathered, nothing_new};
 use super::rooms::Concerned;
-use super::{Answer, Follow, Place, REQUEST_STEPS, Telling, Watcher};
+use super::{Answer, Follow, Place, REQUEST_STEPS, Telling, Terms, Watcher};
 use crate::protocol::filter::Filter;
 use crate::protocol::reply::Reply;
 use crate::registry::Registry;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 
-/// How many steps are taken in one turn: about a millisecond.
-const TURN_STEPS: usize = 16 * 1024;
+/// How many steps are taken in one turn to see whom the changes concern, and how many to tell them: about a millisecond.
+const TURN_STEPS: usize = 8 * 1024;
 /// How many watchers are answered in one turn.
 const ANSWERS_MAX: usize = 256;
 /// How many watchers are asked at a time whether they are still there, and how often.
@@ -30,7 +30,7 @@ impl<C> Registry<C> {
         }
         while *shown < end {
             if let Some(entry) = ring.get(*shown) {
-                rooms.stir(*shown, entry.types());
+                rooms.stir(*shown, entry);
             }
             *shown += 1;
         }
@@ -42,9 +42,12 @@ impl<C> Registry<C> {
         let (mut steps, mut answers) = (TURN_STEPS, ANSWERS_MAX);
         self.release_ahead(&mut steps, &mut answers, now, out);
         while let Some(concerned) = self.follow.rooms.next_concerned(&self.follow.ring, &mut steps) {
-            let Concerned { filter, watchers, news } = concerned;
+            let Concerned { name, filter, watchers, news } = concerned;
             let end = (self.follow.shown, self.bookmark(self.follow.shown));
-            self.follow.telling.push_back(Telling { filter, watchers, news, end, made: None });
+            let first = news.first().and_then(|number| self.follow.ring.get(*number));
+            let each = first.map_or(1, |entry| entry.steps(&filter));
+            self.follow.turns.add(&name, (each * news.len()).min(each.max(REQUEST_STEPS)));
+            self.follow.telling.insert(name, Telling { filter, watchers, news, end, made: None });
         }
         // What was spent on those who may be concerned is not taken from those who are.
         steps = TURN_STEPS;
@@ -66,60 +69,59 @@ impl<C> Registry<C> {
         {
             *answers -= 1;
             let Place::Ahead(after, filter) = watcher.place else { continue };
-            let mut own = REQUEST_STEPS;
-            self.look(watcher.caller, (Some(after), filter), (watcher.limit, watcher.deadline_ms), &mut own, now, out);
-            *steps = steps.saturating_sub(REQUEST_STEPS - own);
+            let taken = self.look(watcher.caller, (Some(after), filter), watcher.terms, now, out);
+            *steps = steps.saturating_sub(taken);
         }
     }
 
-    /// Answers the next watcher that something concerns. Whether there was one.
+    /// Answers the next watcher that something concerns: one of each audience, and sooner where there is little to tell.
+    /// Whether there was one.
     fn answer_one(&mut self, steps: &mut usize, out: &mut Output<C>) -> bool {
-        let Some(telling) = self.follow.telling.front_mut() else { return false };
-        let Some(key) = telling.watchers.pop() else {
-            self.follow.telling.pop_front();
-            return true;
-        };
-        let Telling { filter, news, end, made, .. } = telling;
-        let (filter, news, end, made) = (filter.clone(), news.clone(), *end, made.clone());
-        let Some((watcher, _)) = self.follow.remove(key) else { return true };
-        let answer = match made {
-            Some((limit, answer)) if limit == watcher.limit => answer,
-            _ => {
-                let answer = self.answer_for(&filter, &news, end, watcher.limit, steps);
-                if let Some(telling) = self.follow.telling.front_mut() {
-                    telling.made = Some((watcher.limit, answer.clone()));
-                }
-                answer
-            }
-        };
-        out.replies.push((watcher.caller, self.reply_of(answer)));
+        let Some(name) = self.follow.turns.first().copied() else { return false };
+        let Some(mut telling) = self.follow.telling.remove(&name) else { return false };
+        let mut taken = 1;
+        if let Some((watcher, _)) = telling.watchers.pop().and_then(|key| self.follow.remove(key)) {
+            let Terms { limit, max_stale_ms, .. } = watcher.terms;
+            let answer = match telling.made.take() {
+                Some((made_for, answer)) if made_for == limit => answer,
+                _ => self.answer_for(&telling.filter, &telling.news, telling.end, limit, &mut taken),
+            };
+            telling.made = Some((limit, answer.clone()));
+            out.replies.push((watcher.caller, self.reply_of(answer, max_stale_ms)));
+        }
+        let has_more = !telling.watchers.is_empty();
+        self.follow.turns.worked(taken, has_more);
+        if has_more {
+            self.follow.telling.insert(name, telling);
+        }
+        *steps = steps.saturating_sub(taken);
         true
     }
 
-    /// What a watcher is told of these changes, if everything was looked at up to `end`.
+    /// What a watcher is told of these changes, if everything was looked at up to `end`. How many steps that takes comes on
+    /// top of those taken.
     fn answer_for(
         &self,
         filter: &Filter,
         news: &[u64],
         (end, revision): (u64, u64),
         limit: usize,
-        steps: &mut usize,
+        taken: &mut usize,
     ) -> Answer {
         let ring = &self.follow.ring;
         if news.first().is_some_and(|first| *first < ring.numbers().start) {
             return Answer::Compacted;
         }
         // Its own, so that the last of a turn gets as much as the first.
-        let mut own = REQUEST_STEPS;
-        let gathered = Gathered::among(ring, filter, (news.iter().copied(), end), limit, &mut own);
-        *steps = steps.saturating_sub(REQUEST_STEPS - own);
+        let gathered = Gathered::among(ring, filter, (news.iter().copied(), end), limit, REQUEST_STEPS);
+        *taken += gathered.taken;
         let revision = if gathered.next < end { self.bookmark(gathered.next) } else { revision };
         Answer::Changes(gathered.into_pieces(&self.epoch, revision))
     }
 
-    fn reply_of(&self, answer: Answer) -> Reply {
+    fn reply_of(&self, answer: Answer, max_stale_ms: u64) -> Reply {
         match answer {
-            Answer::Changes(pieces) => self.as_sure(Reply::with_shared(pieces)),
+            Answer::Changes(pieces) => self.as_fresh(Reply::with_shared(pieces), max_stale_ms),
             Answer::Compacted => self.forgotten(),
         }
     }
@@ -136,13 +138,17 @@ impl<C> Registry<C> {
             return true;
         }
         let Some((watcher, unseen)) = self.follow.remove(key) else { return false };
+        let Terms { limit, max_stale_ms, .. } = watcher.terms;
         let reply = match (&watcher.place, unseen) {
-            (Place::Ahead(after, _), _) => self.as_sure(nothing_new(&self.epoch, *after)),
+            (Place::Ahead(after, _), _) => self.as_fresh(nothing_new(&self.epoch, *after), max_stale_ms),
             (_, Some((filter, news))) => {
                 let end = (self.follow.shown, self.bookmark(self.follow.shown));
-                self.reply_of(self.answer_for(&filter, &news, end, watcher.limit, steps))
+                let mut taken = 1;
+                let answer = self.answer_for(&filter, &news, end, limit, &mut taken);
+                *steps = steps.saturating_sub(taken);
+                self.reply_of(answer, max_stale_ms)
             }
-            (_, None) => self.as_sure(nothing_new(&self.epoch, self.bookmark(self.follow.shown))),
+            (_, None) => self.as_fresh(nothing_new(&self.epoch, self.bookmark(self.follow.shown)), max_stale_ms),
         };
         out.replies.push((watcher.caller, reply));
         true
