@@ -108,7 +108,7 @@ fn a_generation_that_no_registry_has_given_is_not_gone_on_from() {
         assert_eq!(world.call(get("x"))["service"]["generation"], 17, "{odd}");
         assert_eq!(world.call(named(renew("x"), 17))["success"], true, "{odd}");
         let next = generation(&world.register("y", "web"));
-        assert_eq!(next, world.now.unix_ms, "{odd}");
+        assert!((world.now.unix_ms..world.now.unix_ms + (1 << 30)).contains(&next), "{odd}: {next}");
         // In what it has kept of changes, too.
         let rng = StdRng::seed_from_u64(7);
         let position = Position::new("e", 9);
@@ -119,7 +119,7 @@ fn a_generation_that_no_registry_has_given_is_not_gone_on_from() {
         world.registry.load_change(5, &text, world.now);
         world.registry.end_history();
         let next = generation(&world.register("y", "web"));
-        assert_eq!(next, world.now.unix_ms, "{odd}");
+        assert!((world.now.unix_ms..world.now.unix_ms + (1 << 30)).contains(&next), "{odd}: {next}");
     }
     // The greatest that may be is one of more than a hundred thousand years from now.
     let mut world = World::new();
