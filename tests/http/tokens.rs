@@ -75,7 +75,7 @@ fn who_has_no_token_or_an_unknown_one_gets_the_probes_only() {
     let (good, lines) = token(&["good", "--allow", "admin"]);
     let stage = Stage::with(&format!("{MEMORY}[http]\nport = 0\n{lines}"));
     let mut http = stage.http();
-    let bad = good.replace(|c: char| c == '0' || c == '1', "2");
+    let bad = format!("registry-{}", "0".repeat(64));
     let wrong = [
         vec![],
         vec![("Authorization", format!("Bearer {bad}"))],
