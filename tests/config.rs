@@ -10,6 +10,8 @@ use tempfile::TempDir;
 #[path = "config/check.rs"]
 mod check;
 mod harness;
+#[path = "config/http.rs"]
+mod http;
 #[path = "config/mistakes.rs"]
 mod mistakes;
 #[path = "config/options.rs"]
@@ -95,8 +97,16 @@ fn plugin_dir() -> String {
 }
 
 /// So that nobody is in the way of anybody.
-const FREE_PORTS: [&str; 6] =
-    ["--set", "server.req_port=0", "--set", "server.pub_port=0", "--set", "server.heartbeat_port=0"];
+const FREE_PORTS: [&str; 8] = [
+    "--set",
+    "server.req_port=0",
+    "--set",
+    "server.pub_port=0",
+    "--set",
+    "server.heartbeat_port=0",
+    "--set",
+    "http.port=0",
+];
 
 fn check_with_plugins(place: &Place, sets: &[&str]) -> Output {
     let directory = plugin_dir();
@@ -161,11 +171,11 @@ fn flags_count_before_the_command_as_behind_it() {
 
 #[test]
 fn flags_are_refused_by_commands_that_do_not_go_by_them() {
-    for command in [&["keygen"][..], &["plugin", "new", "x", "--api", "."]] {
+    for command in [&["keygen"][..], &["token", "x"], &["plugin", "new", "x", "--api", "."]] {
         let output = Place::empty().run(&[&["--set", "log.level=debug"], command].concat(), &[]);
         assert_eq!(output.status.code(), Some(2));
         let refusal = text(&output.stderr);
-        assert!(refusal.contains("`keygen`, `migrate` and `plugin new` do not go by that"), "{refusal}");
+        assert!(refusal.contains("`keygen`, `token`, `migrate` and `plugin new` do not go by that"), "{refusal}");
     }
 }
 
@@ -200,6 +210,15 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         ("server.allow_terminate", "true", json!(true)),
         ("server.receive_high_water_mark", "1", json!(1)),
         ("server.pending_changes_max", "7", json!(7)),
+        ("http.enabled", "false", json!(false)),
+        ("http.bind", "::1", json!("::1")),
+        ("http.port", "0", json!(0)),
+        ("http.plain_text", "true", json!(true)),
+        ("http.hosts", "[\"registry.example\", \"a\"]", json!(["registry.example", "a"])),
+        ("http.connections", "70", json!(70)),
+        ("http.connections_per_address", "7", json!(7)),
+        ("http.request_timeout", "0.5", json!(0.5)),
+        ("http.buffered_bytes", "5000", json!(5000)),
         ("limits.message_bytes", "2048", json!(2048)),
         ("limits.message_frames", "3", json!(3)),
         ("limits.json_depth", "9", json!(9)),
@@ -244,10 +263,14 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         let by_flag = place.show(&[&format!("{key}={value}")], &[]);
         assert_eq!(by_flag["config"].pointer(&pointer), Some(expected), "{key}");
     }
-    // Those are in config/security.rs.
-    const SECURITY_KEYS: usize = 4;
+    // Those are in config/security.rs, and http.tokens in config/http.rs.
+    const SECURITY_KEYS: usize = 5;
     let keys: usize = defaults.as_object().unwrap().values().map(|section| section.as_object().unwrap().len()).sum();
-    assert_eq!(keys, cases.len() + 1 + SECURITY_KEYS, "all but backend.options and [security] are in the list above");
+    assert_eq!(
+        keys,
+        cases.len() + 1 + SECURITY_KEYS,
+        "all but backend.options, [security] and http.tokens are in the list above"
+    );
 }
 
 #[test]

@@ -25,8 +25,8 @@ fn unknown_keys_are_refused_with_place_and_nearest_key() {
         ),
         (
             "\n[metrics]\nport = 1\n[metrics.labels]\na = 1\n",
-            "unknown table [metrics] (registry.toml, line 2): expected [server], [limits], [events], [security], [log], [backend], \
-             [backend.options]",
+            "unknown table [metrics] (registry.toml, line 2): expected [server], [http], [limits], [events], [security], \
+             [log], [backend], [backend.options]",
         ),
         (
             "[backend]\noption.path = \"a.db\"\n",

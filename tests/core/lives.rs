@@ -127,7 +127,7 @@ fn a_generation_that_no_registry_has_given_is_not_gone_on_from() {
     record.document = record.document.replace('{', &format!("{{\"generation\":{},", GREATEST / 2));
     world.registry.load(record, world.now).unwrap();
     let next = generation(&world.register("y", "web"));
-    assert_eq!(next, GREATEST / 2 + 1);
+    assert!((GREATEST / 2 + 1..GREATEST).contains(&next), "{next}");
     assert_eq!(world.call(named(renew("y"), next))["success"], true);
 }
 

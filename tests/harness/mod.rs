@@ -65,11 +65,16 @@ pub fn registry(directory: &Path) -> Command {
     prepared(Command::new(PROGRAM), directory)
 }
 
+/// The variable for the port that every host would have by default.
+const HTTP_PORT: &str = "REGISTRY_HTTP__PORT";
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_registry");
 
 fn prepared(mut command: Command, directory: &Path) -> Command {
     command.current_dir(directory).env_clear().stdin(Stdio::null());
     command.env("REGISTRY_BACKEND__PLUGIN_DIR", plugin_dir());
+    // So that hosts that run side by side do not ask for the same port.
+    command.env(HTTP_PORT, "0");
     command
 }
 
@@ -121,9 +126,8 @@ impl Host {
             // A busy machine may take its time with the disk: only tests of the timeout are about it.
             command.env("REGISTRY_BACKEND__REPLY_TIMEOUT", "15");
         }
-        if !config.contains("[http]") {
-            // So that hosts that run side by side do not ask for the same port.
-            command.env("REGISTRY_HTTP__PORT", "0");
+        if config.contains("[http]") {
+            command.env_remove(HTTP_PORT);
         }
         command.arg("serve").args(&settings).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program can be started");

@@ -1,7 +1,7 @@
 //! A client that speaks HTTP/1.1 byte by byte.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -39,6 +39,15 @@ impl Http {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is served");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a time-out");
         Http { stream: BufReader::new(stream), port }
+    }
+
+    /// A connection from another address of this machine.
+    pub(crate) fn connect_from(address: [u8; 4], port: u16) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("there is room");
+        socket.bind(&SocketAddr::from((address, 0)).into()).expect("it is this machine's");
+        socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("the port is served");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has a time-out");
+        Http { stream: BufReader::new(socket.into()), port }
     }
 
     /// Sends bytes as they are.

@@ -2,6 +2,7 @@
 //! restarts.
 
 mod client;
+mod doc;
 mod document;
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, HttpBody};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -18,6 +18,8 @@ use super::budget::{Budget, Held};
 
 /// The type of what is answered.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// What a client has to show.
+const PROOF: HeaderValue = HeaderValue::from_static("Bearer realm=\"registry\"");
 /// After so many seconds it makes sense to try again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
@@ -54,20 +56,45 @@ impl Answer {
     pub(super) fn into_response(self, budget: &Arc<Budget>) -> Response {
         let status = self.status();
         let Some(held) = budget.hold(self.body.kept(), self.body.rest().len()) else {
-            return refusal(StatusCode::SERVICE_UNAVAILABLE, no_room());
+            return no_room().into_response();
         };
         response(status, Body::new(Pieces::of(self.body, Some(held))))
     }
+}
 
-    /// The response, for what is short.
-    fn into_short_response(self, status: StatusCode) -> Response {
-        response(status, Body::new(Pieces::of(self.body, None)))
+/// Why a request is not done: a reply that is short, with a status that may say more than its code does.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    answer: Answer,
+}
+
+impl Refused {
+    /// What is refused before the protocol has its say.
+    pub(super) fn new(status: StatusCode, code: Code, error: &str, message: &str) -> Self {
+        Refused { status, answer: Reply::failure(code, error).text("message", message).into() }
+    }
+
+    /// The response.
+    pub(super) fn into_response(self) -> Response {
+        let mut response = response(self.status, Body::new(Pieces::of(self.answer.body, None)));
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, PROOF);
+        }
+        response
     }
 }
 
-/// A response with a status of its own. The reply is short.
-pub(super) fn refusal(status: StatusCode, reply: Reply) -> Response {
-    Answer::from(reply).into_short_response(status)
+impl From<Answer> for Refused {
+    fn from(answer: Answer) -> Self {
+        Refused { status: answer.status(), answer }
+    }
+}
+
+impl From<Reply> for Refused {
+    fn from(reply: Reply) -> Self {
+        Answer::from(reply).into()
+    }
 }
 
 /// A response that shows this JSON.
@@ -76,9 +103,9 @@ pub(super) fn shown(json: String) -> Response {
 }
 
 /// What is said when so much waits for clients that nothing more may.
-pub(super) fn no_room() -> Reply {
-    Reply::failure(Code::Overloaded, "Too many requests")
-        .text("message", "too much waits for HTTP clients, http.buffered_bytes: try again later")
+pub(super) fn no_room() -> Refused {
+    let message = "too much waits for HTTP clients, http.buffered_bytes: try again later";
+    Refused::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, "Too many requests", message)
 }
 
 fn response(status: StatusCode, body: Body) -> Response {

@@ -8,19 +8,17 @@
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use axum::http::header::{
-    AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
-};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 
 use crate::protocol::registration::cut;
-use crate::protocol::reply::{Code, Reply};
+use crate::protocol::reply::Code;
 
 use crate::security::principal::Principal;
 use crate::security::token::Tokens;
 
-use super::answer::refusal;
+use super::answer::Refused;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -71,29 +69,29 @@ fn name_of(authority: &str) -> Option<&str> {
 /// Whether a request may be looked at at all.
 ///
 /// # Errors
-/// The response that refuses it.
-pub(super) fn admit(method: &Method, uri: &Uri, headers: &HeaderMap, hosts: &Hosts) -> Result<(), Response> {
+/// What refuses it.
+pub(super) fn admit(method: &Method, uri: &Uri, headers: &HeaderMap, hosts: &Hosts) -> Result<(), Refused> {
     let host = only(headers, HOST)?.filter(|host| !host.is_empty());
     let Some(host) = host else {
         let message = "expected one Host header, with the name or the address that the registry is reached by";
-        return Err(refused(StatusCode::BAD_REQUEST, Code::InvalidRequest, "No host", message));
+        return Err(Refused::new(StatusCode::BAD_REQUEST, Code::InvalidRequest, "No host", message));
     };
     let target = uri.authority().map(|authority| authority.as_str());
     if let Some(unknown) = [Some(host), target].into_iter().flatten().find(|name| !hosts.know(name)) {
         let shown = cut(unknown, 80);
         let message =
             format!("this registry is not known as {shown}: expected an address, localhost or one of http.hosts");
-        return Err(refused(StatusCode::MISDIRECTED_REQUEST, Code::Forbidden, "Not allowed", &message));
+        return Err(Refused::new(StatusCode::MISDIRECTED_REQUEST, Code::Forbidden, "Not allowed", &message));
     }
     if is_from_elsewhere(method, headers, host)? {
         let message = "requests from other sites are not answered";
-        return Err(refused(StatusCode::FORBIDDEN, Code::Forbidden, "Not allowed", message));
+        return Err(Refused::new(StatusCode::FORBIDDEN, Code::Forbidden, "Not allowed", message));
     }
     may_change(method, headers)
 }
 
 /// Whether a browser says that another site has asked for it.
-fn is_from_elsewhere(method: &Method, headers: &HeaderMap, host: &str) -> Result<bool, Response> {
+fn is_from_elsewhere(method: &Method, headers: &HeaderMap, host: &str) -> Result<bool, Refused> {
     if let Some(origin) = only(headers, ORIGIN)? {
         let own = origin.split_once("://").filter(|(scheme, _)| ["http", "https"].contains(scheme));
         return Ok(!own.is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)));
@@ -106,7 +104,7 @@ fn is_from_elsewhere(method: &Method, headers: &HeaderMap, host: &str) -> Result
 }
 
 /// What can change something has a type that no form can send.
-fn may_change(method: &Method, headers: &HeaderMap) -> Result<(), Response> {
+fn may_change(method: &Method, headers: &HeaderMap) -> Result<(), Refused> {
     let types: &[&str] = match *method {
         Method::POST | Method::PUT => &["application/json"],
         Method::PATCH => &["application/json", "application/merge-patch+json"],
@@ -119,30 +117,25 @@ fn may_change(method: &Method, headers: &HeaderMap) -> Result<(), Response> {
     }
     let got = if said.is_empty() { "none".into() } else { cut(said, 80) };
     let message = format!("expected Content-Type: {}, with or without a body, got {got}", types.join(" or "));
-    Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidRequest, "Unsupported Content-Type", &message))
+    Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidRequest, "Unsupported Content-Type", &message))
 }
 
 /// The text of a header that may stand once.
-fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Response> {
+fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Refused> {
     let mut values = headers.get_all(&name).iter();
     let value = values.next().map(|value| value.to_str().unwrap_or("\u{fffd}"));
     if values.next().is_some() {
         let message = format!("expected {name} once, got several");
-        return Err(refused(StatusCode::BAD_REQUEST, Code::InvalidRequest, "Invalid header", &message));
+        return Err(Refused::new(StatusCode::BAD_REQUEST, Code::InvalidRequest, "Invalid header", &message));
     }
     Ok(value)
-}
-
-/// A refusal with more about what is wrong.
-pub(super) fn refused(status: StatusCode, code: Code, error: &str, message: &str) -> Response {
-    refusal(status, Reply::failure(code, error).text("message", message))
 }
 
 /// Who asks, as far as a token proves it.
 ///
 /// # Errors
-/// The response that refuses a token that is not known: it must not do less than none.
-pub(super) fn proved(headers: &HeaderMap, tokens: &Tokens) -> Result<Principal, Response> {
+/// What refuses a token that is not known: it must not do less than none.
+pub(super) fn proved(headers: &HeaderMap, tokens: &Tokens) -> Result<Principal, Refused> {
     let Some(said) = only(headers, AUTHORIZATION)? else { return Ok(Principal::Nobody) };
     let token = said.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let found = token.and_then(|(_, token)| tokens.find(token.trim()));
@@ -150,11 +143,9 @@ pub(super) fn proved(headers: &HeaderMap, tokens: &Tokens) -> Result<Principal, 
 }
 
 /// What is said to who has not proved who they are.
-pub(super) fn unproved(problem: &str) -> Response {
+pub(super) fn unproved(problem: &str) -> Refused {
     let message = format!("{problem}: expected Authorization: Bearer and a token, as `registry token` makes them");
-    let mut response = refused(StatusCode::UNAUTHORIZED, Code::Forbidden, "Not allowed", &message);
-    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"registry\""));
-    response
+    Refused::new(StatusCode::UNAUTHORIZED, Code::Forbidden, "Not allowed", &message)
 }
 
 /// Adds what every response has, unless it has its own.
@@ -174,8 +165,7 @@ mod tests {
             map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
         }
         let hosts = Hosts::new(&["Registry.example".to_string()]);
-        admit(&method, &target.parse().unwrap(), &map, &hosts)
-            .map_or_else(|refused| refused.status().as_u16(), |()| 200)
+        admit(&method, &target.parse().unwrap(), &map, &hosts).map_or_else(|refused| refused.status.as_u16(), |()| 200)
     }
 
     #[test]

@@ -38,9 +38,11 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
-use crate::protocol::request;
+use crate::protocol::reply::Reply;
+use crate::protocol::request::{self, Action, Request};
 use budget::Budget;
 use connections::Connections;
+use fields::Fields;
 pub use front::Http;
 use front::Serving;
 use guard::Hosts;
@@ -84,6 +86,22 @@ impl Http {
         })?;
         Ok(front)
     }
+}
+
+/// What a request over HTTP asks for: fuzzing reaches in here. `row` is one of the table, `place` what stands in its path,
+/// decoded. `None` if there is no such row, or it asks for nothing.
+pub fn asked(
+    row: usize,
+    place: &str,
+    query: &str,
+    body: &[u8],
+    limits: &request::Limits,
+) -> Option<(Action, Result<Request, Reply>)> {
+    let operation = table::operations().nth(row)?;
+    let action = operation.action?;
+    let path = operation.parameters.first().map(|parameter| (parameter.name, place));
+    let fields = Fields::read(operation, path.as_slice(), query, body);
+    Some((action, fields.and_then(|fields| fields.request(action, limits))))
 }
 
 #[expect(clippy::disallowed_methods, reason = "on a thread of its own")]

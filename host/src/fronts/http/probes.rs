@@ -12,8 +12,7 @@ use crate::protocol::reply::Code;
 use crate::protocol::request::Request;
 use crate::security::origin::Origin;
 
-use super::answer::Answer;
-use super::guard;
+use super::answer::{Answer, Refused};
 use super::routes::{Call, stopping};
 
 /// How long the serving thread may take. Its turns take milliseconds.
@@ -21,7 +20,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// Whether it answers: 200 also while it starts, and while its storage fails, since a new start would mend neither.
 pub(super) async fn live(call: Call) -> Response {
-    health_of(&call).await.map_or_else(|refused| refused, |answer| shown(answer, StatusCode::OK, &call))
+    health_of(&call).await.map_or_else(Refused::into_response, |answer| shown(answer, StatusCode::OK, &call))
 }
 
 /// Whether it can do all that it is for.
@@ -36,7 +35,7 @@ pub(super) async fn ready(call: Call) -> Response {
             let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             shown(answer, status, &call)
         }
-        Err(refused) => refused,
+        Err(refused) => refused.into_response(),
     }
 }
 
@@ -44,11 +43,11 @@ pub(super) async fn ready(call: Call) -> Response {
 pub(super) async fn health(call: Call) -> Response {
     match health_of(&call).await {
         Ok(answer) => answer.into_response(&call.shared.budget),
-        Err(refused) => refused,
+        Err(refused) => refused.into_response(),
     }
 }
 
-async fn health_of(call: &Call) -> Result<Answer, Response> {
+async fn health_of(call: &Call) -> Result<Answer, Refused> {
     // Nobody in particular asks: what the plugin says of its failure is not for everybody.
     let asked = call.shared.core.ask(Request::Health, Origin::default());
     match tokio::time::timeout(ANSWER_MAX, asked).await {
@@ -56,7 +55,7 @@ async fn health_of(call: &Call) -> Result<Answer, Response> {
         Err(_) => {
             let message = format!("it has not answered within {} s", ANSWER_MAX.as_secs());
             let error = "The registry hangs";
-            Err(guard::refused(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, error, &message))
+            Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, error, &message))
         }
     }
 }

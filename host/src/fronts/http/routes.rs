@@ -22,7 +22,7 @@ use crate::security::origin::{Address, Origin};
 use crate::security::principal::Principal;
 use crate::security::token::Tokens;
 
-use super::answer::{Answer, no_room, refusal};
+use super::answer::{Answer, Refused, no_room};
 use super::budget::{Budget, Held};
 use super::connections::Connection;
 use super::fields::Fields;
@@ -84,13 +84,14 @@ fn filter(method: Method) -> MethodFilter {
 }
 
 async fn unknown_path() -> Response {
-    guard::refused(StatusCode::NOT_FOUND, Code::UnknownAction, "Unknown path", "/openapi.json has all that there are")
+    let message = "/openapi.json has all that there are";
+    Refused::new(StatusCode::NOT_FOUND, Code::UnknownAction, "Unknown path", message).into_response()
 }
 
 async fn unknown_method(method: HttpMethod) -> Response {
     let error = format!("Unknown method here: {method}");
     let message = "the header Allow says which there are";
-    guard::refused(StatusCode::METHOD_NOT_ALLOWED, Code::UnknownAction, &error, message)
+    Refused::new(StatusCode::METHOD_NOT_ALLOWED, Code::UnknownAction, &error, message).into_response()
 }
 
 async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Request) -> Response {
@@ -100,7 +101,7 @@ async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Req
     let proved = guard::proved(&parts.headers, &shared.tokens);
     let principal = match proved {
         Ok(Principal::Nobody) if operation.needs == Needs::Proof && shared.asks_for_proof => {
-            return guard::unproved("clients of this registry have to prove who they are");
+            return guard::unproved("clients of this registry have to prove who they are").into_response();
         }
         Ok(principal) => principal,
         // Who looks after the host is told how it is, whatever else is sent.
@@ -109,7 +110,7 @@ async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Req
             if let (Ok(mut report), Address::Tcp(from)) = (shared.report.lock(), address) {
                 report.note(Some(from.ip()), Incident::Handshake, "unknown token", 1);
             }
-            return refused;
+            return refused.into_response();
         }
     };
     let origin = Origin { principal, address };
@@ -121,7 +122,7 @@ pub(super) async fn ask(mut call: Call, body: Body) -> Response {
     let Some(action) = call.operation.action else { return unknown_path().await };
     match call.fields(body).await {
         Ok((fields, _held)) => call.ask_for(action, &fields).await,
-        Err(refused) => refused,
+        Err(refused) => refused.into_response(),
     }
 }
 
@@ -130,7 +131,7 @@ pub(super) async fn ask(mut call: Call, body: Body) -> Response {
 pub(super) async fn list(mut call: Call, body: Body) -> Response {
     let (fields, _held) = match call.fields(body).await {
         Ok(fields) => fields,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     let shown = fields.get("fields").and_then(|json| serde_json::from_str::<Vec<String>>(json).ok());
     let moves = |field: &String| field == "last_heartbeat" || field == "health";
@@ -140,7 +141,7 @@ pub(super) async fn list(mut call: Call, body: Body) -> Response {
     let known = call.parts.headers.get(IF_NONE_MATCH).and_then(|known| known.to_str().ok()).map(str::to_string);
     let tag = match call.position().await {
         Ok((epoch, revision)) => call.tag(&epoch, revision),
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     if known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag || known.trim() == "*")) {
         let mut response = Response::new(Body::empty());
@@ -164,7 +165,7 @@ fn set_tag(response: &mut Response, tag: &str) {
 
 impl Call {
     /// What the request says, read whole, and the room that it takes.
-    pub(super) async fn fields(&mut self, body: Body) -> Result<(Fields, Held), Response> {
+    pub(super) async fn fields(&mut self, body: Body) -> Result<(Fields, Held), Refused> {
         let max = match self.operation.body {
             Payload::None => NO_BODY_BYTES_MAX,
             Payload::Service | Payload::Members(_) => self.shared.body_bytes_max,
@@ -173,38 +174,37 @@ impl Call {
             .await
             .unwrap_or_else(|_| {
                 let message = "the body has not come within http.request_timeout";
-                Err(guard::refused(StatusCode::REQUEST_TIMEOUT, Code::InvalidRequest, "Too slow", message))
+                Err(Refused::new(StatusCode::REQUEST_TIMEOUT, Code::InvalidRequest, "Too slow", message))
             })?;
         let path = RawPathParams::from_request_parts(&mut self.parts, &()).await.map_err(|_| {
             let message = "what is escaped there is no UTF-8";
-            guard::refused(StatusCode::BAD_REQUEST, Code::InvalidRequest, "Invalid path", message)
+            Refused::new(StatusCode::BAD_REQUEST, Code::InvalidRequest, "Invalid path", message)
         })?;
         let path: Vec<(&str, &str)> = path.iter().collect();
         let query = self.parts.uri.query().unwrap_or_default();
         let fields = Fields::read(self.operation, &path, query, &body);
-        fields.map(|fields| (fields, held)).map_err(|reply| refusal(StatusCode::BAD_REQUEST, reply))
+        Ok((fields?, held))
     }
 
-    async fn read_body(&self, mut body: Body, max: usize) -> Result<(Vec<u8>, Held), Response> {
+    async fn read_body(&self, mut body: Body, max: usize) -> Result<(Vec<u8>, Held), Refused> {
         let too_long = || {
             let message = format!("expected at most {max} bytes");
-            guard::refused(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidRequest, "Too long a body", &message)
+            Refused::new(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidRequest, "Too long a body", &message)
         };
-        let is_full = || refusal(StatusCode::SERVICE_UNAVAILABLE, no_room());
         if body.size_hint().lower() > max as u64 {
             return Err(too_long());
         }
-        let mut held = self.shared.budget.hold(None, 0).ok_or_else(is_full)?;
+        let mut held = self.shared.budget.hold(None, 0).ok_or_else(no_room)?;
         let mut bytes = Vec::new();
         while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
             let data = frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(|_| {
-                guard::refused(StatusCode::BAD_REQUEST, Code::InvalidRequest, "Invalid body", "it ends too early")
+                Refused::new(StatusCode::BAD_REQUEST, Code::InvalidRequest, "Invalid body", "it ends too early")
             })?;
             if bytes.len() + data.len() > max {
                 return Err(too_long());
             }
             if !held.grow(data.len()) {
-                return Err(is_full());
+                return Err(no_room());
             }
             bytes.extend_from_slice(&data);
         }
@@ -215,7 +215,7 @@ impl Call {
     pub(super) async fn ask_for(&self, action: Action, fields: &Fields) -> Response {
         match self.answer_to(action, fields).await {
             Ok((answer, _waiting)) => answer.into_response(&self.shared.budget),
-            Err(refused) => refused,
+            Err(refused) => refused.into_response(),
         }
     }
 
@@ -224,9 +224,8 @@ impl Call {
         &self,
         action: Action,
         fields: &Fields,
-    ) -> Result<(Answer, Option<OwnedSemaphorePermit>), Response> {
-        let refused = |reply| Answer::from(reply).into_response(&self.shared.budget);
-        let request = fields.request(action, &self.shared.limits).map_err(refused)?;
+    ) -> Result<(Answer, Option<OwnedSemaphorePermit>), Refused> {
+        let request = fields.request(action, &self.shared.limits)?;
         let waiting = if request.may_wait() { Some(self.may_wait()?) } else { None };
         let answer = self.ask(request).await.ok_or_else(stopping)?;
         Ok((answer, waiting))
@@ -238,19 +237,17 @@ impl Call {
     }
 
     /// A place among those that wait for something to happen.
-    pub(super) fn may_wait(&self) -> Result<OwnedSemaphorePermit, Response> {
+    pub(super) fn may_wait(&self) -> Result<OwnedSemaphorePermit, Refused> {
         self.shared.waiting.clone().try_acquire_owned().map_err(|_| {
-            let reply = Reply::failure(Code::Overloaded, "Too many requests");
             let message = "too many HTTP clients wait, half as many as http.connections: try again later";
-            refusal(StatusCode::SERVICE_UNAVAILABLE, reply.text("message", message))
+            Refused::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, "Too many requests", message)
         })
     }
 
     /// Where the registry stands: epoch and revision.
-    async fn position(&self) -> Result<(String, u64), Response> {
+    async fn position(&self) -> Result<(String, u64), Refused> {
         let (answer, _) = self.answer_to(Action::Watch, &Fields::default()).await?;
-        let position = Position::of(&answer);
-        position.ok_or_else(|| answer.into_response(&self.shared.budget))
+        Position::of(&answer).ok_or_else(|| answer.into())
     }
 
     /// Stands for what the client is shown at this position.
@@ -276,7 +273,6 @@ impl Position {
 }
 
 /// What is said when nobody answers any more.
-pub(super) fn stopping() -> Response {
-    let reply = Reply::failure(Code::Starting, "The registry is stopping, try again later");
-    refusal(StatusCode::SERVICE_UNAVAILABLE, reply)
+pub(super) fn stopping() -> Refused {
+    Reply::failure(Code::Starting, "The registry is stopping, try again later").into()
 }

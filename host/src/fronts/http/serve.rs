@@ -23,6 +23,7 @@ use tokio::time::Sleep;
 use crate::fronts::zmtp::report::{Incident, Report};
 use crate::protocol::reply::Code;
 
+use super::answer::Refused;
 use super::connections::{Busily, Connection, Connections};
 use super::guard;
 use super::routes::{self, Shared};
@@ -149,9 +150,10 @@ async fn answer(
 ) -> Response {
     let Some(busy) = connection.begin() else {
         let message = "more than limits.requests_per_second from this connection: try again later";
-        let mut refused = guard::refused(StatusCode::TOO_MANY_REQUESTS, Code::Overloaded, "Too many requests", message);
-        guard::protect(&mut refused);
-        return refused;
+        let refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, Code::Overloaded, "Too many requests", message);
+        let mut response = refused.into_response();
+        guard::protect(&mut response);
+        return response;
     };
     let mut response = match guard::admit(request.method(), request.uri(), request.headers(), &shared.hosts) {
         Ok(()) => {
@@ -161,7 +163,7 @@ async fn answer(
                 Err(never) => match never {},
             }
         }
-        Err(refused) => refused,
+        Err(refused) => refused.into_response(),
     };
     guard::protect(&mut response);
     response.map(|body| Body::new(Busily { body, _busy: busy }))

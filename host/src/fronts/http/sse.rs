@@ -17,10 +17,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::protocol::reply::Code;
 use crate::protocol::request::Action;
 
-use super::answer::Answer;
+use super::answer::{Answer, Refused};
 use super::budget::Held;
 use super::fields::Fields;
-use super::guard;
 use super::routes::Call;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -35,23 +34,23 @@ const RETRY: &str = "retry: 1000\n\n";
 pub(super) async fn watch(mut call: Call, body: Body) -> Response {
     let (fields, _held) = match call.fields(body).await {
         Ok(fields) => fields,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     let accepts = call.parts.headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let mut kinds = accepts.flat_map(|accept| accept.split(',')).map(|kind| kind.split(';').next().unwrap_or_default());
     if !kinds.any(|kind| kind.trim().eq_ignore_ascii_case(STREAM)) || call.parts.method == Method::HEAD {
         return call.ask_for(Action::Watch, &fields).await;
     }
-    events(call, fields).await.unwrap_or_else(|refused| refused)
+    events(call, fields).await.unwrap_or_else(Refused::into_response)
 }
 
-async fn events(call: Call, mut fields: Fields) -> Result<Response, Response> {
+async fn events(call: Call, mut fields: Fields) -> Result<Response, Refused> {
     if let Some(id) = call.parts.headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) {
         let position = id.to_str().ok().and_then(|id| id.rsplit_once(':'));
         let Some((epoch, revision)) = position.filter(|(_, revision)| revision.parse::<u64>().is_ok()) else {
             let message = "expected epoch:revision, the id of an event";
             let error = "Invalid Last-Event-ID";
-            return Err(guard::refused(StatusCode::BAD_REQUEST, Code::InvalidRequest, error, message));
+            return Err(Refused::new(StatusCode::BAD_REQUEST, Code::InvalidRequest, error, message));
         };
         fields.set("epoch", serde_json::Value::from(epoch).to_string());
         fields.set("after", revision.to_string());
@@ -59,7 +58,7 @@ async fn events(call: Call, mut fields: Fields) -> Result<Response, Response> {
     ["limit", "wait"].into_iter().for_each(|name| fields.remove(name));
     let waiting = call.may_wait()?;
     let (answer, _) = call.answer_to(Action::Watch, &fields).await?;
-    let Some(first) = Told::of(&answer) else { return Err(answer.into_response(&call.shared.budget)) };
+    let Some(first) = Told::of(&answer) else { return Err(answer.into()) };
     let begin = format!("{RETRY}{}", first.text);
     fields.set("wait", QUIET_SECONDS.to_string());
     let stream = Stream { call, fields, next: Some(begin), position: first.position, held: None, _waiting: waiting };
