@@ -208,6 +208,7 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         ("server.mass_expiry_hold", "5", json!(5.0)),
         ("server.enforce_unique_service_types", "true", json!(true)),
         ("server.allow_terminate", "true", json!(true)),
+        ("server.allow_swap", "true", json!(true)),
         ("server.receive_high_water_mark", "1", json!(1)),
         ("server.pending_changes_max", "7", json!(7)),
         ("http.enabled", "false", json!(false)),
@@ -251,6 +252,7 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         ("backend.plugin_dir", "/opt/plugins", json!("/opt/plugins")),
         ("backend.reply_timeout", "0.25", json!(0.25)),
         ("backend.call_timeout", "60", json!(60.0)),
+        ("backend.reopen_closed", "true", json!(true)),
     ];
     let place = Place::empty();
     let defaults = place.show(&[], &[])["config"].clone();
