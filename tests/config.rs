@@ -248,6 +248,7 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         ("events.service_history_bytes", "5000", json!(5000)),
         ("log.level", "warn,registry_sqlite=debug", json!("warn,registry_sqlite=debug")),
         ("log.format", "json", json!("json")),
+        ("log.audit", "log", json!("log")),
         ("backend.plugin", "memory", json!("memory")),
         ("backend.plugin_dir", "/opt/plugins", json!("/opt/plugins")),
         ("backend.reply_timeout", "0.25", json!(0.25)),

@@ -165,3 +165,66 @@ fn services_of_a_type_or_critical_ones_are_deregistered_together() {
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
     assert_eq!(client.call(json!({"action": "list"}))["services"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn the_audit_says_who_did_what_in_a_file_that_can_be_rotated() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let rules = keys::make(directory);
+    let host = Host::start(directory, &format!("{rules}[log]\naudit = \"audit.log\"\n{MEMORY}"));
+    let as_client = |name: &str, arguments: &[&str]| {
+        let key = format!("{name}.key_secret");
+        let mut all = arguments.to_vec();
+        all.extend(["--key", &key, "--server-key", "registry.key"]);
+        assert!(run(directory, &host, &all).status.success(), "{all:?}");
+    };
+    let lines = |count: usize| {
+        let began = std::time::Instant::now();
+        loop {
+            let text = std::fs::read_to_string(directory.join("audit.log")).unwrap();
+            if text.lines().count() >= count {
+                return text;
+            }
+            assert!(began.elapsed() < PATIENCE, "only {text}");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    as_client("camera", &["register", "odd \"name\"", "h", "1", "--id", "a b", "--type", "web"]);
+    as_client("camera", &["update", "a b", "--metadata", "x=1"]);
+    as_client("camera", &["renew", "a b"]);
+    as_client("admin", &["drain", "a b"]);
+    as_client("admin", &["list"]);
+    as_client("admin", &["deregister", "a b"]);
+    let text = lines(4);
+    let told: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    for (line, (what, name)) in told.iter().zip([
+        ("registered", "camera"),
+        ("updated", "camera"),
+        ("drained", "admin"),
+        ("deregistered", "admin"),
+    ]) {
+        let begins = format!("what={what} service_id=\"a b\" address=127.0.0.1:");
+        assert!(line.starts_with(&begins) && line.contains(" key=\""), "{line}");
+        assert!(line.ends_with(&format!(" name={name:?}")), "{line}");
+    }
+    assert_eq!(told.len(), 4, "heartbeats and reads are no deeds: {text}");
+    std::fs::rename(directory.join("audit.log"), directory.join("audit.log.1")).unwrap();
+    as_client("admin", &["reload"]);
+    as_client("camera", &["register", "n", "h", "1", "--id", "next"]);
+    let text = lines(1);
+    assert!(text.contains("what=registered service_id=\"next\""), "{text}");
+    let moved = std::fs::read_to_string(directory.join("audit.log.1")).unwrap();
+    assert!(moved.lines().last().unwrap().contains("what=reload address="), "{moved}");
+}
+
+#[test]
+fn the_audit_can_be_lines_of_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = Host::start(directory.path(), &format!("[log]\naudit = \"log\"\n{MEMORY}"));
+    assert_eq!(host.client().call(register("a", "web", 0.05))["success"], true);
+    host.wait_for_log("audit: what=registered service_id=\"a\" address=127.0.0.1:");
+    let host =
+        Host::start(directory.path(), &format!("[log]\naudit = \"log\"\n[server]\ncleanup_interval = 0.1\n{MEMORY}"));
+    assert_eq!(host.client().call(register("b", "web", 0.05))["success"], true);
+    host.wait_for_log("audit: what=expired service_id=\"b\"");
+}

@@ -1,5 +1,6 @@
 //! The host's log: to stderr, as text or JSON, filtered by `[log] level`.
 
+pub(crate) mod audit;
 mod lines;
 
 use std::error::Error;
@@ -67,4 +68,5 @@ pub(crate) fn set_level(level: &str) -> Result<(), String> {
 /// Waits until the last lines are written, if somebody reads them.
 pub(crate) fn flush() {
     LINES.flush(FLUSH_MAX);
+    audit::flush(FLUSH_MAX);
 }

@@ -2,26 +2,23 @@
 
 mod action;
 mod calm;
+mod fields;
 mod right;
 
-use std::borrow::Cow;
-use std::fmt;
-
-use serde::Deserializer;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::drain::{Drain, Order};
 use crate::filter::{Filter, FilterFields};
 use crate::json;
 use crate::lives::{self, Renewal, Update};
-use crate::page::{Discover, Extent, Fields as ShownFields, ListCursor, Page, TypesCursor};
+use crate::page::{Discover, Fields as ShownFields, ListCursor, Page, TypesCursor};
 use crate::patch::Patch;
 use crate::registration::{Registration, check_length, cut, invalid_value};
 use crate::reply::{Code, Reply};
 use crate::restore::{Restore, RestoreFields};
 use crate::watch::{Watch, WatchFields};
 pub use action::Action;
+use fields::{Fields, read_fields};
 pub use right::Right;
 
 /// How much of an action that does not exist is shown, in characters.
@@ -197,95 +194,6 @@ pub fn parse(body: &[u8], port: Port, limits: &Limits) -> Parsed {
     };
     Parsed { request, request_id }
 }
-
-/// The fields of a request that mean something, as JSON text that has not been looked into yet.
-#[derive(Default)]
-struct Fields<'a> {
-    action: Option<&'a RawValue>,
-    service_id: Option<&'a RawValue>,
-    service_type: Option<&'a RawValue>,
-    service_info: Option<&'a RawValue>,
-    ttl: Option<&'a RawValue>,
-    request_id: Option<&'a RawValue>,
-    generation: Option<&'a RawValue>,
-    services: Option<&'a RawValue>,
-    tags: Option<&'a RawValue>,
-    metadata: Option<&'a RawValue>,
-    version: Option<&'a RawValue>,
-    extent: Extent<'a>,
-    watch: WatchFields<'a>,
-    max_stale: Option<&'a RawValue>,
-    mass_expiry: Option<&'a RawValue>,
-    seconds: Option<&'a RawValue>,
-    reason: Option<&'a RawValue>,
-    dry_run: Option<&'a RawValue>,
-    file: Option<&'a RawValue>,
-    restore: Option<&'a RawValue>,
-    commit: Option<&'a RawValue>,
-}
-
-fn read_fields(body: &[u8]) -> serde_json::Result<Fields<'_>> {
-    // The reader does not check what it skips. One check of the whole is cheaper than one for each string.
-    let text = str::from_utf8(body).map_err(serde::de::Error::custom)?;
-    let mut json = serde_json::Deserializer::from_str(text);
-    let fields = json.deserialize_map(FieldsVisitor)?;
-    json.end()?;
-    Ok(fields)
-}
-
-/// Unlike a derived one, this visitor lets the last of equal keys win, as the JSON readers that clients know do.
-struct FieldsVisitor;
-
-impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("one JSON object")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields<'de>, M::Error> {
-        let mut fields = Fields::default();
-        while let Some(Key(key)) = map.next_key()? {
-            let field = match &*key {
-                "action" => &mut fields.action,
-                "service_id" => &mut fields.service_id,
-                "service_type" => &mut fields.service_type,
-                "service_info" => &mut fields.service_info,
-                "ttl" => &mut fields.ttl,
-                "request_id" => &mut fields.request_id,
-                "generation" => &mut fields.generation,
-                "services" => &mut fields.services,
-                "tags" => &mut fields.tags,
-                "metadata" => &mut fields.metadata,
-                "version" => &mut fields.version,
-                "fields" => &mut fields.extent.fields,
-                "limit" => &mut fields.extent.limit,
-                "cursor" => &mut fields.extent.cursor,
-                "wait" => &mut fields.extent.wait,
-                "epoch" => &mut fields.watch.epoch,
-                "after" => &mut fields.watch.after,
-                "max_stale" => &mut fields.max_stale,
-                "mass_expiry" => &mut fields.mass_expiry,
-                "seconds" => &mut fields.seconds,
-                "reason" => &mut fields.reason,
-                "dry_run" => &mut fields.dry_run,
-                "file" => &mut fields.file,
-                "restore" => &mut fields.restore,
-                "commit" => &mut fields.commit,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            *field = Some(map.next_value()?);
-        }
-        Ok(fields)
-    }
-}
-
-/// A key that is copied only if it has escapes.
-#[derive(serde::Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Fields<'_> {
     fn request(&self, limits: &Limits) -> Result<Request, Reply> {

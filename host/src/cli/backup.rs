@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::arguments::Connection;
 use super::client::{Client, Patience};
 use super::output::{self, Failure};
-use super::table::{now_seconds, utc};
-use crate::text::counted;
+use super::table::now_seconds;
+use crate::text::{counted, utc};
 
 /// The version of the format.
 const FORMAT: u64 = 1;

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::arguments::Connection;
 use super::client::{Client, Patience};
 use super::output::{self, Failure};
-use super::table::{now_seconds, utc};
+use super::table::now_seconds;
+use crate::text::utc;
 
 /// How a mass expiry is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -134,7 +134,7 @@ pub(super) async fn history(id: &str, connection: &Connection) -> Result<(), Fai
         let more = entry.fields.iter().filter(|(name, _)| !["timestamp", "what", "by"].contains(&name.as_str()));
         let more = more.map(|(name, value)| format!("{}: {}", output::printable(name), table::cell(Some(value))));
         let more = more.collect::<Vec<_>>().join(", ");
-        vec![table::utc(entry.timestamp), output::printable(&entry.what), by, more]
+        vec![crate::text::utc(entry.timestamp), output::printable(&entry.what), by, more]
     });
     output::line(&table::plain(rows.collect()))
 }

@@ -107,25 +107,6 @@ pub(super) fn now_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// Seconds since 1970 as `2026-11-23T22:54:23Z`.
-pub(super) fn utc(seconds: f64) -> String {
-    const DAY: i64 = 86_400;
-    // Beyond this, dates have more than four digits.
-    let seconds = seconds.clamp(0.0, 253_402_300_799.0) as i64;
-    let (days, second) = (seconds / DAY, seconds % DAY);
-    // Years are counted from March here, so that the leap day is the last one; eras are 400 years of 146097 days.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, wrapped) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + wrapped;
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 /// Makes the columns fit into `width` by shortening the widest names, as far as they may be.
 fn shrink(columns: &mut [Column], width: usize, cell_width_min: usize) {
     while total(columns) > width {
@@ -223,12 +204,5 @@ mod tests {
     fn age_is_told_in_the_unit_that_says_enough() {
         let ages = [-5.0, 3.2, 119.0, 120.0, 7200.0, 200_000.0].map(age);
         assert_eq!(ages, ["0 s ago", "3 s ago", "119 s ago", "2 min ago", "2 h ago", "2 days ago"]);
-    }
-
-    #[test]
-    fn time_is_shown_in_utc() {
-        assert_eq!(utc(0.0), "1970-01-01T00:00:00Z");
-        assert_eq!(utc(951_782_400.5), "2000-02-29T00:00:00Z");
-        assert_eq!(utc(1_795_474_463.0), "2026-11-23T22:54:23Z");
     }
 }

@@ -11,7 +11,8 @@ use tokio::time::MissedTickBehavior;
 use super::arguments::{Connection, EventType, MASS_EXPIRY};
 use super::client::{Client, Patience};
 use super::output::{self, Failure};
-use super::table::{cell, utc};
+use super::table::cell;
+use crate::text::utc;
 
 /// How often the registry is asked whether services are held.
 const ASK_EVERY: Duration = Duration::from_secs(2);

@@ -178,11 +178,13 @@ pub struct Log {
     pub level: String,
     /// How a line looks.
     pub format: LogFormat,
+    /// Where it is written who did what: `log`, or a file.
+    pub audit: Option<String>,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Log { level: "info".to_string(), format: LogFormat::Text }
+        Log { level: "info".to_string(), format: LogFormat::Text, audit: None }
     }
 }
 

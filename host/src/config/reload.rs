@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::{Config, ConfigError, Loaded, load, schema};
 
 /// What takes a restart, and in `backend.options` everything does: what is bound, opened or chosen once.
-const FIXED: [&str; 16] = [
+const FIXED: [&str; 17] = [
+    "log.audit",
     "http",
     "server.bind",
     "server.trusted_network",
@@ -103,7 +104,7 @@ impl Config {
         };
         taken.http = http;
         (taken.security.mechanism, taken.security.key_file) = (security.mechanism, security.key_file);
-        taken.log.format = log.format;
+        (taken.log.format, taken.log.audit) = (log.format, log.audit);
         taken.backend = super::Backend {
             reply_timeout: taken.backend.reply_timeout,
             reopen_closed: taken.backend.reopen_closed,

@@ -53,7 +53,7 @@ pub(super) enum Kind {
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 62] = [
+pub(super) const KEYS: [(&str, Kind); 63] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
@@ -112,6 +112,7 @@ pub(super) const KEYS: [(&str, Kind); 62] = [
     ("security.rules", Kind::Rules),
     ("log.level", Kind::Filter),
     ("log.format", Kind::Word(&["text", "json"])),
+    ("log.audit", Kind::Text),
     ("backend.plugin", Kind::Text),
     ("backend.plugin_dir", Kind::Text),
     ("backend.reply_timeout", Kind::Seconds { max: REPLY_SECONDS_MAX }),

@@ -46,7 +46,7 @@ impl Lines {
     }
 
     /// Writes a line now or soon, and never waits.
-    fn put(&self, line: &[u8], to: &mut (impl Write + AsFd)) -> io::Result<()> {
+    pub(super) fn put(&self, line: &[u8], to: &mut (impl Write + AsFd)) -> io::Result<()> {
         let mut waiting = self.lock();
         let tells_of_room = *self.tells_of_room.get_or_init(|| tells_of_room(to));
         if tells_of_room && waiting.is_empty() && line.len() <= AT_ONCE_BYTES_MAX && is_writable(to) {

@@ -11,7 +11,7 @@ use crate::registry::Registry;
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::service::Service;
-use crate::registry::trail::{Cause, Refused, What};
+use crate::registry::trail::{Cause, Deed, Refused, What};
 use crate::security::origin::Origin;
 
 const RENEW_FAILED: &str = "Service not found or could not be renewed";
@@ -197,6 +197,16 @@ impl<C> Registry<C> {
             EventKind::Deregister => self.past.deregistered_at(&id, unix_ms, now),
             EventKind::Expire => {}
         }
+    }
+
+    /// From now on what is done is kept for the audit, until it is taken.
+    pub fn begin_audit(&mut self) {
+        self.trail.begin_audit();
+    }
+
+    /// Takes what was done since the last time, for the audit.
+    pub fn take_deeds(&mut self) -> Vec<Deed> {
+        self.trail.take_deeds()
     }
 
     /// Sets how much may be kept of what has happened to services, in bytes.

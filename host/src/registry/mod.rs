@@ -79,8 +79,8 @@ use search::Searches;
 use selection::Selection;
 pub use service::Service;
 use services::Services;
-pub use trail::Cause;
 use trail::Trail;
+pub use trail::{Cause, Deed};
 use waiting::Waiting;
 
 /// How much of what was forbidden is shown, in characters.
@@ -223,6 +223,9 @@ impl<C> Registry<C> {
         if let Err(refusal) = self.authorise(principal, &request, out) {
             self.note_unauthorised(&request, origin, now);
             return out.replies.push((caller, refusal));
+        }
+        if let Some(operation) = request.operation() {
+            self.trail.operated(operation, origin, now);
         }
         self.answer_in_turn(caller, origin, request, now, out);
     }

@@ -243,17 +243,36 @@ impl Ring {
     }
 }
 
+/// Something that was done, for the audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deed {
+    /// What, in a word.
+    pub what: &'static str,
+    /// The service's id, if it is about one.
+    pub service_id: Option<Arc<str>>,
+    /// Who did it, if somebody did.
+    pub by: Option<Origin>,
+    /// When, in milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+}
+
 /// What has happened to all services.
 pub(super) struct Trail {
     changes: Ring,
     refusals: Ring,
     next_place: u64,
+    /// What the audit has not been told yet, if there is one.
+    deeds: Option<Vec<Deed>>,
 }
 
 impl Default for Trail {
     fn default() -> Self {
-        let mut trail =
-            Trail { changes: Ring::new(0, OF_ONE_MAX.0), refusals: Ring::new(0, OF_ONE_MAX.1), next_place: 0 };
+        let mut trail = Trail {
+            changes: Ring::new(0, OF_ONE_MAX.0),
+            refusals: Ring::new(0, OF_ONE_MAX.1),
+            next_place: 0,
+            deeds: None,
+        };
         trail.set_bytes(BYTES_DEFAULT);
         trail
     }
@@ -270,13 +289,33 @@ impl Trail {
 
     /// Notes that something has happened to a service.
     pub(super) fn note(&mut self, id: &str, what: What, by: Option<Origin>, now: Now) {
-        let ring = if matches!(what, What::Refused(_)) { &mut self.refusals } else { &mut self.changes };
-        if matches!(what, What::Refused(_)) && ring.count(id, &what, by.as_ref(), now.unix_ms) {
+        let is_refused = matches!(what, What::Refused(_));
+        let ring = if is_refused { &mut self.refusals } else { &mut self.changes };
+        if is_refused && ring.count(id, &what, by.as_ref(), now.unix_ms) {
             return;
         }
-        let entry = Entry { id: id.into(), unix_ms: now.unix_ms, what, by, count: 1, last_unix_ms: now.unix_ms };
+        let id: Arc<str> = id.into();
+        if let Some(deeds) = self.deeds.as_mut().filter(|_| !is_refused) {
+            deeds.push(Deed { what: what.word(), service_id: Some(id.clone()), by, unix_ms: now.unix_ms });
+        }
+        let entry = Entry { id, unix_ms: now.unix_ms, what, by, count: 1, last_unix_ms: now.unix_ms };
         ring.add(self.next_place, entry);
         self.next_place += 1;
+    }
+
+    pub(super) fn begin_audit(&mut self) {
+        self.deeds.get_or_insert_default();
+    }
+
+    pub(super) fn take_deeds(&mut self) -> Vec<Deed> {
+        self.deeds.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Notes for the audit, if there is one, what was done to the registry itself.
+    pub(super) fn operated(&mut self, what: &'static str, by: Origin, now: Now) {
+        if let Some(deeds) = &mut self.deeds {
+            deeds.push(Deed { what, service_id: None, by: Some(by), unix_ms: now.unix_ms });
+        }
     }
 
     /// Whether the last that is known of a service is that it was there.

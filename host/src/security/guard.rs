@@ -209,6 +209,14 @@ impl Guard {
         }
     }
 
+    /// The name that operators have given a key.
+    pub fn name(&self, client: &PublicKey) -> Option<String> {
+        match self {
+            Guard::Null => None,
+            Guard::Curve(keyring) => keyring.authorized.borrow().name(client).map(String::from),
+        }
+    }
+
     /// A client as operators know it.
     pub fn shown(&self, client: &Principal) -> String {
         match (client, self) {

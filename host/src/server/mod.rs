@@ -5,6 +5,7 @@
 
 pub mod clock;
 mod digest;
+mod hand_over;
 mod quiet;
 mod reload;
 mod restore;
@@ -20,13 +21,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::fronts::{Asked, Front};
-use crate::registry::{Forbidden, Now, Output, Registry};
+use crate::log;
+use crate::registry::{Now, Output, Registry};
 use crate::security::audit::Audit;
 use crate::security::guard::Guard;
 use crate::security::origin::Origin;
-use crate::security::principal::Principal;
 use crate::store::{Answer, Store};
-use crate::text::{counted, one_line};
+use crate::text::counted;
 use clock::{Clock, READ_INTERVAL};
 use digest::Digest;
 use quiet::Quiet;
@@ -51,7 +52,10 @@ struct Server<F: Front> {
     storage_fails: bool,
     /// Who clients are.
     guard: Guard,
-    audit: Audit,
+    /// What clients were not allowed to do.
+    refusals: Audit,
+    /// Who did what.
+    audit: log::audit::Audit,
     digest: Digest,
     /// What it is configured by, if that can be read again.
     settings: Option<Settings<F::Caller>>,
@@ -87,7 +91,8 @@ impl<F: Front> Server<F> {
             out: Output::default(),
             storage_fails: false,
             guard,
-            audit: Audit::default(),
+            refusals: Audit::default(),
+            audit: log::audit::Audit::default(),
             digest: Digest::default(),
             settings: None,
             swap: None,
@@ -103,10 +108,11 @@ impl<F: Front> Server<F> {
         store: Store,
         starting: Starting<F::Caller>,
         settings: Option<Settings<F::Caller>>,
+        audit: log::audit::Audit,
         guard: Guard,
     ) -> Self {
         let server = Server::new(front, store, starting.registry(), Clock::start(), guard);
-        Server { starting: Some(starting), settings, ..server }
+        Server { starting: Some(starting), settings, audit, ..server }
     }
 
     /// Serves until `stop` is ready (it says why) or a client stops the server, and then stops in good order.
@@ -359,85 +365,6 @@ impl<F: Front> Server<F> {
         let plugin = self.starting.map(|starting| starting.about.plugin).unwrap_or_default();
         self.front.close().await;
         format!("the storage {plugin} cannot be opened: {error}")
-    }
-
-    /// Says once that the storage fails, and once that it works again.
-    fn note_storage(&mut self, error: Option<&registry_plugin_api::Error>) {
-        match error {
-            Some(error) if self.storage_fails => {
-                tracing::debug!(error = %one_line(&error.to_string()), "the storage still fails");
-            }
-            Some(error) => {
-                let error = one_line(&error.to_string());
-                tracing::error!(%error, "the storage fails: changes are refused until it works again");
-            }
-            None if self.storage_fails => tracing::info!("the storage works again"),
-            None => {}
-        }
-        self.storage_fails = error.is_some();
-    }
-
-    /// Sends what the core has to say: changes to the store, replies and events to clients.
-    fn dispatch(&mut self, now: Now) {
-        self.write_lists(now);
-        if let Some(group) = self.registry.next_group(now, &mut self.out) {
-            self.store.commit(group);
-        }
-        for (ticket, query) in self.out.queries.drain(..) {
-            self.store.discover(ticket, query);
-        }
-        self.hand_over(now);
-    }
-
-    /// Sends replies and events, and tells operators what they are about.
-    fn hand_over(&mut self, now: Now) {
-        self.hand_over_replies();
-        for Forbidden { principal, what } in self.out.forbidden.drain(..) {
-            let shown = || self.guard.shown(&principal);
-            if principal == Principal::Nobody {
-                continue;
-            }
-            if let Some(line) = self.audit.line(principal, shown, &what, now.uptime_ms) {
-                tracing::warn!("{line}");
-            }
-        }
-        if let Some(ms) = self.out.silent_ms.take() {
-            let (silent, hold) = (ms as f64 / 1000.0, self.registry.mass_expiry_hold_ms() as f64 / 1000.0);
-            tracing::warn!(
-                "no service has been heard of for {silent:.1} s, though heartbeats are due: none is removed for up to \
-                 {hold} s, unless `registry expiry remove` says so"
-            );
-        }
-        for ms in self.out.forgiven.drain(..) {
-            let seconds = ms as f64 / 1000.0;
-            tracing::warn!(
-                "no service was heard of for {seconds:.1} s, though heartbeats were due: all get that much longer to renew"
-            );
-        }
-        for (notice, line) in self.out.notices.drain(..) {
-            tracing::warn!("{line}");
-            self.front.notify(notice);
-        }
-        for event in self.out.events.drain(..) {
-            self.digest.note(event.kind, &event.service_id, now.uptime_ms);
-            self.front.publish(event);
-        }
-        self.front.flush();
-        for line in self.digest.lines(self.registry.is_idle(), now.uptime_ms) {
-            tracing::info!("{line}");
-        }
-    }
-
-    /// Writes one piece more of the long lists that clients wait for, as far as there is room for them.
-    fn write_lists(&mut self, now: Now) {
-        if self.registry.has_lists() {
-            let may_begin = self.registry.next_list_bytes().is_none_or(|bytes| self.front.has_room(bytes));
-            self.registry.continue_lists(may_begin, now, &mut self.out);
-        }
-    }
-
-    fn hand_over_replies(&mut self) {
-        self.out.replies.drain(..).for_each(|(caller, reply)| self.front.reply(caller, reply));
     }
 
     fn read_clock(&mut self) -> Now {

@@ -156,6 +156,7 @@ impl<F: Front> Server<F> {
         if let Err(problem) = crate::log::set_level(&config.log.level) {
             tracing::error!("{problem}");
         }
+        crate::log::audit::open_anew();
         self.guard.take_over(config.access(), authorized);
         self.front.set_limits(&config.limits, &config.server);
         if config.security.rules != settings.config.security.rules {

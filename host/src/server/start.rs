@@ -18,6 +18,7 @@ use crate::fronts::http::Http;
 use crate::fronts::zeromq::ZeroMq;
 use crate::fronts::zmtp::Zmtp;
 use crate::fronts::{self, BindError, Front, Listeners, Messages};
+use crate::log::audit::Audit;
 use crate::plugin::{self, Plugin};
 use crate::registry::{About, Policy, Promises, Unreadable};
 use crate::security::guard::Guard;
@@ -211,6 +212,7 @@ async fn serve(ports: Ports, bound: Bound) -> Result<(), Failure> {
 async fn serve_by<F: Front>(front: F, bound: Bound) -> Result<(), Failure> {
     let Bound { loaded, config, guard, plugin, policy, promises, about } = bound;
     let stop = Stop::listen()?.wait();
+    let audit = Audit::begin(config.log.audit.as_deref())?;
     let settings = Settings::new(loaded.config.clone(), loaded)?;
     let began = Instant::now();
     let (options, call_timeout) = (config.backend.options.clone(), config.backend.call_timeout());
@@ -221,7 +223,7 @@ async fn serve_by<F: Front>(front: F, bound: Bound) -> Result<(), Failure> {
     });
     let store = Store::begin(plugin, options, call_timeout, history, Purpose::Serve { reopened })?;
     let starting = Starting::new(config, policy, promises, about, began);
-    Ok(Server::start(front, store, starting, Some(settings), guard).run(stop).await?)
+    Ok(Server::start(front, store, starting, Some(settings), audit, guard).run(stop).await?)
 }
 
 /// What operators are told of records that the registry leaves out: the first few, and how many more there are.

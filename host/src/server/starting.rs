@@ -114,6 +114,9 @@ impl<F: Front> Server<F> {
         };
         unreadable_lines(&loading.unreadable).into_iter().for_each(|line| tracing::warn!("{line}"));
         self.registry = loading.registry;
+        if self.audit.is_on() {
+            self.registry.begin_audit();
+        }
         self.clock = Clock::start();
         let services = counted(self.registry.len(), "service", "services");
         tracing::info!("{services} loaded in {} ms", began.elapsed().as_millis());

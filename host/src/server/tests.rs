@@ -179,7 +179,7 @@ fn what_is_stored_is_taken_over_piece_by_piece_and_clients_are_answered_meanwhil
     let Server { store, registry: _, .. } = server(front.clone());
     let position = Position::new("e", 7);
     let starting = Starting::new(Config::default(), policy(), Promises::default(), About::default(), Instant::now());
-    let mut server = Server::start(front.clone(), store, starting, None, Guard::Null);
+    let mut server = Server::start(front.clone(), store, starting, None, Default::default(), Guard::Null);
     let now = Now { uptime_ms: 10, unix_ms: 10 };
     assert!(!server.go_on_starting(now) && !server.is_loading(), "the store is not open");
     let records = (0..10_000).map(stored).collect();

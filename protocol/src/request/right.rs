@@ -1,6 +1,6 @@
 //! What a client has to be allowed to do for what it asks.
 
-use super::Request;
+use super::{Action, Request};
 use crate::lives::Renewal;
 use crate::registration::Registration;
 
@@ -42,5 +42,19 @@ impl Request {
             Request::Reload { .. } => Right::Operate("to reload the configuration"),
             Request::Fresh { read, .. } => read.right(),
         }
+    }
+
+    /// What is done to the registry itself by it, as the word of its action; `None` if nothing is.
+    pub fn operation(&self) -> Option<&'static str> {
+        let action = match self {
+            Request::Terminate => Action::Terminate,
+            Request::Expiry(_) => Action::Expiry,
+            Request::Reload { is_trial: false } => Action::Reload,
+            Request::Swap { .. } => Action::Swap,
+            // The others only bring the parts.
+            Request::Restore(part) if part.is_last => Action::Restore,
+            _ => return None,
+        };
+        Some(action.as_str())
     }
 }
