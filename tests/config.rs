@@ -267,7 +267,7 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         assert_eq!(by_flag["config"].pointer(&pointer), Some(expected), "{key}");
     }
     // Those are in config/security.rs, and http.tokens in config/http.rs.
-    const SECURITY_KEYS: usize = 5;
+    const SECURITY_KEYS: usize = 6;
     let keys: usize = defaults.as_object().unwrap().values().map(|section| section.as_object().unwrap().len()).sum();
     assert_eq!(
         keys,

@@ -228,3 +228,36 @@ fn the_audit_can_be_lines_of_the_log() {
     assert_eq!(host.client().call(register("b", "web", 0.05))["success"], true);
     host.wait_for_log("audit: what=expired service_id=\"b\"");
 }
+
+#[test]
+fn the_registrys_key_is_exchanged_while_clients_know_either() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let rules = keys::make(directory);
+    let host = Host::start(directory, &format!("{rules}{MEMORY}"));
+    let made = registry(directory).args(["keygen", "--out", "new.key"]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let list = |server_key: &str| {
+        let list = ["list", "--timeout", "1", "--key", "admin.key_secret", "--server-key", server_key];
+        run(directory, &host, &list).status.code()
+    };
+    let reload = |config: &str, server_key: &str| {
+        configure(directory, config);
+        done(directory, &host, &["reload", "--key", "admin.key_secret", "--server-key", server_key])
+    };
+    assert_eq!((list("registry.key"), list("new.key")), (Some(0), Some(3)));
+    let both = rules.replace(
+        "key_file = \"registry.key_secret\"",
+        "key_file = \"new.key_secret\"\nprevious_key_file = \"registry.key_secret\"",
+    );
+    let said = reload(&format!("{both}{MEMORY}"), "registry.key");
+    assert!(said.contains("security.key_file: ") && said.ends_with("2 settings taken over\n"), "{said}");
+    assert_eq!((list("registry.key"), list("new.key")), (Some(0), Some(0)));
+    reload(&format!("{}{MEMORY}", rules.replace("registry.key_secret", "new.key_secret")), "new.key");
+    assert_eq!((list("registry.key"), list("new.key")), (Some(3), Some(0)));
+    configure(directory, &format!("{}{MEMORY}", rules.replace("registry.key_secret", "nowhere.key_secret")));
+    host.signal("HUP");
+    host.wait_for_log("security.key_file: ");
+    host.wait_for_log("the configuration cannot be used: nothing has been changed");
+    assert_eq!(list("new.key"), Some(0));
+}

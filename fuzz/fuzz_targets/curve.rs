@@ -21,7 +21,7 @@ use registry_zmtp::wire::Wire;
 const METADATA: &[u8] = b"\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0";
 const CLIENT: [u8; 32] = [7; 32];
 
-static SERVER: LazyLock<Arc<KeyPair>> = LazyLock::new(|| Arc::new(SecretKey::from_bytes(&[1; 32]).into()));
+static SERVER: LazyLock<Arc<[KeyPair]>> = LazyLock::new(|| [SecretKey::from_bytes(&[1; 32]).into()].into());
 static PEER: LazyLock<KeyPair> = LazyLock::new(|| SecretKey::from_bytes(&CLIENT).into());
 
 fuzz_target!(|input: &[u8]| {
@@ -34,7 +34,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn server() -> ServerHandshake {
-    ServerHandshake::new(Arc::clone(&SERVER), METADATA.to_vec())
+    ServerHandshake::new(SERVER.clone(), METADATA.to_vec())
 }
 
 fn yes(_: &PublicKey) -> bool {
@@ -67,7 +67,7 @@ fn strange_commands(mut input: &[u8]) {
 }
 
 fn client() -> (ClientHandshake, Vec<u8>) {
-    ClientHandshake::new(PEER.clone(), *SERVER.public(), METADATA.to_vec()).expect("the server's key is a good one")
+    ClientHandshake::new(PEER.clone(), *SERVER[0].public(), METADATA.to_vec()).expect("the server's key is a good one")
 }
 
 /// The commands of an honest handshake, in their order.
@@ -243,7 +243,7 @@ fn opens(session: &mut Session, message: &[u8], more: bool, command: bool, body:
 fn forged(input: &[u8]) {
     let Some(([part, metadata_length], edits)) = input.split_first_chunk() else { return };
     let (metadata, edits) = edits.split_at(edits.len().min(usize::from(*metadata_length)));
-    let forger = Forger::new(CLIENT, [9; 32], *SERVER.public().as_bytes());
+    let forger = Forger::new(CLIENT, [9; 32], *SERVER[0].public().as_bytes());
     let mut server = server();
     let right = forger.identity(metadata);
     let (mut signature, mut identity) = (vec![0; 64], right.clone());

@@ -40,8 +40,10 @@ fn the_shipped_lines_can_be_uncommented() {
         (code.contains(" = ") && !code.contains("   ") || code.starts_with("[[")).then_some(code)
     });
     let uncommented: Vec<_> = lines.map(|line| line.replace("= \"null\"", "= \"curve\"")).collect();
-    assert_eq!(uncommented.len(), 3 + 3 + 4, "{uncommented:?}");
+    assert_eq!(uncommented.len(), 4 + 3 + 4, "{uncommented:?}");
     let place = place_with_keys(&format!("[security]\n{}\n", uncommented.join("\n")));
+    let own = place.directory.path().join("registry.key_secret");
+    std::fs::copy(&own, own.with_file_name("registry-before.key_secret")).unwrap();
     let output = check_with_plugins(&place, &[]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let told = format!("registry: security.rules names the key {KEY}, which is not among the authorized ones\n");
@@ -55,6 +57,7 @@ fn every_key_can_be_set_by_variable_and_by_flag_and_shown() {
     let shown = json!([{"clients": [KEY], "allow": ["register"], "types": ["camera*"]}]);
     for (key, value, expected) in [
         ("key_file", "other", json!("other")),
+        ("previous_key_file", "other", json!("other")),
         ("authorized_clients", "other", json!("other")),
         ("rules", &rules, shown.clone()),
     ] {

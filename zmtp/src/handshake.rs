@@ -108,7 +108,7 @@ impl HandshakeError {
 pub struct Handshake {
     socket_type: SocketType,
     /// The server's, if clients have to prove theirs.
-    keys: Option<Arc<KeyPair>>,
+    keys: Option<Arc<[KeyPair]>>,
     stage: Stage,
 }
 
@@ -120,9 +120,9 @@ enum Stage {
 }
 
 impl Handshake {
-    /// Begins one: appends what the server says first. With a key pair clients have to prove theirs (CURVE); without
-    /// one nobody is asked (NULL).
-    pub fn begin(socket_type: SocketType, keys: Option<Arc<KeyPair>>, out: &mut BytesMut) -> Self {
+    /// Begins one: appends what the server says first. With a key pair, or several of which clients may know any, clients
+    /// have to prove theirs (CURVE); without one nobody is asked (NULL).
+    pub fn begin(socket_type: SocketType, keys: Option<Arc<[KeyPair]>>, out: &mut BytesMut) -> Self {
         let handshake = Handshake { socket_type, keys, stage: Stage::Greeting };
         out.extend_from_slice(&greeting::ours(handshake.mechanism()));
         handshake

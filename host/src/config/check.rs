@@ -120,7 +120,9 @@ fn keys<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
     let is_set = |key: &&str| in_force(key).filter(|entry| entry.value != Value::Array(Vec::new()));
     let files = ["security.key_file", "security.authorized_clients"];
     let Some(curve) = is("security.mechanism", "curve") else {
-        let idle = [files[0], files[1], "security.rules"].into_iter().filter_map(|key| is_set(&key));
+        let idle = [files[0], "security.previous_key_file", files[1], "security.rules"]
+            .into_iter()
+            .filter_map(|key| is_set(&key));
         let told = |entry: &Entry| {
             let key = entry.key();
             format!(

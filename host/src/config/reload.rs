@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Config, ConfigError, Loaded, load, schema};
 
 /// What takes a restart, and in `backend.options` everything does: what is bound, opened or chosen once.
-const FIXED: [&str; 17] = [
+const FIXED: [&str; 16] = [
     "log.audit",
     "http",
     "server.bind",
@@ -19,7 +19,6 @@ const FIXED: [&str; 17] = [
     "server.ipc_dir",
     "server.receive_high_water_mark",
     "security.mechanism",
-    "security.key_file",
     "log.format",
     "backend.plugin",
     "backend.plugin_dir",
@@ -103,7 +102,7 @@ impl Config {
             ..taken.server
         };
         taken.http = http;
-        (taken.security.mechanism, taken.security.key_file) = (security.mechanism, security.key_file);
+        taken.security.mechanism = security.mechanism;
         (taken.log.format, taken.log.audit) = (log.format, log.audit);
         taken.backend = super::Backend {
             reply_timeout: taken.backend.reply_timeout,

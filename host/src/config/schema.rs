@@ -53,7 +53,7 @@ pub(super) enum Kind {
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 63] = [
+pub(super) const KEYS: [(&str, Kind); 64] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
@@ -108,6 +108,7 @@ pub(super) const KEYS: [(&str, Kind); 63] = [
     ("events.service_history_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
     ("security.mechanism", Kind::Word(&["null", "curve"])),
     ("security.key_file", Kind::Text),
+    ("security.previous_key_file", Kind::Text),
     ("security.authorized_clients", Kind::Text),
     ("security.rules", Kind::Rules),
     ("log.level", Kind::Filter),

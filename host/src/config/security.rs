@@ -16,6 +16,8 @@ pub struct Security {
     pub mechanism: Mechanism,
     /// The registry's secret certificate.
     pub key_file: Option<PathBuf>,
+    /// The one before, by which clients may still know the registry.
+    pub previous_key_file: Option<PathBuf>,
     /// The public certificates of those who may connect: a directory or a file.
     pub authorized_clients: Option<PathBuf>,
     /// What they may do.
@@ -24,7 +26,13 @@ pub struct Security {
 
 impl Default for Security {
     fn default() -> Self {
-        Security { mechanism: Mechanism::Null, key_file: None, authorized_clients: None, rules: Vec::new() }
+        Security {
+            mechanism: Mechanism::Null,
+            key_file: None,
+            previous_key_file: None,
+            authorized_clients: None,
+            rules: Vec::new(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who may come in: everybody, or those whose keys are authorized.
 
 use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,8 +33,8 @@ pub enum Guard {
 /// Lets in who has an authorized key.
 #[derive(Debug)]
 pub struct Keyring {
-    /// The server's own.
-    pub keys: Arc<KeyPair>,
+    /// The server's own, and the one before if clients may still know that.
+    keys: RefCell<Arc<[KeyPair]>>,
     authorized: RefCell<Arc<Authorized>>,
     access: RefCell<Access>,
     /// Looks whether files have changed, on a thread where that may take its time.
@@ -47,9 +48,9 @@ type Looked = (Authorized, News);
 
 impl Keyring {
     /// Lets in those that are authorized.
-    pub fn new(keys: KeyPair, authorized: Authorized, access: Access) -> Self {
+    pub fn new(keys: Arc<[KeyPair]>, authorized: Authorized, access: Access) -> Self {
         Keyring {
-            keys: Arc::new(keys),
+            keys: RefCell::new(keys),
             authorized: RefCell::new(Arc::new(authorized)),
             access: RefCell::new(access),
             look: RefCell::default(),
@@ -161,13 +162,39 @@ fn is_time(last: &Cell<Option<Instant>>) -> bool {
 pub enum SecurityError {
     /// The registry's own.
     #[error("security.key_file: {0}")]
-    Key(#[from] KeyFileError),
+    Key(KeyFileError),
+    /// The one before.
+    #[error("security.previous_key_file: {0}")]
+    PreviousKey(KeyFileError),
     /// Some are not named.
     #[error("security.mechanism = \"curve\" needs security.key_file and security.authorized_clients")]
     Missing,
     /// The clients'.
     #[error("security.authorized_clients: {0}")]
     Authorized(#[from] AuthorizedError),
+}
+
+/// The registry's own keys: the one, and the one before if there is one.
+fn own_keys(file: &Path, previous: Option<&Path>) -> Result<Arc<[KeyPair]>, SecurityError> {
+    let key = key_file(file).map_err(SecurityError::Key)?;
+    let previous = previous.map(key_file).transpose().map_err(SecurityError::PreviousKey)?;
+    Ok(std::iter::once(key).chain(previous).collect())
+}
+
+/// The keys of the registry and of its clients, read again. Takes as long as the disk does.
+///
+/// # Errors
+/// Why they cannot be used.
+pub(crate) fn read_again(config: &config::Security) -> Result<Option<Keys>, SecurityError> {
+    let (Some(key), Some(authorized)) = (&config.key_file, &config.authorized_clients) else { return Ok(None) };
+    let own = own_keys(key, config.previous_key_file.as_deref())?;
+    Ok(Some(Keys { own, authorized: Authorized::load(authorized)? }))
+}
+
+/// Keys that have been read.
+pub(crate) struct Keys {
+    own: Arc<[KeyPair]>,
+    authorized: Authorized,
 }
 
 impl Guard {
@@ -183,8 +210,8 @@ impl Guard {
         let (Some(key), Some(authorized)) = (&config.key_file, &config.authorized_clients) else {
             return Err(SecurityError::Missing);
         };
-        let keyring = Keyring::new(key_file(key)?, Authorized::load(authorized)?, config.access());
-        Ok(Guard::Curve(Rc::new(keyring)))
+        let keys = own_keys(key, config.previous_key_file.as_deref())?;
+        Ok(Guard::Curve(Rc::new(Keyring::new(keys, Authorized::load(authorized)?, config.access()))))
     }
 
     /// What operators should look at, though everything else can be used.
@@ -231,19 +258,25 @@ impl Guard {
     pub fn describe(&self) -> String {
         match self {
             Guard::Null => "clients are not asked who they are".to_string(),
-            Guard::Curve(keyring) => format!(
-                "clients prove who they are (CURVE), {} authorized; the registry's public key is {}",
-                counted(keyring.authorized.borrow().len(), "key is", "keys are"),
-                keyring.keys.public()
-            ),
+            Guard::Curve(keyring) => {
+                let keys = keyring.keys.borrow();
+                let mut public = keys.iter().map(|keys| keys.public().to_string());
+                let own = public.next().unwrap_or_default();
+                let before = public.next().map(|before| format!(", and {before} as before"));
+                format!(
+                    "clients prove who they are (CURVE), {} authorized; the registry's public key is {own}{}",
+                    counted(keyring.authorized.borrow().len(), "key is", "keys are"),
+                    before.unwrap_or_default()
+                )
+            }
         }
     }
 
     /// The registry's own keys, if clients have to prove theirs.
-    pub fn keys(&self) -> Option<Arc<KeyPair>> {
+    pub fn keys(&self) -> Option<Arc<[KeyPair]>> {
         match self {
             Guard::Null => None,
-            Guard::Curve(keyring) => Some(keyring.keys.clone()),
+            Guard::Curve(keyring) => Some(keyring.keys.borrow().clone()),
         }
     }
 
@@ -271,11 +304,12 @@ impl Guard {
         }
     }
 
-    /// From now on these rules hold, and these clients are authorized, if they have been looked up anew.
-    pub fn take_over(&self, access: Access, authorized: Option<Authorized>) {
+    /// From now on these rules hold, and these keys, if they have been read again. Who is connected stays.
+    pub(crate) fn take_over(&self, access: Access, keys: Option<Keys>) {
         let Guard::Curve(keyring) = self else { return };
         *keyring.access.borrow_mut() = access;
-        if let Some(authorized) = authorized {
+        if let Some(Keys { own, authorized }) = keys {
+            *keyring.keys.borrow_mut() = own;
             // What a look that is under way finds is of other files.
             *keyring.look.borrow_mut() = None;
             *keyring.authorized.borrow_mut() = Arc::new(authorized);

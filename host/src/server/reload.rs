@@ -13,7 +13,7 @@ use super::swap::To;
 use crate::config::{Backend, Changed, Config, Loaded, changed};
 use crate::fronts::Front;
 use crate::protocol::reply::{Code, Reply};
-use crate::security::Authorized;
+use crate::security::guard::{self, Keys};
 use crate::text::counted;
 
 /// What is found when the configuration is read again.
@@ -22,8 +22,8 @@ pub(super) type Found = Result<Box<Read>, Vec<String>>;
 /// A configuration that can be used.
 pub(super) struct Read {
     loaded: Loaded,
-    /// The clients' keys, if clients have some.
-    authorized: Option<Authorized>,
+    /// The registry's keys and its clients', if they have some.
+    keys: Option<Keys>,
 }
 
 /// What the server is configured by, and who wants it to be read again.
@@ -83,9 +83,8 @@ impl<C> Settings<C> {
             let source = self.loaded.source.clone();
             self.under_way = Some(tokio::task::spawn_blocking(move || {
                 let loaded = source.read().map_err(|error| error.problems().to_vec())?;
-                let authorized = loaded.config.security.authorized_clients.as_deref().map(Authorized::load).transpose();
-                let authorized = authorized.map_err(|error| vec![format!("security.authorized_clients: {error}")])?;
-                Ok(Box::new(Read { loaded, authorized }))
+                let keys = guard::read_again(&loaded.config.security).map_err(|error| vec![error.to_string()])?;
+                Ok(Box::new(Read { loaded, keys }))
             }));
         }
     }
@@ -148,7 +147,7 @@ impl<F: Front> Server<F> {
         self.front.flush();
     }
 
-    fn take_over(&mut self, Read { loaded, authorized }: Read) {
+    fn take_over(&mut self, Read { loaded, keys }: Read) {
         let Some(settings) = &mut self.settings else { return };
         let mut config = settings.config.taking_over(&loaded.config);
         let for_http = if config.http.enabled { config.http.connections } else { 0 };
@@ -157,7 +156,7 @@ impl<F: Front> Server<F> {
             tracing::error!("{problem}");
         }
         crate::log::audit::open_anew();
-        self.guard.take_over(config.access(), authorized);
+        self.guard.take_over(config.access(), keys);
         self.front.set_limits(&config.limits, &config.server);
         if config.security.rules != settings.config.security.rules {
             // What a client was allowed when it began to wait it may not be now.

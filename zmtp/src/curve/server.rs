@@ -24,7 +24,8 @@ const REFUSED: &[u8; 10] = b"\x05ERROR\x03400";
 /// bring back. The key to the cookie is this connection's own, as in libzmq: with one for all connections, as the
 /// specification has it, a recorded INITIATE would open another connection with the same keys and counters.
 pub struct ServerHandshake {
-    keys: Arc<KeyPair>,
+    /// The server's, of which a client may take any for the server's.
+    keys: Arc<[KeyPair]>,
     /// Sent with READY.
     metadata: Vec<u8>,
     state: State,
@@ -36,6 +37,8 @@ enum State {
     /// WELCOME was sent, with a cookie for this key.
     Initiate {
         cookie_key: Zeroizing<[u8; 32]>,
+        /// Which of the server's keys the client knows.
+        known: usize,
     },
     Over,
 }
@@ -66,8 +69,9 @@ pub enum Step {
 }
 
 impl ServerHandshake {
-    /// For a connection that was just accepted. `metadata` is the server's ZMTP metadata.
-    pub fn new(keys: Arc<KeyPair>, metadata: Vec<u8>) -> Self {
+    /// For a connection that was just accepted. There are several `keys` while one takes the place of another: a client
+    /// may know any of them. `metadata` is the server's ZMTP metadata.
+    pub fn new(keys: Arc<[KeyPair]>, metadata: Vec<u8>) -> Self {
         ServerHandshake { keys, metadata, state: State::Hello }
     }
 
@@ -84,17 +88,17 @@ impl ServerHandshake {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Hello => {
                 let cookie_key = Zeroizing::new(rand::random());
-                let welcome = self.hello(body, &cookie_key)?;
-                self.state = State::Initiate { cookie_key };
+                let (known, welcome) = self.hello(body, &cookie_key)?;
+                self.state = State::Initiate { cookie_key, known };
                 Ok(Step::Reply(welcome))
             }
-            State::Initiate { cookie_key } => self.initiate(body, &cookie_key, is_allowed),
+            State::Initiate { cookie_key, known } => self.initiate(body, (&cookie_key, known), is_allowed),
             State::Over => Err(HandshakeError::Over),
         }
     }
 
-    /// Answers HELLO with WELCOME.
-    fn hello(&self, body: &[u8], cookie_key: &[u8; 32]) -> Result<Vec<u8>, HandshakeError> {
+    /// Answers HELLO with WELCOME, and says which of the server's keys the client knows.
+    fn hello(&self, body: &[u8], cookie_key: &[u8; 32]) -> Result<(usize, Vec<u8>), HandshakeError> {
         let sealed = HandshakeError::Sealed("HELLO");
         let mut fields = Fields::of("HELLO", body)?;
         let [major, minor] = *fields.take()?;
@@ -109,11 +113,13 @@ impl ServerHandshake {
         if *padding != [0; 72] {
             return Err(HandshakeError::Padding);
         }
-        let Some(key) = BoxKey::agree(self.keys.secret(), &client) else { return Err(sealed) };
-        match key.open(&counted(b"CurveZMQHELLO---", number), signature) {
-            Some(text) if text.as_slice() == [0; 64] => {}
-            _ => return Err(sealed),
-        }
+        let nonce = counted(b"CurveZMQHELLO---", number);
+        let opened = self.keys.iter().enumerate().find_map(|(place, keys)| {
+            let key = BoxKey::agree(keys.secret(), &client)?;
+            key.open(&nonce, signature).filter(|text| text.as_slice() == [0; 64])?;
+            Some((place, key))
+        });
+        let Some((known, key)) = opened else { return Err(sealed) };
 
         let connection = KeyPair::generate();
         let mut secrets = Zeroizing::new([0; 64]);
@@ -130,14 +136,14 @@ impl ServerHandshake {
         let mut welcome = command("WELCOME", 16 + TAG_BYTES + text.len());
         welcome.extend_from_slice(&random);
         welcome.extend_from_slice(&key.seal(&drawn(b"WELCOME-", &random), &text));
-        Ok(welcome)
+        Ok((known, welcome))
     }
 
     /// Answers INITIATE with READY, or with ERROR.
     fn initiate(
         &self,
         body: &[u8],
-        cookie_key: &[u8; 32],
+        (cookie_key, known): (&[u8; 32], usize),
         is_allowed: impl FnOnce(&PublicKey) -> bool,
     ) -> Result<Step, HandshakeError> {
         let sealed = HandshakeError::Sealed("INITIATE");
@@ -164,7 +170,8 @@ impl ServerHandshake {
         // Only who holds the client's secret key can have made it, and only for this connection to this server.
         let vouch = BoxKey::agree(&connection_secret, &client).and_then(|key| key.open(&vouch_nonce, vouch));
         let vouch = vouch.ok_or(HandshakeError::Vouch)?;
-        if halves(&vouch) != Some((connection_client, self.keys.public().as_bytes())) {
+        let server = self.keys.get(known).map(|keys| keys.public().as_bytes());
+        if halves(&vouch) != Some(connection_client).zip(server) {
             return Err(HandshakeError::Vouch);
         }
 

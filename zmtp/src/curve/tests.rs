@@ -11,7 +11,7 @@ const CLIENT_METADATA: &[u8] = b"\x0bSocket-Type\0\0\0\x06DEALER";
 const SERVER_METADATA: &[u8] = b"\x0bSocket-Type\0\0\0\x06ROUTER";
 
 fn server(keys: &Arc<KeyPair>) -> ServerHandshake {
-    ServerHandshake::new(Arc::clone(keys), SERVER_METADATA.to_vec())
+    ServerHandshake::new([KeyPair::clone(keys)].into(), SERVER_METADATA.to_vec())
 }
 
 fn client(keys: &KeyPair, server: &PublicKey) -> (ClientHandshake, Vec<u8>) {
@@ -75,6 +75,22 @@ fn sealed(session: &mut Session, more: bool, command: bool, body: &[u8]) -> Byte
 }
 
 #[test]
+fn a_client_may_know_any_of_the_servers_keys() {
+    let [new, old, other, client_keys] = [(); 4].map(|()| KeyPair::generate());
+    let server = || ServerHandshake::new([new.clone(), old.clone()].into(), SERVER_METADATA.to_vec());
+    for known in [&new, &old] {
+        let mut server = server();
+        let (mut client, hello) = client(&client_keys, known.public());
+        let welcome = reply(server.receive(&hello, yes));
+        let ClientStep::Reply(initiate) = client.receive(&welcome).unwrap() else { panic!("INITIATE is next") };
+        let step = server.receive(&initiate, yes).unwrap();
+        assert!(matches!(step, Step::Established { client, .. } if client == *client_keys.public()), "{step:?}");
+    }
+    let (_, hello) = client(&client_keys, other.public());
+    assert!(server().receive(&hello, yes).is_err());
+}
+
+#[test]
 fn both_sides_learn_who_the_other_is() {
     let (server_keys, client_keys) = keys();
     let mut server = server(&server_keys);
@@ -103,7 +119,7 @@ fn both_sides_learn_who_the_other_is() {
 fn metadata_may_be_empty_or_long() {
     for length in [0, 1, 255, 70_000] {
         let (server_keys, client_keys) = keys();
-        let mut server = ServerHandshake::new(Arc::clone(&server_keys), vec![7; length]);
+        let mut server = ServerHandshake::new([KeyPair::clone(&server_keys)].into(), vec![7; length]);
         let (mut client, hello) = ClientHandshake::new(client_keys, *server_keys.public(), vec![8; length]).unwrap();
         let initiate = client_reply(client.receive(&reply(server.receive(&hello, yes))));
         let Ok(Step::Established { metadata, ready, .. }) = server.receive(&initiate, yes) else { panic!("{length}") };
