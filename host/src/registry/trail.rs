@@ -128,7 +128,7 @@ impl Shown for &Entry {
         let proof = match by.map(|by| by.principal) {
             Some(Principal::Key(key)) => Some(("key", key.to_string())),
             Some(Principal::Token(name)) => Some(("token", name.to_string())),
-            Some(Principal::Nobody) | None => None,
+            Some(Principal::Nobody | Principal::Stranger) | None => None,
         };
         if address.is_some() || proof.is_some() {
             let mut shown = String::new();
