@@ -89,7 +89,7 @@ fn so_many_may_wait() {
 
 #[test]
 fn answers_that_nobody_reads_are_bounded_and_hurt_nobody() {
-    let config = "[http]\nport = 0\nbuffered_bytes = 20000000\n[limits]\nunread_timeout = 1.0\n";
+    let config = "[http]\nport = 0\nbuffered_bytes = 20000000\n[limits]\nunread_timeout = 5.0\n";
     let stage = Stage::with(&format!("{config}{MEMORY}"));
     let mut http = stage.http();
     let filler = "x".repeat(500_000);

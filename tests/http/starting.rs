@@ -27,18 +27,32 @@ fn probes_tell_the_truth() {
     let ready = http.get("/ready");
     assert_eq!((ready.status, &ready.json()["not_ready"]), (503, &json!(["storage failing"])));
     assert_eq!((http.get("/live").status, http.get("/health").status), (200, 200));
+    // It is not sure of what it knows, and says so: nothing is what the client has already.
+    let list = http.call("GET", "/v1/services?fields=", &[("If-None-Match", "*")], None);
+    assert_eq!((list.status, list.header("etag")), (200, None));
+    assert!(list.json()["stale_seconds"].is_number());
+    assert_eq!(http.get("/v1/services?max_stale=0&fields=").json()["code"], "stale");
+    assert!(ready.json()["backend"]["error"].is_string(), "where nobody is asked everybody is told");
 }
 
 #[test]
-fn a_host_that_hangs_does_not_say_that_it_lives() {
-    let stage = Stage::new();
-    let mut http = stage.http();
-    assert_eq!(http.get("/live").status, 200);
-    stage.host.signal("STOP");
-    http.request("GET", "/live", &[], None);
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    stage.host.signal("CONT");
-    assert_eq!(http.response(true).status, 200, "it was the whole process that stood");
+fn what_the_storage_says_of_its_failure_is_for_admins() {
+    let directory = tempfile::tempdir().unwrap();
+    let (admin, admins) = crate::tokens::token(&["root", "--allow", "admin"]);
+    let (reader, readers) = crate::tokens::token(&["reader"]);
+    let config = format!(
+        "[backend]\nplugin = \"moody\"\n[backend.options]\noutage = \"outage\"\n[http]\nport = 0\n{admins}{readers}"
+    );
+    let host = Host::start(directory.path(), &config);
+    let mut http = crate::Http::connect(host.http());
+    std::fs::write(directory.path().join("outage"), "").unwrap();
+    assert_eq!(host.client().call(register("a", "web", 60.0))["success"], false);
+    for (token, is_told) in [(None, false), (Some("unknown"), false), (Some(&*reader), false), (Some(&*admin), true)] {
+        let header = token.map(|token| ("Authorization", format!("Bearer {token}")));
+        let headers: Vec<(&str, &str)> = header.iter().map(|(name, value)| (*name, &**value)).collect();
+        let health = http.call("GET", "/health", &headers, None).json();
+        assert_eq!((&health["backend"]["state"], health["backend"]["error"].is_string()), (&json!("failing"), is_told));
+    }
 }
 
 #[test]

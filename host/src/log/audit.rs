@@ -125,7 +125,7 @@ fn told(deed: &Deed, guard: &Guard) -> String {
             }
         }
         Principal::Token(name) => drop(write!(text, " token={}", quoted(&name.to_string()))),
-        Principal::Nobody => {}
+        Principal::Nobody | Principal::Stranger => {}
     }
     text
 }

@@ -132,6 +132,9 @@ impl Access {
             let grant = self.tokens.get(name);
             return grant.is_some_and(|grant| grant.allow.contains(&Right::Admin) || allows(grant));
         }
+        if *principal == Principal::Stranger {
+            return false;
+        }
         let Some(rules) = &self.rules else { return true };
         let Some(client) = principal.key() else { return false };
         let mut own = rules.iter().filter(|rule| rule.is_for(client));
@@ -190,6 +193,10 @@ mod tests {
         let access = Access::open();
         assert!(access.may_read(&NOBODY) && access.may_register(&NOBODY, "n", &[]) && access.is_admin(&NOBODY));
         assert!(access.may_change(&NOBODY, CAMERA));
+        let stranger = Principal::Stranger;
+        assert!(
+            !access.may_read(&stranger) && !access.may_register(&stranger, "n", &[]) && !access.is_admin(&stranger)
+        );
     }
 
     #[test]

@@ -247,7 +247,7 @@ impl Guard {
     /// A client as operators know it.
     pub fn shown(&self, client: &Principal) -> String {
         match (client, self) {
-            (Principal::Nobody, _) => "a client that has proved nothing".to_string(),
+            (Principal::Nobody | Principal::Stranger, _) => "a client that has proved nothing".to_string(),
             (Principal::Key(key), Guard::Null) => shown(key, None),
             (Principal::Key(key), Guard::Curve(keyring)) => keyring.shown(key),
             (Principal::Token(name), _) => format!("who has the token {name:?}"),

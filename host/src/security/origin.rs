@@ -95,9 +95,9 @@ impl Origin {
         match (self.principal, self.address) {
             (Principal::Key(key), _) => Holder::Key(key),
             (Principal::Token(name), _) => Holder::Token(name),
-            (Principal::Nobody, Address::Tcp(address)) => Holder::Network(network(address.ip())),
-            (Principal::Nobody, Address::Ipc) => Holder::Ipc,
-            (Principal::Nobody, Address::Unknown) => Holder::Unknown,
+            (Principal::Nobody | Principal::Stranger, Address::Tcp(address)) => Holder::Network(network(address.ip())),
+            (Principal::Nobody | Principal::Stranger, Address::Ipc) => Holder::Ipc,
+            (Principal::Nobody | Principal::Stranger, Address::Unknown) => Holder::Unknown,
         }
     }
 }

@@ -14,6 +14,8 @@ pub enum Principal {
     /// Nobody was asked for a proof.
     #[default]
     Nobody,
+    /// Somebody was asked for a proof and has given none: there is nothing that such a client has a right to.
+    Stranger,
     /// Whoever holds the secret half of this key.
     Key(PublicKey),
     /// Whoever has the token of this name.
@@ -25,14 +27,14 @@ impl Principal {
     pub fn key(&self) -> Option<&PublicKey> {
         match self {
             Principal::Key(key) => Some(key),
-            Principal::Nobody | Principal::Token(_) => None,
+            Principal::Nobody | Principal::Stranger | Principal::Token(_) => None,
         }
     }
 
     /// As an owner is written down in a service's record; `None` if it is nobody.
     pub fn written(&self) -> Option<String> {
         match self {
-            Principal::Nobody => None,
+            Principal::Nobody | Principal::Stranger => None,
             Principal::Key(key) => Some(key.to_string()),
             Principal::Token(name) => Some(format!("{TOKEN}{name}")),
         }
@@ -49,7 +51,7 @@ impl Principal {
     /// What a client is told that it has shown.
     pub fn proof(&self) -> &'static str {
         match self {
-            Principal::Nobody | Principal::Key(_) => "this key",
+            Principal::Nobody | Principal::Stranger | Principal::Key(_) => "this key",
             Principal::Token(_) => "this token",
         }
     }

@@ -13,6 +13,7 @@ use crate::protocol::request::Request;
 use crate::security::origin::Origin;
 
 use super::answer::{Answer, Refused};
+use super::front::Core;
 use super::routes::{Call, stopping};
 
 /// How long the serving thread may take. Its turns take milliseconds.
@@ -48,9 +49,11 @@ pub(super) async fn health(call: Call) -> Response {
 }
 
 async fn health_of(call: &Call) -> Result<Answer, Refused> {
-    // Nobody in particular asks: what the plugin says of its failure is not for everybody.
-    let asked = call.shared.core.ask(Request::Health, Origin::default());
-    match tokio::time::timeout(ANSWER_MAX, asked).await {
+    ask(&call.shared.core, call.origin).await
+}
+
+async fn ask(core: &Core, origin: Origin) -> Result<Answer, Refused> {
+    match tokio::time::timeout(ANSWER_MAX, core.ask(Request::Health, origin)).await {
         Ok(answer) => answer.ok_or_else(stopping),
         Err(_) => {
             let message = format!("it has not answered within {} s", ANSWER_MAX.as_secs());
@@ -64,4 +67,21 @@ fn shown(answer: Answer, status: StatusCode, call: &Call) -> Response {
     let mut response = answer.into_response(&call.shared.budget);
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::front::{Http, Serving};
+    use super::*;
+
+    #[test]
+    fn who_hangs_does_not_say_that_it_lives() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (front, Serving { core, .. }) = Http::new();
+        let hangs = runtime.block_on(ask(&core, Origin::default())).unwrap_err().into_response();
+        assert_eq!(hangs.status(), 503);
+        drop(front);
+        let gone = runtime.block_on(ask(&core, Origin::default())).unwrap_err().into_response();
+        assert_eq!(gone.status(), 503);
+    }
 }

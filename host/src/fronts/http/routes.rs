@@ -59,7 +59,7 @@ pub(super) struct Call {
     pub(super) operation: &'static Operation,
     pub(super) shared: Arc<Shared>,
     pub(super) parts: Parts,
-    origin: Origin,
+    pub(super) origin: Origin,
 }
 
 /// The routes of the table.
@@ -100,12 +100,15 @@ async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Req
     let address = connection.map(|connection| connection.address()).unwrap_or_default();
     let proved = guard::proved(&parts.headers, &shared.tokens);
     let principal = match proved {
-        Ok(Principal::Nobody) if operation.needs == Needs::Proof && shared.asks_for_proof => {
-            return guard::unproved("clients of this registry have to prove who they are").into_response();
-        }
+        Ok(Principal::Nobody) if shared.asks_for_proof => match operation.needs {
+            Needs::Nothing => Principal::Stranger,
+            Needs::Proof => {
+                return guard::unproved("clients of this registry have to prove who they are").into_response();
+            }
+        },
         Ok(principal) => principal,
         // Who looks after the host is told how it is, whatever else is sent.
-        Err(_) if operation.needs == Needs::Nothing => Principal::Nobody,
+        Err(_) if operation.needs == Needs::Nothing => Principal::Stranger,
         Err(refused) => {
             if let (Ok(mut report), Address::Tcp(from)) = (shared.report.lock(), address) {
                 report.note(Some(from.ip()), Incident::Handshake, "unknown token", 1);
@@ -139,10 +142,9 @@ pub(super) async fn list(mut call: Call, body: Body) -> Response {
         return call.ask_for(Action::List, &fields).await;
     }
     let known = call.parts.headers.get(IF_NONE_MATCH).and_then(|known| known.to_str().ok()).map(str::to_string);
-    let tag = match call.position().await {
-        Ok((epoch, revision)) => call.tag(&epoch, revision),
-        Err(refused) => return refused.into_response(),
-    };
+    // Where it is not sure of what it knows, it says so in each list.
+    let Some((epoch, revision)) = call.position().await else { return call.ask_for(Action::List, &fields).await };
+    let tag = call.tag(&epoch, revision);
     if known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag || known.trim() == "*")) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -244,10 +246,13 @@ impl Call {
         })
     }
 
-    /// Where the registry stands: epoch and revision.
-    async fn position(&self) -> Result<(String, u64), Refused> {
-        let (answer, _) = self.answer_to(Action::Watch, &Fields::default()).await?;
-        Position::of(&answer).ok_or_else(|| answer.into())
+    /// Where the registry stands, epoch and revision, if it is sure of that.
+    async fn position(&self) -> Option<(String, u64)> {
+        let mut fields = Fields::default();
+        fields.set("max_stale", "0".into());
+        let (answer, _) = self.answer_to(Action::Watch, &fields).await.ok()?;
+        let is_sure = answer.code.is_none();
+        Position::of(&answer).filter(|_| is_sure)
     }
 
     /// Stands for what the client is shown at this position.
