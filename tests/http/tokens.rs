@@ -9,7 +9,7 @@ use crate::harness::{Host, keys, registry};
 use crate::{MEMORY, Stage, record};
 
 /// A new token, and the lines for `registry.toml`, as the command prints them.
-fn token(arguments: &[&str]) -> (String, String) {
+pub(crate) fn token(arguments: &[&str]) -> (String, String) {
     let output = registry(Path::new("/")).arg("token").args(arguments).output().expect("the program can be started");
     let printed = String::from_utf8(output.stdout).expect("it prints text");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -18,7 +18,7 @@ fn token(arguments: &[&str]) -> (String, String) {
     (token, format!("[[http.tokens]]{lines}"))
 }
 
-fn call(http: &mut Http, token: &str, method: &str, target: &str, body: Option<&str>) -> Response {
+pub(crate) fn call(http: &mut Http, token: &str, method: &str, target: &str, body: Option<&str>) -> Response {
     http.call(method, target, &[("Authorization", &format!("Bearer {token}"))], body)
 }
 

@@ -5,6 +5,7 @@
 
 pub mod clock;
 mod digest;
+mod measuring;
 mod quiet;
 mod reload;
 mod restore;
@@ -16,10 +17,12 @@ mod swap;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use crate::fronts::{Asked, Front};
+use crate::metrics::Metrics;
 use crate::registry::{Forbidden, Now, Output, Registry};
 use crate::security::audit::Audit;
 use crate::security::guard::Guard;
@@ -29,6 +32,7 @@ use crate::store::{Answer, Store};
 use crate::text::{counted, one_line};
 use clock::{Clock, READ_INTERVAL};
 use digest::Digest;
+use measuring::Measuring;
 use quiet::Quiet;
 use reload::Settings;
 use restore::Restoring;
@@ -63,6 +67,8 @@ struct Server<F: Front> {
     leaving: Vec<Store>,
     /// What is needed to begin, as long as the registry has not begun.
     starting: Option<Starting<F::Caller>>,
+    metrics: Arc<Metrics>,
+    measuring: Measuring,
 }
 
 /// What the loop was woken by.
@@ -94,6 +100,8 @@ impl<F: Front> Server<F> {
             restoring: None,
             leaving: Vec::new(),
             starting: None,
+            metrics: Arc::default(),
+            measuring: Measuring::default(),
         }
     }
 
@@ -153,6 +161,7 @@ impl<F: Front> Server<F> {
                 self.registry.clean_up(now);
             }
             self.dispatch(now);
+            self.measure(now);
             self.take_reloads();
             self.go_on_swapping();
             self.take_restores(now);
@@ -335,6 +344,7 @@ impl<F: Front> Server<F> {
                 self.store_restored(result, now);
             }
             Answer::Committed(result) => {
+                self.note_committed(result.is_err());
                 self.note_storage(result.as_ref().err());
                 self.registry.committed(result, now, &mut self.out);
             }
@@ -381,6 +391,7 @@ impl<F: Front> Server<F> {
     fn dispatch(&mut self, now: Now) {
         self.write_lists(now);
         if let Some(group) = self.registry.next_group(now, &mut self.out) {
+            self.note_group(&group);
             self.store.commit(group);
         }
         for (ticket, query) in self.out.queries.drain(..) {
@@ -442,7 +453,9 @@ impl<F: Front> Server<F> {
 
     fn read_clock(&mut self) -> Now {
         let (now, held_up) = self.clock.read();
+        self.metrics.now.set(self.clock.last_ns());
         if let Some(held_up) = held_up {
+            self.metrics.held_up.add(held_up.as_nanos() as u64);
             let seconds = held_up.as_secs_f64();
             tracing::warn!("the host was held up for {seconds:.1} s: all services get that much longer to renew");
         }

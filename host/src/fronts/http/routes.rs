@@ -16,6 +16,7 @@ use axum::routing::{MethodFilter, on};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::fronts::zmtp::report::{Incident, Report};
+use crate::metrics::Metrics;
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::{self, Action};
 use crate::security::origin::{Address, Origin};
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     pub(super) tokens: Tokens,
     /// What operators are told of clients that went too far.
     pub(super) report: Arc<Mutex<Report>>,
+    pub(super) metrics: Arc<Metrics>,
     /// For those that wait for something to happen.
     pub(super) waiting: Arc<Semaphore>,
     /// True when the registry stops.
@@ -59,7 +61,7 @@ pub(super) struct Call {
     pub(super) operation: &'static Operation,
     pub(super) shared: Arc<Shared>,
     pub(super) parts: Parts,
-    origin: Origin,
+    pub(super) origin: Origin,
 }
 
 /// The routes of the table.
@@ -247,7 +249,7 @@ impl Call {
     }
 
     /// Where the registry stands: epoch and revision.
-    async fn position(&self) -> Result<(String, u64), Response> {
+    pub(super) async fn position(&self) -> Result<(String, u64), Response> {
         let (answer, _) = self.answer_to(Action::Watch, &Fields::default()).await?;
         let position = Position::of(&answer);
         position.ok_or_else(|| answer.into_response(&self.shared.budget))

@@ -151,6 +151,7 @@ async fn answer(
         let message = "more than limits.requests_per_second from this connection: try again later";
         let mut refused = guard::refused(StatusCode::TOO_MANY_REQUESTS, Code::Overloaded, "Too many requests", message);
         guard::protect(&mut refused);
+        shared.metrics.note_status(refused.status().as_u16());
         return refused;
     };
     let mut response = match guard::admit(request.method(), request.uri(), request.headers(), &shared.hosts) {
@@ -164,6 +165,7 @@ async fn answer(
         Err(refused) => refused,
     };
     guard::protect(&mut response);
+    shared.metrics.note_status(response.status().as_u16());
     response.map(|body| Body::new(Busily { body, _busy: busy }))
 }
 
