@@ -83,12 +83,9 @@ fn fronts<'m>(seen: &Seen<'m>) -> [(&'static str, &'m Transport); 2] {
 }
 
 static FAMILIES: &[Family] = &[
-    family(
-        ("registry_build_info", GAUGE),
-        &["version"],
-        "1, with the version of the registry",
-        |_, samples| samples.one(&[env!("CARGO_PKG_VERSION")], 1),
-    ),
+    family(("registry_build_info", GAUGE), &["version"], "1, with the version of the registry", |_, samples| {
+        samples.one(&[env!("CARGO_PKG_VERSION")], 1)
+    }),
     family(
         ("registry_requests_total", COUNTER),
         &["action", "code"],
@@ -132,12 +129,9 @@ static FAMILIES: &[Family] = &[
             samples.one(&["http"], http.connections[0].get());
         },
     ),
-    family(
-        ("registry_client_waiting_bytes", GAUGE),
-        &["front"],
-        "What waits for and from clients",
-        |seen, samples| fronts(seen).iter().for_each(|(front, all)| samples.one(&[front], all.waiting[0].get())),
-    ),
+    family(("registry_client_waiting_bytes", GAUGE), &["front"], "What waits for and from clients", |seen, samples| {
+        fronts(seen).iter().for_each(|(front, all)| samples.one(&[front], all.waiting[0].get()))
+    }),
     family(
         ("registry_client_waiting_limit_bytes", GAUGE),
         &["front"],
@@ -255,12 +249,9 @@ static FAMILIES: &[Family] = &[
     family(("registry_storage_waiting_clients", GAUGE), &[], "Clients that wait for the storage", |seen, samples| {
         samples.one(&[], seen.core.queue.1);
     }),
-    family(
-        ("registry_watchers", GAUGE),
-        &[],
-        "Clients that wait for changes to come",
-        |seen, samples| samples.one(&[], seen.core.watchers.0),
-    ),
+    family(("registry_watchers", GAUGE), &[], "Clients that wait for changes to come", |seen, samples| {
+        samples.one(&[], seen.core.watchers.0)
+    }),
     family(
         ("registry_watchers_behind", GAUGE),
         &[],
@@ -291,22 +282,24 @@ static FAMILIES: &[Family] = &[
         "How often the configuration was read again to be taken over",
         |seen, samples| by_result(samples, &seen.metrics.reloads),
     ),
-    family(
-        ("registry_storage_swaps_total", COUNTER),
-        &["result"],
-        "Moves to another storage",
-        |seen, samples| by_result(samples, &seen.metrics.swaps),
-    ),
+    family(("registry_storage_swaps_total", COUNTER), &["result"], "Moves to another storage", |seen, samples| {
+        by_result(samples, &seen.metrics.swaps)
+    }),
     family(
         ("registry_held_up_seconds_total", COUNTER),
         &[],
         "For how long the host was stopped, swapped out or starved; gaps of less than a second are left out",
         |seen, samples| samples.one(&[], seconds(&seen.metrics.held_up)),
     ),
-    family(("registry_ready", GAUGE), &[], "1 if the registry has its services and its storage works", |seen, samples| {
-        let is_ready = !seen.core.is_starting && seen.core.stale_ms.is_none() && !seen.core.epoch.is_empty();
-        samples.one(&[], u8::from(is_ready));
-    }),
+    family(
+        ("registry_ready", GAUGE),
+        &[],
+        "1 if the registry has its services and its storage works",
+        |seen, samples| {
+            let is_ready = !seen.core.is_starting && seen.core.stale_ms.is_none() && !seen.core.epoch.is_empty();
+            samples.one(&[], u8::from(is_ready));
+        },
+    ),
     family(("process_cpu_seconds_total", COUNTER), &[], "Time on a processor", |seen, samples| {
         samples.one(&[], seen.process.cpu_seconds);
     }),

@@ -28,18 +28,8 @@ use cells::{Histogram, Number};
 
 /// Seconds are counted in nanoseconds.
 const PER_SECOND: f64 = 1e9;
-const REQUEST_BOUNDS: &[u64] = &[
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    50_000_000,
-    250_000_000,
-    1_000_000_000,
-];
+const REQUEST_BOUNDS: &[u64] =
+    &[100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 50_000_000, 250_000_000, 1_000_000_000];
 const COMMIT_BOUNDS: &[u64] = &[
     500_000,
     1_000_000,
@@ -173,7 +163,8 @@ impl Requests {
     /// All that there were, and for each action those that succeeded, be there none.
     fn iter(&self) -> impl Iterator<Item = (Asked, Option<Code>, u64)> {
         let codes = || std::iter::once(None).chain(Code::ALL.map(Some));
-        let all = Asked::all().flat_map(move |asked| codes().map(move |code| (asked, code, self.of(asked, code).get())));
+        let all =
+            Asked::all().flat_map(move |asked| codes().map(move |code| (asked, code, self.of(asked, code).get())));
         all.filter(|(asked, code, count)| *count > 0 || (code.is_none() && *asked != Asked::UNREADABLE))
     }
 }

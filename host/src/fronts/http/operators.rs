@@ -5,7 +5,8 @@ use crate::protocol::request::Action;
 
 use super::prometheus;
 use super::table::{
-    GENERATION, ID, Kind, MESSAGE, METADATA, Method, OF_A_CHANGE, Operation, Payload, TAGS, VERSION, asking, member, query,
+    GENERATION, ID, Kind, MESSAGE, METADATA, Method, OF_A_CHANGE, Operation, Payload, TAGS, VERSION, asking, member,
+    query,
 };
 
 /// All of them.
@@ -97,12 +98,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             (Method::Get, "/sd/prometheus", "targets"),
             Action::List,
             "The services that can be discovered, as Prometheus' http_sd_configs reads them",
-            &[
-                query("type", Kind::Text, "Only services that are discovered by this type"),
-                TAGS,
-                METADATA,
-                VERSION,
-            ],
+            &[query("type", Kind::Text, "Only services that are discovered by this type"), TAGS, METADATA, VERSION],
             &[],
             &[Code::Compacted],
         )

@@ -131,7 +131,8 @@ pub(super) const ID: Parameter = parameter(Place::Path, "service_id", Kind::Text
 pub(super) const GENERATION: Parameter = query("generation", Kind::Whole, "Only if the service is of this generation");
 const TYPE: Parameter = query("service_type", Kind::Text, "Only services that are discovered by this type");
 pub(super) const TAGS: Parameter = query("tags", Kind::Texts, "Only services with this type or tag; may be repeated");
-pub(super) const METADATA: Parameter = query("metadata", Kind::Object, "Only services whose metadata has these values: JSON");
+pub(super) const METADATA: Parameter =
+    query("metadata", Kind::Object, "Only services whose metadata has these values: JSON");
 pub(super) const VERSION: Parameter = query("version", Kind::Text, "Only services whose version meets this: ^1.2");
 const FIELDS: Parameter = query("fields", Kind::Names, "Which fields of the records are shown");
 const CURSOR: Parameter = query("cursor", Kind::Text, "Where the page before has ended");
