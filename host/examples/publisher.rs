@@ -7,6 +7,7 @@
 
 use std::error::Error;
 use std::net::TcpListener;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use registry_host::config::{Limits, Server};
@@ -34,7 +35,7 @@ fn main() -> Result<()> {
             "zmtp" => {
                 // A burst may wait as a whole, as with libzmq's high-water mark at 0.
                 let limits = Limits { event_queue_bytes: 1 << 30, ..Limits::default() }.for_transport(&server);
-                publish(Zmtp::serve(listeners, limits, Guard::Null)?, event, batch).await
+                publish(Zmtp::serve(listeners, limits, Guard::Null, Arc::default())?, event, batch).await
             }
             "zeromq" => publish(ZeroMq::serve(listeners, batch).await?, event, batch).await,
             other => Err(format!("no transport {other}").into()),

@@ -24,6 +24,7 @@ mod text;
 // From the network to the core: what is said, who says it, and how it gets here.
 pub mod fronts;
 pub use registry_protocol as protocol;
+pub mod metrics;
 pub mod security;
 
 // The core, and the loop that runs it.

@@ -113,6 +113,32 @@ pub enum Request {
 }
 
 impl Request {
+    /// The word by which it was asked for.
+    pub fn action(&self) -> Action {
+        match self {
+            Request::Register(_) => Action::Register,
+            Request::Deregister { .. } => Action::Deregister,
+            Request::Renew { .. } | Request::RenewMany(_) => Action::Renew,
+            Request::Get { .. } => Action::Get,
+            Request::List { .. } => Action::List,
+            Request::Discover(_) => Action::Discover,
+            Request::Health => Action::Health,
+            Request::Info => Action::Info,
+            Request::Terminate => Action::Terminate,
+            Request::Types { .. } => Action::Types,
+            Request::Watch(_) => Action::Watch,
+            Request::Update(_) => Action::Update,
+            Request::Drain(drain) if drain.order.is_none() => Action::Undrain,
+            Request::Drain(_) => Action::Drain,
+            Request::History { .. } => Action::History,
+            Request::Expiry(_) => Action::Expiry,
+            Request::Reload { .. } => Action::Reload,
+            Request::Swap { .. } => Action::Swap,
+            Request::Restore(_) => Action::Restore,
+            Request::Fresh { read, .. } => read.action(),
+        }
+    }
+
     /// Whether its answer may have to wait for something to happen, for as long as the client likes.
     pub fn may_wait(&self) -> bool {
         match self {

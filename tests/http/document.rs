@@ -98,7 +98,8 @@ fn every_operation_of_the_document_is_there_and_answers_as_it_says() {
                 let needs_type = ["post", "put", "patch"].contains(&method.as_str());
                 let body = content.get("schema").map(body).or(needs_type.then(String::new));
                 let response = http.call(&method.to_uppercase(), &target, &[], body.as_deref());
-                let reply = if response.body.is_empty() { json!({}) } else { response.json() };
+                let is_json = response.header("content-type") == Some("application/json");
+                let reply = if is_json { response.json() } else { json!({}) };
                 check(operation, response.status, &reply);
                 assert!(!matches!(response.status, 405 | 415 | 500..=502), "{method} {target}: {reply}");
             }

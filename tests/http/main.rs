@@ -8,6 +8,7 @@ mod document;
 mod harness;
 mod hostile;
 mod limits;
+mod metrics;
 mod routes;
 mod starting;
 mod streams;

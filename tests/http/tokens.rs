@@ -18,7 +18,7 @@ pub(crate) fn token(arguments: &[&str]) -> (String, String) {
     (token, format!("[[http.tokens]]{lines}"))
 }
 
-fn call(http: &mut Http, token: &str, method: &str, target: &str, body: Option<&str>) -> Response {
+pub(crate) fn call(http: &mut Http, token: &str, method: &str, target: &str, body: Option<&str>) -> Response {
     http.call(method, target, &[("Authorization", &format!("Bearer {token}"))], body)
 }
 

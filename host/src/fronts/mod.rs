@@ -8,6 +8,7 @@
 //! | [`both`] | two fronts as one |
 //! | [`http`] | the front that speaks HTTP, on a thread of its own |
 //! | [`messages`] | the front that speaks ZeroMQ messages, over a [`Transport`] that carries them |
+//! | [`metered`] | counts what passes through a front |
 //! | [`ipc`] | Unix sockets for clients on this machine |
 //! | [`zmtp`] | the transport that faces clients, within limits |
 //! | [`zeromq`] | a transport on the crate of that name, to compare with |
@@ -17,6 +18,7 @@ pub mod http;
 #[expect(clippy::disallowed_methods, reason = "sockets are made before anybody is served, and removed at the end")]
 pub mod ipc;
 pub mod messages;
+pub mod metered;
 pub mod zeromq;
 pub mod zmtp;
 

@@ -20,6 +20,7 @@
 //! | `certainty` | what is answered while nothing is sure: starting, stale, not ready |
 //! | `restoring` | all services anew, from a backup |
 //! | `copying` | all services, to another store |
+//! | `figures` | all of it in numbers, for operators |
 //! | `service`, `services`, `slots` | one service, all of them, sets of them |
 //! | `shares`, `turns`, `orders` | who has how much of what all share, and whose turn it is |
 //! | `moment`, `policy`, `output` | what goes in and what comes out |
@@ -28,6 +29,7 @@ mod certainty;
 mod changes;
 mod copying;
 mod discovery;
+mod figures;
 mod follow;
 mod journal;
 mod lists;
@@ -67,6 +69,8 @@ use crate::security::principal::Principal;
 pub use changes::Amendment;
 use changes::{Changes, GENERATION_GAP_MAX};
 use copying::Copying;
+use figures::Census;
+pub use figures::{ByType, Figures};
 use follow::{Follow, Told};
 use lists::{Form, Lists};
 pub use moment::Now;
@@ -78,6 +82,7 @@ use reads::StorageFailure;
 use search::Searches;
 use selection::Selection;
 pub use service::Service;
+pub use services::Counts;
 use services::Services;
 use trail::Trail;
 pub use trail::{Cause, Deed};
@@ -102,6 +107,7 @@ pub struct Registry<C> {
     /// How far the copy to another store is, if one is being made.
     copying: Option<Copying>,
     follow: Follow<C>,
+    census: Census,
     /// The name of the history that `revision` counts in.
     epoch: String,
     /// A number of this run of the host, by which it knows cursors that it has given.
@@ -145,6 +151,7 @@ impl<C> Registry<C> {
             waiting: Waiting::default(),
             copying: None,
             follow: Follow::after(position.revision, policy.following),
+            census: Census::default(),
             epoch: position.epoch,
             run,
             revision: position.revision,

@@ -10,6 +10,7 @@
 //! Many services can run out at the same moment, and moving them takes time. So they are moved a number at a time:
 //! until then one that is past its ttl may stand among the passing, and whoever picks one there looks at its deadline.
 
+mod counts;
 mod grace;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,6 +23,7 @@ use slab::Slab;
 use crate::registry::journal::Journal;
 use crate::registry::service::Service;
 use crate::registry::slots::{Slot, Slots};
+pub use counts::Counts;
 pub(in crate::registry) use grace::Grant;
 use grace::leave_ttl;
 
@@ -50,6 +52,8 @@ pub(super) struct Services {
     pub(super) journal: Option<Journal>,
     /// How many of the passing have each ttl, in milliseconds.
     ttls: BTreeMap<u64, usize>,
+    /// How many stand among the passing and are drained.
+    drained: usize,
     /// Those that are drained for a time: when that ends, in milliseconds since the Unix epoch.
     drains: BTreeSet<(u64, Slot)>,
 }
@@ -94,17 +98,6 @@ impl Members {
     fn len(&self) -> usize {
         self.passing.len() + self.drained.len() + self.critical.len()
     }
-}
-
-/// How many members of a type are in which state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    /// Can be discovered.
-    pub(super) passing: usize,
-    /// Live, and are drained.
-    pub(super) drained: usize,
-    /// Have run out.
-    pub(super) critical: usize,
 }
 
 impl Services {
@@ -198,15 +191,6 @@ impl Services {
         let mut slots: Vec<Slot> = self.slots_of_type(service_type).collect();
         slots.sort_unstable();
         slots.into_iter().map(|slot| &self.slots[slot].service)
-    }
-
-    /// How many members a type has, by where they stand.
-    pub(super) fn members(&self, service_type: &str) -> Counts {
-        let count = |all: &Members| {
-            let (passing, drained, critical) = (all.passing.len(), all.drained.len(), all.critical.len());
-            Counts { passing, drained, critical }
-        };
-        self.by_type.get(service_type).map(count).unwrap_or_default()
     }
 
     /// A passing member of a type other than the service with this id, be it drained.
@@ -303,7 +287,9 @@ impl Services {
                 members.of(changed, is_passing).insert(slot);
             }
         }
+        self.drained -= usize::from(is_passing && service.is_drained());
         service.amend(changed);
+        self.drained += usize::from(is_passing && service.is_drained());
         if let Some(until_ms) = service.drained_until_unix_ms() {
             self.drains.insert((until_ms, slot));
         }
@@ -389,6 +375,7 @@ impl Services {
             *place = Place::Passing(deadline_ms);
             self.deadlines.insert((deadline_ms, slot));
             *self.ttls.entry(service.ttl_ms()).or_default() += 1;
+            self.drained += usize::from(service.is_drained());
         } else {
             *place = Place::Critical(self.next_critical);
             self.critical.insert((self.next_critical, slot));
@@ -413,6 +400,7 @@ impl Services {
         let is_passing = match *place {
             Place::Passing(queued_ms) => {
                 leave_ttl(&mut self.ttls, service.ttl_ms());
+                self.drained -= usize::from(service.is_drained());
                 self.deadlines.remove(&(queued_ms, slot))
             }
             Place::Critical(place) => {

@@ -26,6 +26,11 @@ impl Clock {
         Clock { start: Instant::now(), uptime: Uptime::default() }
     }
 
+    /// What it said when it was last read, in nanoseconds since it started.
+    pub fn last_ns(&self) -> u64 {
+        u64::try_from(self.uptime.read.as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// The time, and for how long the host was held up since the last reading, if it was.
     pub fn read(&mut self) -> (Now, Option<Duration>) {
         let (uptime, held_up) = self.uptime.at(self.start.elapsed());

@@ -27,6 +27,7 @@ impl<F: Front> Server<F> {
     pub(super) fn dispatch(&mut self, now: Now) {
         self.write_lists(now);
         if let Some(group) = self.registry.next_group(now, &mut self.out) {
+            self.note_group(&group);
             self.store.commit(group);
         }
         for (ticket, query) in self.out.queries.drain(..) {

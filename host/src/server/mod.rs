@@ -6,6 +6,7 @@
 pub mod clock;
 mod digest;
 mod hand_over;
+mod measuring;
 mod quiet;
 mod reload;
 mod restore;
@@ -17,11 +18,13 @@ mod swap;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use crate::fronts::{Asked, Front};
 use crate::log;
+use crate::metrics::Metrics;
 use crate::registry::{Now, Output, Registry};
 use crate::security::audit::Audit;
 use crate::security::guard::Guard;
@@ -30,6 +33,7 @@ use crate::store::{Answer, Store};
 use crate::text::counted;
 use clock::{Clock, READ_INTERVAL};
 use digest::Digest;
+use measuring::Measuring;
 use quiet::Quiet;
 use reload::Settings;
 use restore::Restoring;
@@ -67,6 +71,8 @@ struct Server<F: Front> {
     leaving: Vec<Store>,
     /// What is needed to begin, as long as the registry has not begun.
     starting: Option<Starting<F::Caller>>,
+    metrics: Arc<Metrics>,
+    measuring: Measuring,
 }
 
 /// What the loop was woken by.
@@ -99,6 +105,8 @@ impl<F: Front> Server<F> {
             restoring: None,
             leaving: Vec::new(),
             starting: None,
+            metrics: Arc::default(),
+            measuring: Measuring::default(),
         }
     }
 
@@ -159,6 +167,7 @@ impl<F: Front> Server<F> {
                 self.registry.clean_up(now);
             }
             self.dispatch(now);
+            self.measure(now);
             self.take_reloads();
             self.go_on_swapping();
             self.take_restores(now);
@@ -341,6 +350,7 @@ impl<F: Front> Server<F> {
                 self.store_restored(result, now);
             }
             Answer::Committed(result) => {
+                self.note_committed(result.is_err());
                 self.note_storage(result.as_ref().err());
                 self.registry.committed(result, now, &mut self.out);
             }
@@ -369,7 +379,9 @@ impl<F: Front> Server<F> {
 
     fn read_clock(&mut self) -> Now {
         let (now, held_up) = self.clock.read();
+        self.metrics.now.set(self.clock.last_ns());
         if let Some(held_up) = held_up {
+            self.metrics.held_up.add(held_up.as_nanos() as u64);
             let seconds = held_up.as_secs_f64();
             tracing::warn!("the host was held up for {seconds:.1} s: all services get that much longer to renew");
         }

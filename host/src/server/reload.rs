@@ -121,6 +121,7 @@ impl<F: Front> Server<F> {
             Err(problems) => Err(problems.clone()),
         };
         if is_meant {
+            self.metrics.reloads[usize::from(told.is_err())].add(1);
             match &told {
                 Ok(told) => told.log(),
                 Err(problems) => {

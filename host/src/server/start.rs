@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use registry_plugin_api::Capabilities;
@@ -15,10 +16,12 @@ use registry_plugin_api::Capabilities;
 use crate::config::{self, Config, Loaded, Transport as TransportName};
 use crate::fronts::both::Both;
 use crate::fronts::http::Http;
+use crate::fronts::metered::Metered;
 use crate::fronts::zeromq::ZeroMq;
 use crate::fronts::zmtp::Zmtp;
 use crate::fronts::{self, BindError, Front, Listeners, Messages};
 use crate::log::audit::Audit;
+use crate::metrics::Metrics;
 use crate::plugin::{self, Plugin};
 use crate::registry::{About, Policy, Promises, Unreadable};
 use crate::security::guard::Guard;
@@ -196,20 +199,22 @@ async fn serve(ports: Ports, bound: Bound) -> Result<(), Failure> {
     let Config { server, limits, .. } = &bound.config;
     let requests = limits.for_requests(bound.about.req_port);
     let has_keys = matches!(bound.guard, Guard::Curve(_));
-    let http = http.map(|http| Http::serve(http, &bound.config, requests.clone(), has_keys)).transpose()?;
+    let metrics = Arc::<Metrics>::default();
+    let for_http = (requests.clone(), has_keys);
+    let http = http.map(|http| Http::serve(http, &bound.config, for_http, metrics.clone())).transpose()?;
     match server.transport {
         TransportName::Zmtp => {
-            let transport = Zmtp::serve(listeners, limits.for_transport(server), bound.guard.clone())?;
-            serve_by(Both::of(Messages::over(transport, requests), http), bound).await
+            let transport = Zmtp::serve(listeners, limits.for_transport(server), bound.guard.clone(), metrics.clone())?;
+            serve_by(Both::of(Messages::over(transport, requests), http), metrics, bound).await
         }
         TransportName::ZeroMq => {
             let transport = ZeroMq::serve(listeners, server.receive_high_water_mark as usize).await?;
-            serve_by(Both::of(Messages::over(transport, requests), http), bound).await
+            serve_by(Both::of(Messages::over(transport, requests), http), metrics, bound).await
         }
     }
 }
 
-async fn serve_by<F: Front>(front: F, bound: Bound) -> Result<(), Failure> {
+async fn serve_by<F: Front>(front: F, metrics: Arc<Metrics>, bound: Bound) -> Result<(), Failure> {
     let Bound { loaded, config, guard, plugin, policy, promises, about } = bound;
     let stop = Stop::listen()?.wait();
     let audit = Audit::begin(config.log.audit.as_deref())?;
@@ -223,7 +228,9 @@ async fn serve_by<F: Front>(front: F, bound: Bound) -> Result<(), Failure> {
     });
     let store = Store::begin(plugin, options, call_timeout, history, Purpose::Serve { reopened })?;
     let starting = Starting::new(config, policy, promises, about, began);
-    Ok(Server::start(front, store, starting, Some(settings), audit, guard).run(stop).await?)
+    let front = Metered::over(front, metrics.clone());
+    let server = Server::start(front, store, starting, Some(settings), audit, guard).counted_by(metrics);
+    Ok(server.run(stop).await?)
 }
 
 /// What operators are told of records that the registry leaves out: the first few, and how many more there are.

@@ -273,6 +273,7 @@ impl<F: Front> Server<F> {
     }
 
     fn refuse_swap(&mut self, asking: Vec<F::Caller>, error: &str) {
+        self.metrics.swaps[1].add(1);
         for caller in asking {
             let reply = Reply::failure(Code::BackendUnavailable, "The registry has not moved to another storage");
             self.front.reply(caller, reply.text("message", error));
@@ -283,6 +284,7 @@ impl<F: Front> Server<F> {
         let Some(swap) = self.swap.take() else { return };
         self.registry.hold_changes(false);
         self.registry.end_copy();
+        self.metrics.swaps[0].add(1);
         let held_ms = swap.held.map_or(0, |since| since.elapsed().as_millis() as u64);
         let (services, seconds) = (self.registry.len(), swap.began.elapsed().as_secs_f64());
         let services_told = counted(services, "service", "services");

@@ -102,6 +102,15 @@ pub(super) fn shown(json: String) -> Response {
     response(StatusCode::OK, Body::from(json))
 }
 
+/// A response with a text of some type, for which there is room until it has left.
+pub(super) fn text(content_type: HeaderValue, text: String, held: Held) -> Response {
+    let left = text.len();
+    let pieces = Pieces { shared: None, sent: 0, rest: Some(text.into()), left, _held: Some(held) };
+    let mut response = response(StatusCode::OK, Body::new(pieces));
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
 /// What is said when so much waits for clients that nothing more may.
 pub(super) fn no_room() -> Refused {
     let message = "too much waits for HTTP clients, http.buffered_bytes: try again later";

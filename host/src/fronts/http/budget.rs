@@ -49,6 +49,11 @@ impl Budget {
         Some(Held { budget: self.clone(), shared: shared.cloned(), own })
     }
 
+    /// How many bytes wait, and how many may.
+    pub(super) fn extent(&self) -> (usize, usize) {
+        (self.lock().bytes, self.max)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

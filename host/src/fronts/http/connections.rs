@@ -114,6 +114,11 @@ impl Connection {
         Address::of_peer(Some(self.peer))
     }
 
+    /// How many connections there are, this one among them.
+    pub(super) fn all(&self) -> usize {
+        self.connections.lock().connections.len()
+    }
+
     /// A request is under way, until what is given back is dropped; `None` if there were too many.
     pub(super) fn begin(self: &Arc<Self>) -> Option<Busy> {
         let rate = self.connections.requests_per_second;

@@ -10,7 +10,7 @@
 //! | [`fields`] | path, query and body into a request of the protocol | |
 //! | [`guard`] | who is let in: hosts, sites, types, proofs | |
 //! | [`routes`] | from the table to routes, and what most of them do | |
-//! | [`sse`], [`probes`], [`openapi`] | the others | |
+//! | [`sse`], [`probes`], [`openapi`], [`prometheus`] | the others | |
 //! | [`answer`] | replies into responses | |
 //! | [`budget`] | how many bytes wait, and whether there is room for more | |
 //! | [`connections`] | who is connected, and how many may be | |
@@ -26,6 +26,7 @@ mod guard;
 mod openapi;
 mod operators;
 mod probes;
+mod prometheus;
 mod routes;
 mod serve;
 mod sse;
@@ -33,11 +34,13 @@ mod table;
 
 use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
+use crate::fronts::zmtp::report::Report;
+use crate::metrics::Metrics;
 use crate::protocol::reply::Reply;
 use crate::protocol::request::{self, Action, Request};
 use budget::Budget;
@@ -50,12 +53,17 @@ use routes::Shared;
 use serve::{Patience, serve};
 
 impl Http {
-    /// Serves HTTP on a thread of its own. `limits` are those of requests, and `has_keys` says that
-    /// clients of other fronts have to prove who they are.
+    /// Serves HTTP on a thread of its own. `limits` are those of requests, and `has_keys` says that clients of other
+    /// fronts have to prove who they are. What it counts, and what it shows of all that is counted, is in `metrics`.
     ///
     /// # Errors
     /// The listener cannot be used, or there is no thread.
-    pub fn serve(listener: TcpListener, config: &Config, limits: request::Limits, has_keys: bool) -> io::Result<Self> {
+    pub fn serve(
+        listener: TcpListener,
+        config: &Config,
+        (limits, has_keys): (request::Limits, bool),
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
         let (front, Serving { core, stop, ended }) = Http::new();
         let (http, all) = (&config.http, &config.limits);
         let shared = Arc::new(Shared {
@@ -67,7 +75,8 @@ impl Http {
             hosts: Hosts::new(&http.hosts),
             asks_for_proof: has_keys || !http.tokens.is_empty(),
             tokens: http.tokens(),
-            report: Arc::default(),
+            report: Arc::new(Mutex::new(Report::counted_by(metrics.http.incidents.clone()))),
+            metrics,
             waiting: Arc::new(Semaphore::new(http.connections as usize / 2)),
             stop,
         });

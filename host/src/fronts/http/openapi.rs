@@ -145,7 +145,11 @@ fn responses(operation: &Operation) -> Value {
         (status.to_string(), described)
     };
     let mut all: Map<String, Value> = codes.into_iter().map(failed).collect();
-    let mut content = json!({"application/json": {"schema": reply(operation.reply)}});
+    let mut content = match operation.name {
+        "metrics" => json!({"text/plain": {"schema": {"type": "string"}}}),
+        "targets" => json!({"application/json": {"schema": schema(Kind::List)}}),
+        _ => json!({"application/json": {"schema": reply(operation.reply)}}),
+    };
     if operation.name == "watch" {
         content["text/event-stream"] = json!({"schema": {"type": "string"}});
     }

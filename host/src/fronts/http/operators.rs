@@ -3,7 +3,11 @@
 use crate::protocol::reply::Code;
 use crate::protocol::request::Action;
 
-use super::table::{GENERATION, ID, Kind, MESSAGE, Method, OF_A_CHANGE, Operation, Payload, asking, member};
+use super::prometheus;
+use super::table::{
+    GENERATION, ID, Kind, MESSAGE, METADATA, Method, OF_A_CHANGE, Operation, Payload, TAGS, VERSION, asking, member,
+    query,
+};
 
 /// All of them.
 pub(super) static OPERATIONS: &[Operation] = &[
@@ -74,6 +78,29 @@ pub(super) static OPERATIONS: &[Operation] = &[
             &[],
             &[("restore", Kind::Text), ("services", Kind::Whole), ("revision", Kind::Whole), ("epoch", Kind::Text)],
             &[Code::NotFound, Code::Overloaded, Code::BackendUnavailable],
+        )
+    },
+    Operation {
+        handler: |call, body| Box::pin(prometheus::metrics(call, body)),
+        action: None,
+        ..asking(
+            (Method::Get, "/metrics", "metrics"),
+            Action::Watch,
+            "What the registry tells of itself in numbers, in the text that Prometheus reads: see docs/metrics.md",
+            &[],
+            &[],
+            &[],
+        )
+    },
+    Operation {
+        handler: |call, body| Box::pin(prometheus::targets(call, body)),
+        ..asking(
+            (Method::Get, "/sd/prometheus", "targets"),
+            Action::List,
+            "The services that can be discovered, as Prometheus' http_sd_configs reads them",
+            &[query("type", Kind::Text, "Only services that are discovered by this type"), TAGS, METADATA, VERSION],
+            &[],
+            &[Code::Compacted],
         )
     },
 ];

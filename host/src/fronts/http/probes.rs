@@ -17,7 +17,7 @@ use super::front::Core;
 use super::routes::{Call, stopping};
 
 /// How long the serving thread may take. Its turns take milliseconds.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// Whether it answers: 200 also while it starts, and while its storage fails, since a new start would mend neither.
 pub(super) async fn live(call: Call) -> Response {

@@ -16,6 +16,7 @@ use axum::routing::{MethodFilter, on};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::fronts::zmtp::report::{Incident, Report};
+use crate::metrics::Metrics;
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::{self, Action};
 use crate::security::origin::{Address, Origin};
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     pub(super) tokens: Tokens,
     /// What operators are told of clients that went too far.
     pub(super) report: Arc<Mutex<Report>>,
+    pub(super) metrics: Arc<Metrics>,
     /// For those that wait for something to happen.
     pub(super) waiting: Arc<Semaphore>,
     /// True when the registry stops.
@@ -247,7 +249,7 @@ impl Call {
     }
 
     /// Where the registry stands, epoch and revision, if it is sure of that.
-    async fn position(&self) -> Option<(String, u64)> {
+    pub(super) async fn position(&self) -> Option<(String, u64)> {
         let mut fields = Fields::default();
         fields.set("max_stale", "0".into());
         let (answer, _) = self.answer_to(Action::Watch, &fields).await.ok()?;

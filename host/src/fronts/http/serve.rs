@@ -153,6 +153,7 @@ async fn answer(
         let refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, Code::Overloaded, "Too many requests", message);
         let mut response = refused.into_response();
         guard::protect(&mut response);
+        shared.metrics.note_status(response.status().as_u16());
         return response;
     };
     let mut response = match guard::admit(request.method(), request.uri(), request.headers(), &shared.hosts) {
@@ -166,6 +167,7 @@ async fn answer(
         Err(refused) => refused.into_response(),
     };
     guard::protect(&mut response);
+    shared.metrics.note_status(response.status().as_u16());
     response.map(|body| Body::new(Busily { body, _busy: busy }))
 }
 

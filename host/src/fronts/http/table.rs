@@ -119,7 +119,7 @@ const fn parameter(place: Place, name: &'static str, kind: Kind, about: &'static
     Parameter { name, place, kind, about }
 }
 
-const fn query(name: &'static str, kind: Kind, about: &'static str) -> Parameter {
+pub(super) const fn query(name: &'static str, kind: Kind, about: &'static str) -> Parameter {
     parameter(Place::Query, name, kind, about)
 }
 
@@ -130,9 +130,10 @@ pub(super) const fn member(name: &'static str, kind: Kind, about: &'static str) 
 pub(super) const ID: Parameter = parameter(Place::Path, "service_id", Kind::Text, "The service's id");
 pub(super) const GENERATION: Parameter = query("generation", Kind::Whole, "Only if the service is of this generation");
 const TYPE: Parameter = query("service_type", Kind::Text, "Only services that are discovered by this type");
-const TAGS: Parameter = query("tags", Kind::Texts, "Only services with this type or tag; may be repeated");
-const METADATA: Parameter = query("metadata", Kind::Object, "Only services whose metadata has these values: JSON");
-const VERSION: Parameter = query("version", Kind::Text, "Only services whose version meets this: ^1.2");
+pub(super) const TAGS: Parameter = query("tags", Kind::Texts, "Only services with this type or tag; may be repeated");
+pub(super) const METADATA: Parameter =
+    query("metadata", Kind::Object, "Only services whose metadata has these values: JSON");
+pub(super) const VERSION: Parameter = query("version", Kind::Text, "Only services whose version meets this: ^1.2");
 const FIELDS: Parameter = query("fields", Kind::Names, "Which fields of the records are shown");
 const CURSOR: Parameter = query("cursor", Kind::Text, "Where the page before has ended");
 const MAX_STALE: Parameter = query("max_stale", Kind::Number, "How old the answer may be, in seconds");

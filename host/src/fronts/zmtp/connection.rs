@@ -145,6 +145,11 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
+    /// Where it came in.
+    pub fn entrance(&self) -> Entrance {
+        self.entrance
+    }
+
     /// A connection that has just come in.
     pub fn new(id: u64, address: Option<SocketAddr>, entrance: Entrance, writer: Writer, hub: Rc<Hub>) -> Rc<Self> {
         let mut wire = Wire::default();

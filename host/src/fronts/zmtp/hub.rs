@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::fronts::messages::Inbox;
+use crate::metrics::Metrics;
+use crate::metrics::cells::Number;
+use crate::protocol::request::Port;
 use crate::security::guard::Guard;
 use crate::security::origin::network;
 
@@ -34,6 +37,7 @@ pub struct Hub {
     pub limits: Cell<Limits>,
     /// Who may come in.
     pub guard: Guard,
+    metrics: Arc<Metrics>,
     /// What operators are told of clients that went too far.
     pub report: RefCell<Report>,
     /// What all connections read into: an idle one needs no buffer of its own.
@@ -74,12 +78,13 @@ pub(in crate::fronts) fn origin(address: Option<IpAddr>) -> Option<IpAddr> {
 
 impl Hub {
     /// A hub without connections.
-    pub fn new(limits: Limits, guard: Guard) -> Rc<Self> {
+    pub fn new(limits: Limits, guard: Guard, metrics: Arc<Metrics>) -> Rc<Self> {
         Rc::new(Hub {
             memory: Memory::new(limits.buffered_bytes),
             limits: Cell::new(limits),
             guard,
-            report: RefCell::default(),
+            report: RefCell::new(Report::counted_by(metrics.zeromq.incidents.clone())),
+            metrics,
             buffer: RefCell::default(),
             full_at: Cell::default(),
             inbox: Inbox::new(limits.batch),
@@ -120,6 +125,7 @@ impl Hub {
             people.next_id
         };
         let connection = Connection::new(id, peer, entrance, writer, self.clone());
+        self.connected(entrance).add(1);
         {
             let mut people = self.people.borrow_mut();
             people.connections.insert(id, connection.clone());
@@ -145,6 +151,7 @@ impl Hub {
         if people.connections.remove(&connection.id).is_none() {
             return;
         }
+        self.connected(connection.entrance()).subtract(1);
         let origin = origin(connection.address);
         if let Some(count) = people.per_origin.get_mut(&origin) {
             *count -= 1;
@@ -260,8 +267,21 @@ impl Hub {
         self.audiences.borrow_mut().clear();
     }
 
+    /// How many connections there are of those that came in there.
+    fn connected(&self, entrance: Entrance) -> &Number {
+        let [requests, heartbeats, events] = &self.metrics.zeromq.connections;
+        match entrance {
+            Entrance::Requests(Port::Requests) => requests,
+            Entrance::Requests(Port::Heartbeats) => heartbeats,
+            Entrance::Events => events,
+        }
+    }
+
     /// Does what time brings to all connections.
     pub fn check(&self) {
+        let [waiting, most] = &self.metrics.zeromq.waiting;
+        waiting.set(self.memory.used() as u64);
+        most.set(self.limits.get().buffered_bytes as u64);
         let now = Instant::now();
         self.connections().iter().for_each(|connection| connection.check(now));
     }

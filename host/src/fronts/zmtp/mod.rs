@@ -38,6 +38,7 @@ use tokio::task::JoinHandle;
 use crate::config;
 use crate::fronts::ipc::{IpcListeners, SocketFiles};
 use crate::fronts::{Inbound, Listeners, Transport};
+use crate::metrics::Metrics;
 use crate::protocol::request::Port;
 use crate::security::guard::Guard;
 
@@ -72,8 +73,8 @@ impl Zmtp {
     ///
     /// # Errors
     /// If a listener cannot be used.
-    pub fn serve(listeners: Listeners, limits: Limits, guard: Guard) -> io::Result<Self> {
-        let hub = Hub::new(limits, guard);
+    pub fn serve(listeners: Listeners, limits: Limits, guard: Guard, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let hub = Hub::new(limits, guard, metrics);
         let entrances = [Entrance::Requests(Port::Requests), Entrance::Requests(Port::Heartbeats), Entrance::Events];
         let mut doors = Vec::new();
         for (listener, entrance) in

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The least time between two lines.
@@ -29,6 +30,16 @@ pub enum Incident {
 }
 
 impl Incident {
+    /// The word by which operators count it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Incident::Refused => "refused",
+            Incident::Handshake => "handshake_failed",
+            Incident::Dropped => "cut_off",
+            Incident::Missed => "event_missed",
+        }
+    }
+
     fn shown(self, count: u64) -> &'static str {
         match (self, count) {
             (Incident::Refused, 1) => "connection refused",
@@ -51,6 +62,18 @@ pub struct Report {
     /// At the addresses beyond those.
     beyond: Tally,
     told_at: Option<Instant>,
+    all: Arc<Incidents>,
+}
+
+/// All that has happened, wherever clients were.
+#[derive(Debug, Default)]
+pub(crate) struct Incidents(Mutex<Tally>);
+
+impl Incidents {
+    /// How often what has happened, and why.
+    pub(crate) fn all(&self) -> Vec<(Incident, &'static str, u64)> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).0.clone()
+    }
 }
 
 /// How often what has happened. There are a few kinds and reasons, so the list is short.
@@ -58,11 +81,17 @@ pub struct Report {
 struct Tally(Vec<(Incident, &'static str, u64)>);
 
 impl Report {
+    /// Nothing has happened yet; what does is counted here, too.
+    pub(crate) fn counted_by(all: Arc<Incidents>) -> Self {
+        Report { all, ..Report::default() }
+    }
+
     /// Takes note of something. `reason` is one of a few.
     pub fn note(&mut self, address: Option<IpAddr>, incident: Incident, reason: &'static str, count: u64) {
         let is_known = self.news.len() < ADDRESSES_MAX || self.news.contains_key(&address);
         let tally = if is_known { self.news.entry(address).or_default() } else { &mut self.beyond };
         tally.add(incident, reason, count);
+        self.all.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(incident, reason, count);
     }
 
     /// A line, if there is something new and it is time for it. The addresses with the most come first.

@@ -44,6 +44,8 @@ pub(in crate::registry) struct Mass {
     /// What is to be told, with the log's line.
     news: Vec<(Notice, String)>,
     silence: Silence,
+    /// How many mass expiries have begun.
+    begun: u64,
 }
 
 /// A mass expiry that is under way.
@@ -66,6 +68,11 @@ impl Mass {
     /// Whether services are being given time.
     pub(in crate::registry) fn is_granting(&self) -> bool {
         self.keeping.is_some() || self.granting.is_some()
+    }
+
+    /// How many mass expiries have begun, and whether one is under way.
+    pub(in crate::registry) fn begun(&self) -> (u64, bool) {
+        (self.begun, self.under_way.is_some())
     }
 
     /// A service has expired.
@@ -94,6 +101,7 @@ impl<C> Registry<C> {
                 return None;
             }
             self.changes.mass.under_way = Some(UnderWay { since: now, most: critical, removed: 0 });
+            self.changes.mass.begun += 1;
             self.tell_begin(critical, now);
             self.step_up(now.uptime_ms, now);
             return None;
@@ -191,6 +199,11 @@ impl<C> Registry<C> {
             "returned": returned,
         });
         self.changes.mass.news.push((Notice { topic: TOPIC, json: event.to_string() }, line));
+    }
+
+    /// Whether no service is heard of, though heartbeats are due.
+    pub(in crate::registry) fn is_silent(&self) -> bool {
+        self.changes.mass.silence.lasts(self.policy.mass_expiry_hold_ms).is_some()
     }
 
     /// How long services are held at most that run out together, in milliseconds.

@@ -203,6 +203,11 @@ impl<C> Changes<C> {
         self.sent.as_ref().is_some_and(|(_, sent)| sent.iter().any(is_expiry))
     }
 
+    /// How many changes wait for their turn, and how many clients for the store.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.queue.len(), self.waiters.len())
+    }
+
     /// Whether nothing waits for the store.
     pub(super) fn is_idle(&self) -> bool {
         self.sent.is_none() && self.queue.is_empty() && self.waiters.len() == 0 && self.upkeep.is_idle()

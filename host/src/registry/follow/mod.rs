@@ -162,6 +162,21 @@ impl<C> Follow<C> {
         &self.shares
     }
 
+    /// How many wait, and how many of them for an answer that there is.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.watchers.len(), self.telling.values().map(|telling| telling.watchers.len()).sum())
+    }
+
+    /// How many changes watchers may not be told of yet.
+    pub(super) fn untold(&self) -> u64 {
+        self.ring.numbers().end.saturating_sub(self.shown)
+    }
+
+    /// How many changes are kept, and how much memory they take, in bytes.
+    pub(super) fn extent(&self) -> (usize, usize) {
+        self.ring.extent()
+    }
+
     /// Whether a watcher is about to get its answer.
     fn is_told(&self, watcher: &Watcher<C>) -> bool {
         matches!(watcher.place, Place::Audience(name) if !self.rooms.has(name))

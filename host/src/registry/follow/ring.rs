@@ -263,6 +263,11 @@ impl Ring {
         (self.stored, self.stored_bytes, self.stored_after) = (self.first, 0, revision);
     }
 
+    /// How many there are, and about how much memory they take, in bytes.
+    pub(super) fn extent(&self) -> (usize, usize) {
+        (self.entries.len(), self.bytes)
+    }
+
     /// Every change with a greater revision is here.
     pub(super) fn complete_after(&self) -> u64 {
         self.complete_after
