@@ -1,21 +1,21 @@
 //! The front that speaks HTTP, beside the one for ZeroMQ: the same requests and replies, as JSON over HTTP/1.1.
 //!
 //! It has a thread of its own, so that heads, bodies and slow clients cost those of ZeroMQ nothing. A request that has
-//! been read whole goes over to the serving thread, where [`front`] hands it to the core, and its reply comes back in
+//! been read whole goes over to the serving thread, where `front` hands it to the core, and its reply comes back in
 //! the pieces that it was made of.
 //!
 //! | module | what it does | does I/O |
 //! |---|---|---|
-//! | [`table`], [`operators`] | all operations: routes and the document are made from it | |
-//! | [`fields`] | path, query and body into a request of the protocol | |
-//! | [`guard`] | who is let in: hosts, sites, types, proofs | |
-//! | [`routes`] | from the table to routes, and what most of them do | |
-//! | [`sse`], [`probes`], [`openapi`], [`prometheus`] | the others | |
-//! | [`answer`] | replies into responses | |
-//! | [`budget`] | how many bytes wait, and whether there is room for more | |
-//! | [`connections`] | who is connected, and how many may be | |
-//! | [`serve`] | connections, and what they may take of time | yes |
-//! | [`front`] | what stands between the two threads | |
+//! | `table`, `operators` | all operations: routes and the document are made from it | |
+//! | `fields` | path, query and body into a request of the protocol | |
+//! | `guard` | who is let in: hosts, sites, types, proofs | |
+//! | `routes` | from the table to routes, and what most of them do | |
+//! | `sse`, `probes`, `openapi`, `prometheus` | the others | |
+//! | `answer` | replies into responses | |
+//! | `budget` | how many bytes wait, and whether there is room for more | |
+//! | `connections` | who is connected, and how many may be | |
+//! | `serve` | connections, and what they may take of time | yes |
+//! | `front` | what stands between the two threads | |
 
 mod answer;
 mod budget;
