@@ -253,7 +253,7 @@ fn what_there_is_is_listed_as_it_is_asked_for() {
     assert_eq!(tagged, json!([{"id": "a"}, {"id": "b"}]));
     assert_eq!(
         ask(&["types"]),
-        "TYPE    PASSING  CRITICAL\ncamera  2        0\nnorth   2        0\nstage   1        0\n"
+        "TYPE    PASSING  DRAINED  CRITICAL\ncamera  2        0        0\nnorth   2        0        0\nstage   1        0        0\n"
     );
     assert_eq!(ask(&["update", "a", "--metadata", "room:=6", "--metadata", "floor=1"]), "a updated\n");
     let metadata = &serde_json::from_str::<Value>(&ask(&["get", "a", "--json"])).unwrap()["metadata"];

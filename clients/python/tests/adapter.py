@@ -138,6 +138,24 @@ class Adapter:
     async def do_deregister(self, command: Json) -> None:
         await self.ask(command, "deregister", ("generation",), command["service_id"])
 
+    async def do_drain(self, command: Json) -> None:
+        await self.ask(command, "drain", ("seconds", "reason", "generation"), command["service_id"])
+
+    async def do_undrain(self, command: Json) -> None:
+        await self.ask(command, "undrain", ("generation",), command["service_id"])
+
+    async def do_drain_registration(self, command: Json) -> None:
+        await self.call(self.thing("registration", command).drain, **chosen(command, ("seconds", "reason")))
+
+    async def do_undrain_registration(self, command: Json) -> None:
+        await self.call(self.thing("registration", command).undrain)
+
+    async def do_drain_service(self, command: Json) -> None:
+        await self.call(self.thing("service", command).drain, **chosen(command, ("seconds", "reason")))
+
+    async def do_undrain_service(self, command: Json) -> None:
+        await self.call(self.thing("service", command).undrain)
+
     async def do_get(self, command: Json) -> Any:
         return (await self.ask(command, "get", ("max_stale",), command["service_id"])).fields
 
@@ -158,7 +176,8 @@ class Adapter:
 
     async def do_types(self, command: Json) -> Json:
         counts = await self.ask(command, "types", ())
-        return {name: {"passing": count.passing, "critical": count.critical} for name, count in counts.items()}
+        fields = ("passing", "drained", "critical")
+        return {name: {field: getattr(count, field) for field in fields} for name, count in counts.items()}
 
     async def do_history(self, command: Json) -> Any:
         return [entry.fields for entry in await self.ask(command, "history", (), command["service_id"])]

@@ -154,6 +154,24 @@ class Caches(unittest.TestCase):
 
         self.assertEqual(asyncio.run(cached()), ([("a", 2)], (1, 7)))
 
+    def test_one_that_is_drained_is_never_given(self) -> None:
+        def given(*services: dict[str, Any]) -> set[str | None]:
+            async def cached() -> set[str | None]:
+                connector: Any = Scripted({"success": True, "services": list(services), "revision": 1, "epoch": "e"})
+                cache = AsyncCache(connector, client.Filter())
+                await asyncio.wait_for(connector.is_at_the_end.wait(), 5)
+                found = {record.id if record else None for record in (cache.discover() for _ in range(100))}
+                await cache.close()
+                return found
+
+            return asyncio.run(cached())
+
+        drained = {"id": "drained", "health": "passing", "drain": {"since": 1}}
+        late, good = {"id": "late", "health": "critical"}, {"id": "good", "health": "passing"}
+        self.assertEqual(given(drained), {None})
+        self.assertEqual(given(drained, late), {"late"})
+        self.assertEqual(given(drained, late, good), {"good"})
+
 
 class Errors(unittest.TestCase):
     def test_each_code_has_its_class(self) -> None:
@@ -163,6 +181,11 @@ class Errors(unittest.TestCase):
         self.assertIs(type(other), client.Refused)
         self.assertEqual(str(other), "no [new_in_a_later_version]: why")
         self.assertEqual((other.code, other.field), ("new_in_a_later_version", "x"))
+
+    def test_a_configuration_that_is_refused_says_what_is_wrong(self) -> None:
+        error = refusal({"error": "no", "code": "config_refused", "problems": ["a", "b"]})
+        assert isinstance(error, client.ConfigRefused)
+        self.assertEqual(error.problems, ["a", "b"])
 
     def test_they_can_be_pickled(self) -> None:
         error = refusal({"error": "no", "code": "stale", "stale_seconds": 3})
@@ -228,6 +251,10 @@ class Values(unittest.TestCase):
         self.assertIn("port", record)
         with self.assertRaises(KeyError):
             _ = record.name
+        self.assertEqual((record.is_drained, record.drain), (False, None))
+        drained = client.Record({"id": "a", "drain": {"since": 1, "until": 3, "reason": "why"}})
+        self.assertEqual((drained.is_drained, drained.drain), (True, client.Drain(1, 3, "why")))
+        self.assertEqual(client.Record({"id": "a", "drain": {"since": 1}}).drain, client.Drain(1))
         listing = client.Listing((record,), None)
         self.assertEqual((len(listing), listing[0], list(listing)), (1, record, [record]))
 

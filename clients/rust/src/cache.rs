@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use rand::RngExt as _;
+use rand::seq::IteratorRandom as _;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -80,6 +82,19 @@ fn types(record: &Record) -> impl Iterator<Item = &str> {
     record.tags().chain(record.metadata("type").and_then(Value::as_str))
 }
 
+/// One of those that may be given, each as likely as the others.
+fn one_of(services: &IndexMap<String, Arc<Record>>) -> Option<&Arc<Record>> {
+    let mut random = rand::rng();
+    // While all is well the first that is drawn is good, however many there are.
+    let (_, drawn) = services.get_index(random.random_range(0..services.len().max(1)))?;
+    if drawn.is_passing() && !drawn.is_drained() {
+        return Some(drawn);
+    }
+    let given = services.values().filter(|record| !record.is_drained());
+    let healthy = given.clone().filter(|record| record.is_passing()).choose(&mut random);
+    healthy.or_else(|| given.choose(&mut random))
+}
+
 impl Cache {
     pub(crate) fn new(registry: Registry, filter: Filter) -> Self {
         let mut puller = Puller::new(registry.clone(), filter, Start::Existing);
@@ -151,7 +166,7 @@ impl Cache {
     }
 
     /// One service at random, of a type or, with `None`, of all: of those that were last seen to be healthy, if there are
-    /// such.
+    /// such. One that is drained is never given.
     ///
     /// # Errors
     /// There has been no list yet: nobody can tell whether there is one.
@@ -161,11 +176,7 @@ impl Cache {
             Some(service_type) => content.by_type.get(service_type),
             None => Some(&content.services),
         };
-        let Some(services) = services.filter(|services| !services.is_empty()) else { return Ok(None) };
-        let any = rand::random_range(0..services.len());
-        let from_there = services.values().cycle().skip(any).take(services.len());
-        let healthy = from_there.clone().find(|record| record.is_passing());
-        Ok(healthy.or(services.get_index(any).map(|(_, record)| record)).cloned())
+        Ok(services.and_then(one_of).cloned())
     }
 
     /// What there is, if it has been listed.
@@ -222,6 +233,27 @@ mod tests {
         content.take_in(change("leave", "a", "y"));
         content.take_in(change("expire", "b", "x"));
         assert!(content.services.is_empty() && content.by_type.is_empty());
+    }
+
+    #[test]
+    fn healthy_ones_are_given_evenly_late_ones_at_last_and_drained_ones_never() {
+        let put = |services: &mut IndexMap<String, Arc<Record>>, id: &str, health: &str, drain: Value| {
+            let record = Record::try_from(json!({"id": id, "health": health, "drain": drain})).unwrap();
+            services.insert(id.to_string(), Arc::new(record));
+        };
+        let mut services = IndexMap::new();
+        assert_eq!(one_of(&services), None);
+        put(&mut services, "drained", "passing", json!({"since": 1}));
+        assert_eq!(one_of(&services), None);
+        put(&mut services, "late", "critical", Value::Null);
+        assert_eq!(one_of(&services).unwrap().id(), "late");
+        // One behind many that are drained gets no more than its share.
+        (0..20).for_each(|number| put(&mut services, &format!("d{number}"), "passing", json!({"since": 1})));
+        ["a", "b", "c"].iter().for_each(|id| put(&mut services, id, "passing", Value::Null));
+        let mut counts = HashMap::new();
+        (0..3000).for_each(|_| *counts.entry(one_of(&services).unwrap().id()).or_insert(0) += 1);
+        assert_eq!(counts.len(), 3, "{counts:?}");
+        assert!(counts.values().all(|count| (800..1200).contains(count)), "{counts:?}");
     }
 
     /// A list may have changes after its revision, which are told again.

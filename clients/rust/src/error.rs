@@ -205,6 +205,8 @@ codes! {
     Stale = "stale",
     /// The registry is starting, and does not know its services yet.
     Starting = "starting",
+    /// The registry's configuration cannot be used, so nothing has been changed: `problems` of the reply has why.
+    ConfigRefused = "config_refused",
 }
 
 /// Why a host could not be talked to.

@@ -22,6 +22,9 @@
 //! [`Registry::connect`] and [`Service::start`] take the host. For the one that the variable `REGISTRY_CONNECT` names, or
 //! else `127.0.0.1:5556`, it is `Registry::builder().connect()`: [`Builder`] has all settings.
 //!
+//! Before maintenance, [`Service::drain`] keeps others from being given the service, which stays registered;
+//! [`Service::undrain`] ends that.
+//!
 //! `examples/fleet.rs` is a small fleet of services that follow each other.
 //!
 //! What it does is logged with [`tracing`]: lost and new connections, registrations made again.
@@ -68,7 +71,7 @@ pub use registry::Registry;
 pub use registry_zmtp::client::Keys;
 pub use service::Service;
 pub use settings::Builder;
-pub use values::{Health, HistoryEntry, Listing, Position, TypeCount};
+pub use values::{Drain, Health, HistoryEntry, Listing, Position, TypeCount};
 pub use watch::Watch;
 
 /// The examples of the page that everybody reads first.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use crate::values::Drain;
+
 /// A service as the registry shows it: what was registered, and what the registry adds.
 ///
 /// With `fields` in a [`Filter`](crate::Filter) it has only these; then the rest reads as if it were not there.
@@ -95,6 +97,16 @@ impl Record {
         self.health() == Some("passing")
     }
 
+    /// Since when, how long and why it is drained, if it is.
+    pub fn drain(&self) -> Option<Drain> {
+        self.0.get("drain").and_then(Value::as_object).map(Drain::read)
+    }
+
+    /// Whether it was drained when it was shown: registered, and not to be discovered.
+    pub fn is_drained(&self) -> bool {
+        self.0.get("drain").is_some_and(Value::is_object)
+    }
+
     /// The number of its registration, if the registry gives such numbers.
     pub fn generation(&self) -> Option<u64> {
         self.0.get("generation").and_then(Value::as_u64)
@@ -174,6 +186,18 @@ mod tests {
         assert!(!with(1, 5).is_same_as(&with(1, 6)));
         let more = record(json!({"id": "a", "port": 5, "x": 1, "health": "passing"}));
         assert!(!with(1, 5).is_same_as(&more) && !more.is_same_as(&with(1, 5)));
+    }
+
+    #[test]
+    fn a_drain_is_read() {
+        let drained = record(json!({"id": "a", "drain": {"since": 1, "until": 3, "reason": "why"}}));
+        let drain = Drain { since: Some(1), until: Some(3), reason: Some("why".to_string()) };
+        assert_eq!((drained.is_drained(), drained.drain()), (true, Some(drain)));
+        let forever = record(json!({"id": "a", "drain": {"since": 1}}));
+        assert_eq!(forever.drain(), Some(Drain { since: Some(1), until: None, reason: None }));
+        let other = record(json!({"id": "a"}));
+        assert_eq!((other.is_drained(), other.drain()), (false, None));
+        assert!(!drained.is_same_as(&other) && !forever.is_same_as(&drained));
     }
 
     #[test]

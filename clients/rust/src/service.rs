@@ -92,6 +92,22 @@ impl Service {
         self.registration
     }
 
+    /// Drains the service: see [`Registration::drain`].
+    ///
+    /// # Errors
+    /// The registry refuses, or there was no answer in time.
+    pub async fn drain(&self, time: Option<Duration>, reason: Option<&str>) -> Result<(), Error> {
+        self.registration.drain(time, reason).await
+    }
+
+    /// Has the service discovered again: see [`Registration::undrain`].
+    ///
+    /// # Errors
+    /// As with [`drain`](Self::drain).
+    pub async fn undrain(&self) -> Result<(), Error> {
+        self.registration.undrain().await
+    }
+
     /// Runs until the future is ready, or SIGTERM or SIGINT comes; then deregisters. The process goes on even if somebody
     /// else deregisters it: [`registration`](Self::registration) tells of that. A registry that cannot be told of the end
     /// is no failure of the process: the log says so, and the ttl does the rest.

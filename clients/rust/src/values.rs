@@ -42,10 +42,32 @@ pub struct Listing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TypeCount {
-    /// Healthy ones.
+    /// Healthy ones that are discovered.
     pub passing: u64,
+    /// Healthy ones that are not, because they are drained. An older registry has none.
+    pub drained: u64,
     /// Those whose heartbeats are late.
     pub critical: u64,
+}
+
+/// That a service is drained: it is registered, and not discovered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drain {
+    /// Since when, in seconds since 1970 by the registry's clock.
+    pub since: Option<u64>,
+    /// Until when, by the same clock; without, until somebody ends it.
+    pub until: Option<u64>,
+    /// Why, if that was said.
+    pub reason: Option<String>,
+}
+
+impl Drain {
+    pub(crate) fn read(drain: &Map<String, Value>) -> Self {
+        let time = |field: &str| drain.get(field).and_then(Value::as_u64);
+        let reason = drain.get("reason").and_then(Value::as_str).map(String::from);
+        Drain { since: time("since"), until: time("until"), reason }
+    }
 }
 
 /// Something that happened to a service.
@@ -54,7 +76,8 @@ pub struct TypeCount {
 pub struct HistoryEntry {
     /// When, in seconds since 1970 by the registry's clock.
     pub timestamp: f64,
-    /// What: `registered`, `replaced`, `updated`, `deregistered`, `expired`, `refused`; newer registries may know more.
+    /// What: `registered`, `replaced`, `updated`, `drained`, `undrained`, `deregistered`, `expired`, `refused`; newer
+    /// registries may know more.
     pub what: String,
     /// By whom: the client's address.
     pub address: Option<String>,

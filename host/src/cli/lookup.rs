@@ -49,17 +49,18 @@ pub(super) async fn types(connection: &Connection) -> Result<(), Failure> {
     if connection.json {
         let types = types
             .into_iter()
-            .map(|(name, count)| (name, json!({ "passing": count.passing, "critical": count.critical })));
+            .map(|(name, of)| (name, json!({ "passing": of.passing, "drained": of.drained, "critical": of.critical })));
         return output::json(&Value::Object(types.collect()));
     }
     if types.is_empty() {
         output::note("no services");
         return Ok(());
     }
-    let head = ["TYPE", "PASSING", "CRITICAL"].map(String::from).to_vec();
-    let rows = types
-        .iter()
-        .map(|(name, count)| vec![output::printable(name), count.passing.to_string(), count.critical.to_string()]);
+    let head = ["TYPE", "PASSING", "DRAINED", "CRITICAL"].map(String::from).to_vec();
+    let rows = types.iter().map(|(name, of)| {
+        let counts = [of.passing, of.drained, of.critical].map(|count| count.to_string());
+        std::iter::once(output::printable(name)).chain(counts).collect()
+    });
     output::line(&table::plain(std::iter::once(head).chain(rows).collect()))
 }
 

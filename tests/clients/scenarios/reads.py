@@ -51,7 +51,8 @@ async def pages(stage: Stage) -> None:
     equal(len(relay.times_of("list")) - asked, 5, "times it is tried")
 
     counts = await adapter.do("types", registry="r")
-    equal(counts, {"even": {"passing": 125, "critical": 0}, "odd": {"passing": 125, "critical": 0}}, "types")
+    each = {"passing": 125, "drained": 0, "critical": 0}
+    equal(counts, {"even": each, "odd": each}, "types")
 
 
 async def discover_waits(stage: Stage) -> None:
@@ -122,6 +123,9 @@ async def filters(stage: Stage) -> None:
     equal((health["success"], health["status"]), (True, "ok"), "health")
     failed = await adapter.fails("UnknownAction", "request", registry="r", request={"action": "fly"})
     equal(failed.code, "unknown_action", "code")
+    (host.directory / "registry.toml").write_text("[server]\nno_such_key = 1\n")
+    failed = await adapter.fails("ConfigRefused", "request", registry="r", request={"action": "reload"})
+    equal(failed.code, "config_refused", "code")
 
 
 async def stale(stage: Stage) -> None:

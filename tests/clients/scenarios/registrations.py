@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 
 from network import Relay, Wire
-from stage import MEMORY, SQLITE, Host, Json, Stage, between, equal, until
+from stage import MEMORY, SQLITE, Adapter, Host, Json, Stage, between, equal, until
 
 QUICK: Json = {"backoff": [0.05, 0.3], "connect_timeout": 0.7, "timeout": 2.0}
 
@@ -282,6 +282,89 @@ async def update(stage: Stage) -> None:
     record = await host.get(mine["id"])
     equal((record or {})["metadata"]["load"], 3, "metadata that an old host was given")
     equal(len(relay.times_of("register")), 2, "registrations")
+
+
+async def drained(stage: Stage) -> None:
+    """R15, H5: what is drained stays registered, and is given to nobody until it is drained no more."""
+    host = await stage.host(SQLITE)
+    adapter = await stage.adapter()
+    await adapter.do("connect", registry="r", hosts=[host.endpoint], **QUICK)
+    await adapter.do("register", registry="r", registration="s", name="S", id="s", port=1, type="s", ttl=3)
+    await host.add("other", "s")
+    await adapter.do("cache", registry="r", cache="c")
+    await adapter.do("cache_ready", cache="c")
+
+    async def cached(service_id: str, is_drained: bool) -> bool:
+        record = await adapter.do("cache_get", cache="c", service_id=service_id)
+        return record is not None and ("drain" in record) == is_drained
+
+    async def given(count: int) -> set[str]:
+        """By the registry and by the cache."""
+        commands = [("discover", {"registry": "r"}), ("cache_discover", {"cache": "c"})] * count
+        return {(await adapter.do(command, service_type="s", **of))["id"] for command, of in commands}
+
+    async def nobody_is_given() -> None:
+        await adapter.fails("NoneHealthy", "discover", registry="r", service_type="s")
+        await adapter.fails("NoneHealthy", "cache_discover", cache="c", service_type="s")
+
+    await adapter.do("drain_registration", registration="s", seconds=600, reason="a new bulb")
+    await until("the cache knows it", lambda: cached("s", True), 3)
+    equal(await given(20), {"other"}, "what is given beside one that is drained")
+    listed = {service["id"]: service for service in (await adapter.do("list", registry="r"))["services"]}
+    drain = listed["s"]["drain"]
+    equal((drain["reason"], "drain" in listed["other"]), ("a new bulb", False), "drain in a list")
+    between(drain["until"] - drain["since"], 600, 601, "seconds that it is drained for")
+    equal(await adapter.do("types", registry="r"), {"s": {"passing": 1, "drained": 1, "critical": 0}}, "types")
+    await host.remove("other")
+    await until("the cache knows it", lambda: _is_gone(adapter, "other"), 3)
+    await nobody_is_given()
+    equal((await adapter.do("cache_list", cache="c", service_type="s"))["ids"], ["s"], "list of a cache")
+
+    # It stays so while the registry is away, and after that; and over another registration of the id.
+    await host.kill()
+    await adapter.fails("NoneHealthy", "cache_discover", cache="c", service_type="s")
+    await host.start()
+    equal((await host.get("s") or {}).get("drain"), drain, "drain after a restart")
+    await nobody_is_given()
+    await adapter.do("connect", registry="q", hosts=[host.endpoint], **QUICK)
+    await adapter.do("register", registry="q", registration="again", name="S", id="s", port=2, type="s")
+    equal((await host.get("s") or {}).get("drain"), drain, "drain after another registration")
+    await adapter.do("wait_state", registration="s", states=["replaced"], timeout=5)
+    await adapter.fails("Closed", "undrain_registration", registration="s")
+    await nobody_is_given()
+    await adapter.do("undrain_registration", registration="again")
+    await until("the cache knows it", lambda: cached("s", False), 3)
+    equal(await given(3), {"s"}, "what is given when it is drained no more")
+
+    # Anybody may drain, for a time; and each generation by itself.
+    await adapter.do("drain", registry="r", service_id="s", seconds=1)
+    await adapter.fails("NoneHealthy", "discover", registry="r", service_type="s")
+    equal((await adapter.do("discover", registry="r", service_type="s", wait=6))["id"], "s", "when its time is over")
+    await adapter.do("undrain", registry="r", service_id="s")
+    await adapter.fails("Replaced", "drain", registry="r", service_id="s", generation=1)
+    await adapter.fails("NotFound", "drain", registry="r", service_id="nobody")
+    await adapter.fails("NotFound", "undrain", registry="r", service_id="nobody")
+    await adapter.fails("InvalidRequest", "drain", registry="r", service_id="s", seconds=0)
+
+    # A service of the usual kind; and a registry that has forgotten it.
+    relay = Relay.to(stage, host.endpoint)
+    one = await adapter.do("service", service="v", hosts=[relay.endpoint], name="V", port=3, type="v", **QUICK)
+    forgotten = {"success": False, "error": "Service not found", "code": "not_found"}
+    relay.on_request = lambda request: forgotten if request.get("generation") == one["generation"] else None
+    await adapter.do("drain_service", service="v", reason="why")
+    record = await host.get(one["id"]) or {}
+    equal(record.get("drain", {}).get("reason"), "why", "reason")
+    await adapter.do("undrain_service", service="v")
+    assert "drain" not in (await host.get(one["id"]) or {"drain": None}), "it is still drained"
+    actions = ("register", "drain", "undrain")
+    asked = [(request["action"], request.get("generation")) for _, request in relay.requests]
+    later = record["generation"]
+    expected = [("register", None), ("drain", one["generation"]), ("register", None)]
+    equal([ask for ask in asked if ask[0] in actions], [*expected, ("drain", later), ("undrain", later)], "requests")
+
+
+async def _is_gone(adapter: Adapter, service_id: str) -> bool:
+    return await adapter.do("cache_get", cache="c", service_id=service_id) is None
 
 
 async def new_address(stage: Stage) -> None:

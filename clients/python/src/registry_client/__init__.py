@@ -11,6 +11,7 @@ from .errors import (
     BackendUnavailable,
     Closed,
     Compacted,
+    ConfigRefused,
     Deregistered,
     DuplicateServiceType,
     Forbidden,
@@ -33,7 +34,19 @@ from .registration import AsyncRegistration
 from .service import AsyncService, Service
 from .settings import Keys, Settings
 from .sync import Cache, Registration, Registry, Watch
-from .values import Change, Connectivity, Filter, Health, HistoryEntry, Listing, Position, Record, State, TypeCount
+from .values import (
+    Change,
+    Connectivity,
+    Drain,
+    Filter,
+    Health,
+    HistoryEntry,
+    Listing,
+    Position,
+    Record,
+    State,
+    TypeCount,
+)
 from .watch import AsyncWatch
 
 __all__ = [
@@ -48,8 +61,10 @@ __all__ = [
     "Change",
     "Closed",
     "Compacted",
+    "ConfigRefused",
     "Connectivity",
     "Deregistered",
+    "Drain",
     "DuplicateServiceType",
     "Filter",
     "Forbidden",

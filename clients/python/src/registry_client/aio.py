@@ -24,6 +24,7 @@ from .values import (
     Record,
     State,
     TypeCount,
+    drain_fields,
     record_of,
     records_of,
 )
@@ -163,6 +164,27 @@ class AsyncRegistry:
             if not error.repeated:
                 raise
 
+    async def drain(
+        self,
+        service_id: str,
+        seconds: float | None = None,
+        reason: str | None = None,
+        *,
+        generation: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Drains any service: it stays registered, and is not discovered any more, for so long or until `undrain`.
+
+        `reason` is for everybody to read. It outlasts restarts of a registry that stores, and the service's own
+        re-registration. For one's own see `AsyncRegistration.drain`.
+        """
+        request = {**_named("drain", service_id, generation), **drain_fields(seconds, reason)}
+        await self._connector.ask(request, timeout=timeout)
+
+    async def undrain(self, service_id: str, *, generation: int | None = None, timeout: float | None = None) -> None:
+        """Has a drained service discovered again. That it was not drained is no error."""
+        await self._connector.ask(_named("undrain", service_id, generation), timeout=timeout)
+
     # Services of all
 
     async def discover(
@@ -275,7 +297,9 @@ class AsyncRegistry:
             reply = await self._connector.ask(request, timeout=max(deadline - loop.time(), 0.001))
             try:
                 for name, count in reply["types"].items():
-                    counts[name] = TypeCount(int(count["passing"]), int(count["critical"]))
+                    counts[name] = TypeCount(
+                        int(count["passing"]), int(count["critical"]), int(count.get("drained", 0))
+                    )
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 raise Protocol(f"types are answered by {reply!r:.200}") from error
             cursor = reply.get("cursor")

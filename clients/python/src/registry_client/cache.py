@@ -72,8 +72,11 @@ class AsyncCache:
         return Listing(records, self.position, self._watch.stale_seconds)
 
     def discover(self, service_type: str | None = None) -> Record | None:
-        """One service at random, of a type or of all: among those last seen healthy, if there are any."""
-        records = self.list(service_type).services
+        """One service at random, of a type or of all: among those last seen healthy, if there are any.
+
+        One that is drained is never given.
+        """
+        records = [record for record in self.list(service_type) if not record.is_drained]
         passing = [record for record in records if record.is_passing]
         return random.choice(passing or records) if records else None
 

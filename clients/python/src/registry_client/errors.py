@@ -149,6 +149,18 @@ class Starting(Refused):
     code = "starting"
 
 
+class ConfigRefused(Refused):
+    """The registry's configuration cannot be used, so nothing has been changed."""
+
+    code = "config_refused"
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with it."""
+        problems = self.reply.get("problems")
+        return [str(problem) for problem in problems] if isinstance(problems, list) else []
+
+
 _BY_CODE: dict[str, type[Refused]] = {
     kind.code: kind
     for kind in (
@@ -167,6 +179,7 @@ _BY_CODE: dict[str, type[Refused]] = {
         Compacted,
         Stale,
         Starting,
+        ConfigRefused,
     )
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 from .connector import Connector
 from .errors import (
     LATER,
+    Closed,
     Deregistered,
     NotFound,
     Refused,
@@ -25,7 +26,7 @@ from .errors import (
 )
 from .heartbeats import Heartbeats
 from .settings import Backoff, own_address, positive
-from .values import Json, State, merge_patch
+from .values import Json, State, drain_fields, merge_patch
 
 log = logging.getLogger("registry_client")
 
@@ -181,21 +182,51 @@ class AsyncRegistration:
         """Changes the metadata by a JSON merge patch: `None` removes a key, objects are merged, all else replaces."""
         async with self._busy:
             metadata = merge_patch(self._info["metadata"], dict(patch))
-            request = self._named("update", metadata=dict(patch))
             try:
-                await self._connector.ask(request, timeout=timeout)
+                await self._amend("update", timeout, metadata=dict(patch))
             except (UnknownAction, NotFound):
                 self._info["metadata"] = metadata
                 await self._register(timeout)
-            except Replaced:
-                if not await self._is_mine(timeout):
-                    self._enter(State.REPLACED)
-                    raise
-                await self._connector.ask(self._named("update", metadata=dict(patch)), timeout=timeout)
-            except Deregistered:
-                self._enter(State.DEREGISTERED)
-                raise
             self._info["metadata"] = metadata
+
+    async def drain(
+        self, seconds: float | None = None, reason: str | None = None, *, timeout: float | None = None
+    ) -> None:
+        """Drains the service: it stays registered, and is not discovered any more, for so long or until `undrain`.
+
+        `reason` is for everybody to read. A registry that has forgotten the service gets it again for that; one that
+        forgets it later has forgotten this too. `Closed` if the registration is over.
+        """
+        await self._drain("drain", timeout, **drain_fields(seconds, reason))
+
+    async def undrain(self, *, timeout: float | None = None) -> None:
+        """Has the service discovered again. That it was not drained is no error."""
+        await self._drain("undrain", timeout)
+
+    async def _drain(self, action: str, timeout: float | None, **fields: Any) -> None:
+        async with self._busy:
+            if self.is_over:
+                raise Closed(f"{self.id} is {self.state.value}")
+            if self._renewed_at is None:
+                await self._register(timeout)
+            try:
+                await self._amend(action, timeout, **fields)
+            except NotFound:
+                await self._register(timeout)
+                await self._amend(action, timeout, **fields)
+
+    async def _amend(self, action: str, timeout: float | None, **fields: Any) -> None:
+        """Changes this registration only: who else has the id by now is left alone."""
+        try:
+            await self._connector.ask(self._named(action, **fields), timeout=timeout)
+        except Replaced:
+            if not await self._is_mine(timeout):
+                self._enter(State.REPLACED)
+                raise
+            await self._connector.ask(self._named(action, **fields), timeout=timeout)
+        except Deregistered:
+            self._enter(State.DEREGISTERED)
+            raise
 
     async def until(self, *states: State, timeout: float | None = None) -> State:
         """The state, as soon as it is one of these, or one that is for good; `TimedOut` if that takes too long."""

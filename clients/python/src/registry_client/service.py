@@ -152,6 +152,14 @@ class Service(_Service[Registry, Registration]):
         finally:
             self._finish()
 
+    def drain(self, seconds: float | None = None, reason: str | None = None, *, timeout: float | None = None) -> None:
+        """Drains it: see `Registration.drain`."""
+        self.registration.drain(seconds, reason, timeout=timeout)
+
+    def undrain(self, *, timeout: float | None = None) -> None:
+        """Has it discovered again."""
+        self.registration.undrain(timeout=timeout)
+
     def __enter__(self) -> Service:
         """Begins."""
         return self.start()
@@ -185,6 +193,16 @@ class AsyncService(_Service[AsyncRegistry, AsyncRegistration]):
                 await registry.close()
         finally:
             self._finish()
+
+    async def drain(
+        self, seconds: float | None = None, reason: str | None = None, *, timeout: float | None = None
+    ) -> None:
+        """Drains it: see `AsyncRegistration.drain`."""
+        await self.registration.drain(seconds, reason, timeout=timeout)
+
+    async def undrain(self, *, timeout: float | None = None) -> None:
+        """Has it discovered again."""
+        await self.registration.undrain(timeout=timeout)
 
     async def __aenter__(self) -> AsyncService:
         """Begins."""

@@ -79,6 +79,8 @@ class Registration(_Facade[AsyncRegistration]):
     """
 
     update = _waits(AsyncRegistration.update)
+    drain = _waits(AsyncRegistration.drain)
+    undrain = _waits(AsyncRegistration.undrain)
     until = _waits(AsyncRegistration.until)
     close = _closes(AsyncRegistration.close)
 
@@ -197,7 +199,10 @@ class Cache(_Facade[AsyncCache]):
         return self._inner.list(service_type)
 
     def discover(self, service_type: str | None = None) -> Record | None:
-        """One service at random, of a type or of all: among those last seen healthy, if there are any."""
+        """One service at random, of a type or of all: among those last seen healthy, if there are any.
+
+        One that is drained is never given.
+        """
         return self._inner.discover(service_type)
 
     def __enter__(self) -> Cache:
@@ -262,6 +267,8 @@ class Registry(_Facade[AsyncRegistry]):
     renew = _waits(AsyncRegistry.renew)
     update = _waits(AsyncRegistry.update)
     deregister = _waits(AsyncRegistry.deregister)
+    drain = _waits(AsyncRegistry.drain)
+    undrain = _waits(AsyncRegistry.undrain)
     discover = _waits(AsyncRegistry.discover)
     discover_many = _waits(AsyncRegistry.discover_many)
     get = _waits(AsyncRegistry.get)

@@ -72,6 +72,18 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """That a service is drained: it is registered, and not discovered. Times are by the registry's clock."""
+
+    since: int | None
+    """Seconds since 1970."""
+    until: int | None = None
+    """Seconds since 1970; `None` if somebody has to end it."""
+    reason: str | None = None
+    """Why, if that was said."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A service, as the registry shows it.
 
@@ -151,6 +163,17 @@ class Record:
     def is_passing(self) -> bool:
         """Whether it was healthy when the registry was asked."""
         return bool(self.get("health") == "passing")
+
+    @property
+    def drain(self) -> Drain | None:
+        """Since when, how long and why it is drained, if it is."""
+        drain = self.get("drain")
+        return Drain(*map(drain.get, ("since", "until", "reason"))) if isinstance(drain, dict) else None
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether it was drained when the registry was asked: registered, and not to be discovered."""
+        return isinstance(self.get("drain"), dict)
 
     @property
     def last_heartbeat(self) -> int:
@@ -240,7 +263,11 @@ class TypeCount:
     """How many services are discovered by a type."""
 
     passing: int
+    """Healthy ones that are discovered."""
     critical: int
+    """Those whose heartbeats are late."""
+    drained: int = 0
+    """Healthy ones that are not discovered, because they are drained. An older registry has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +309,7 @@ class HistoryEntry:
     """Something that happened to a service."""
 
     what: str
-    """`registered`, `replaced`, `updated`, `deregistered`, `expired`, `refused`."""
+    """`registered`, `replaced`, `updated`, `drained`, `undrained`, `deregistered`, `expired`, `refused`."""
     timestamp: float
     fields: Mapping[str, Any]
 
@@ -300,6 +327,12 @@ class HistoryEntry:
         by = self.fields.get("by")
         found = by.get(field) if isinstance(by, dict) else None
         return found if isinstance(found, str) else None
+
+
+def drain_fields(seconds: float | None, reason: str | None) -> Json:
+    """The fields of a request that say how long a service is to be drained, and why."""
+    given = {"seconds": seconds, "reason": reason}
+    return {field: value for field, value in given.items() if value is not None}
 
 
 def record_of(value: object) -> Record:

@@ -18,6 +18,7 @@ pub(crate) async fn obey(things: &Things, command: &Value) -> Result<Value, Fail
     let id = || text(command, "service_id");
     let generation = command["generation"].as_u64();
     let wait = time(&command["wait"], "wait")?;
+    let (seconds, reason) = (time(&command["seconds"], "seconds")?, command["reason"].as_str());
     let limit = command["limit"].as_u64().unwrap_or(1) as usize;
     match name("do")? {
         "connect" => {
@@ -82,6 +83,22 @@ pub(crate) async fn obey(things: &Things, command: &Value) -> Result<Value, Fail
             registry(things, command)?.deregister(id()?, generation).await?;
             Ok(Value::Null)
         }
+        "drain" => {
+            registry(things, command)?.drain(id()?, seconds, reason, generation).await?;
+            Ok(Value::Null)
+        }
+        "undrain" => {
+            registry(things, command)?.undrain(id()?, generation).await?;
+            Ok(Value::Null)
+        }
+        "drain_registration" => {
+            things.registrations.get(name("registration")?)?.drain(seconds, reason).await?;
+            Ok(Value::Null)
+        }
+        "undrain_registration" => {
+            things.registrations.get(name("registration")?)?.undrain().await?;
+            Ok(Value::Null)
+        }
         "get" => Ok(registry(things, command)?.get(id()?).await?.into()),
         "discover" => {
             let (registry, filter) = (registry(things, command)?, filter(command));
@@ -112,8 +129,9 @@ pub(crate) async fn obey(things: &Things, command: &Value) -> Result<Value, Fail
         }
         "types" => {
             let types = registry(things, command)?.types().await?.into_iter();
-            let types =
-                types.map(|(name, count)| (name, json!({ "passing": count.passing, "critical": count.critical })));
+            let types = types.map(|(name, of)| {
+                (name, json!({ "passing": of.passing, "drained": of.drained, "critical": of.critical }))
+            });
             Ok(Value::Object(types.collect()))
         }
         "history" => {
@@ -192,6 +210,14 @@ pub(crate) async fn obey(things: &Things, command: &Value) -> Result<Value, Fail
             Ok(state_of(things.services.get(name)?.registration()))
         }
         "service_state" => Ok(state_of(things.services.get(name("service")?)?.registration())),
+        "drain_service" => {
+            things.services.get(name("service")?)?.drain(seconds, reason).await?;
+            Ok(Value::Null)
+        }
+        "undrain_service" => {
+            things.services.get(name("service")?)?.undrain().await?;
+            Ok(Value::Null)
+        }
         "close_service" => match things.services.take(name("service")?) {
             Some(service) => {
                 close_service(&service).await?;

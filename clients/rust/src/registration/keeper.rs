@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{Order, Registration, Shown, State, address, beats};
+use super::{Draining, Order, Registration, Shown, State, address, beats};
 use crate::error::{Code, Error};
 use crate::info::ServiceInfo;
 use crate::link::Connectivity;
@@ -156,6 +156,9 @@ impl Keeper {
                 order = orders.recv() => match order {
                     Some(Order::Update(patch, done)) => {
                         let _ = done.send(self.update(&patch).await);
+                    }
+                    Some(Order::Drain(draining, done)) => {
+                        let _ = done.send(self.drain(draining.as_ref()).await);
                     }
                     Some(Order::Close(deadline, done)) => return drop(done.send(self.end(deadline).await)),
                     None => return self.end_in_time().await,
@@ -340,6 +343,29 @@ impl Keeper {
             self.info = before;
         }
         result
+    }
+
+    /// Only this registration: whoever else has the id by now is left alone.
+    async fn drain(&mut self, draining: Option<&Draining>) -> Result<(), Error> {
+        let patience = self.registry.timeout();
+        let mut is_again = false;
+        loop {
+            if !self.is_known {
+                self.register(patience).await?;
+            }
+            let result = match draining {
+                Some(Draining { time, reason }) => {
+                    self.registry.drain(&self.id, *time, reason.as_deref(), self.generation).await
+                }
+                None => self.registry.undrain(&self.id, self.generation).await,
+            };
+            match result {
+                Err(error) if !is_again && error.code() == Some(&Code::NotFound) => self.is_known = false,
+                Err(error) if !is_again && error.code() == Some(&Code::Replaced) && self.is_own(patience).await? => {}
+                result => return result,
+            }
+            is_again = true;
+        }
     }
 
     async fn end_in_time(&mut self) {

@@ -85,8 +85,19 @@ struct Shown {
 /// What a keeper is told to do.
 #[derive(Debug)]
 enum Order {
-    Update(Map<String, Value>, oneshot::Sender<Result<(), Error>>),
-    Close(Instant, oneshot::Sender<Result<(), Error>>),
+    Update(Map<String, Value>, Done),
+    /// Without, it is drained no more.
+    Drain(Option<Draining>, Done),
+    Close(Instant, Done),
+}
+
+type Done = oneshot::Sender<Result<(), Error>>;
+
+/// For how long it is to be drained, and why.
+#[derive(Debug)]
+struct Draining {
+    time: Option<Duration>,
+    reason: Option<String>,
 }
 
 impl Registration {
@@ -151,8 +162,31 @@ impl Registration {
     /// The registry refuses, or there was no answer in time; what it is to be is remembered all the same if it may have
     /// been done.
     pub async fn update(&self, patch: Map<String, Value>) -> Result<(), Error> {
+        self.order(|done| Order::Update(patch, done)).await
+    }
+
+    /// Drains the service: it stays registered, and is not discovered any more, for so long or until
+    /// [`undrain`](Self::undrain). `reason` is for everybody to read. A registry that has forgotten the service gets it
+    /// again for that; one that forgets it later has forgotten this too.
+    ///
+    /// # Errors
+    /// The registry refuses, or there was no answer in time; or the registration is over (`Closed`).
+    pub async fn drain(&self, time: Option<Duration>, reason: Option<&str>) -> Result<(), Error> {
+        let draining = Draining { time, reason: reason.map(String::from) };
+        self.order(|done| Order::Drain(Some(draining), done)).await
+    }
+
+    /// Has the service discovered again. That it was not drained is no error.
+    ///
+    /// # Errors
+    /// As with [`drain`](Self::drain).
+    pub async fn undrain(&self) -> Result<(), Error> {
+        self.order(|done| Order::Drain(None, done)).await
+    }
+
+    async fn order(&self, order: impl FnOnce(Done) -> Order) -> Result<(), Error> {
         let (done, result) = oneshot::channel();
-        self.orders.send(Order::Update(patch, done)).await.map_err(|_| Error::Closed)?;
+        self.orders.send(order(done)).await.map_err(|_| Error::Closed)?;
         result.await.unwrap_or(Err(Error::Closed))
     }
 

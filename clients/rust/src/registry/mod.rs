@@ -184,6 +184,37 @@ impl Registry {
         }
     }
 
+    /// Drains a service, whoever keeps it: it stays registered, and is not discovered any more, for so long or until
+    /// [`undrain`](Self::undrain). `reason` is for everybody to read. It outlasts restarts of a registry that stores, and
+    /// the service's own re-registration.
+    ///
+    /// # Errors
+    /// The registry does not know it, or there was no answer in time.
+    pub async fn drain(
+        &self,
+        id: &str,
+        time: Option<Duration>,
+        reason: Option<&str>,
+        generation: Option<u64>,
+    ) -> Result<(), Error> {
+        let mut request = named(id, generation);
+        if let Some(time) = time {
+            request["seconds"] = json!(time.as_secs_f64());
+        }
+        if let Some(reason) = reason {
+            request["reason"] = json!(reason);
+        }
+        self.ask("drain", request).await.map(drop)
+    }
+
+    /// Has a drained service discovered again. That it was not drained is no error.
+    ///
+    /// # Errors
+    /// The registry does not know it, or there was no answer in time.
+    pub async fn undrain(&self, id: &str, generation: Option<u64>) -> Result<(), Error> {
+        self.ask("undrain", named(id, generation)).await.map(drop)
+    }
+
     /// Every change to services that are meant, from now on: see [`Watch`].
     ///
     /// The services that there are now are listed first, so that the watch can tell the difference if changes are not

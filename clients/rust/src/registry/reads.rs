@@ -151,8 +151,8 @@ impl Registry {
             }
             for (name, count) in reply.get("types").and_then(Value::as_object).into_iter().flatten() {
                 let count_of = |health: &str| count.get(health).and_then(Value::as_u64).unwrap_or(0);
-                let count = TypeCount { passing: count_of("passing"), critical: count_of("critical") };
-                types.insert(name.clone(), count);
+                let (passing, drained) = (count_of("passing"), count_of("drained"));
+                types.insert(name.clone(), TypeCount { passing, drained, critical: count_of("critical") });
             }
             Ok(())
         })
