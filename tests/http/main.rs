@@ -7,6 +7,7 @@ mod document;
 mod harness;
 mod hostile;
 mod limits;
+mod page;
 mod routes;
 mod starting;
 mod streams;

@@ -1,0 +1,95 @@
+// The cards above the list: how many there are, how they are, what changes, and how the registry is.
+
+import { el, mark, say } from "./dom.js";
+import { clock, count, number, span } from "./format.js";
+import { Bars, Line } from "./plots.js";
+import { STATES } from "./services.js";
+
+export const STATE_NAMES = { passing: "Passing", drained: "Drained", critical: "Critical" };
+
+function card(title, ...content) {
+  const value = el("strong", { class: "value" }, "\u2013");
+  const note = el("span", { class: "note" });
+  return { node: el("div", { class: "card" }, el("h2", {}, title), el("div", { class: "figure" }, value, note), ...content), value, note };
+}
+
+export class Summary {
+  #line = new Line();
+  #bars = new Bars();
+  #total = card("Services", this.#line.node);
+  #parts = Object.fromEntries(STATES.map((state) => [state, el("i", { class: state })]));
+  #numbers = Object.fromEntries(STATES.map((state) => [state, el("b")]));
+  #health = card(
+    "Health",
+    el("div", { class: "split", "aria-hidden": "true" }, Object.values(this.#parts)),
+    el("ul", { class: "legend" }, STATES.map((state) => el("li", { class: state }, el("i", { class: "dot" }), this.#numbers[state], ` ${state}`))),
+  );
+  #changes = card("Changes", this.#bars.node);
+  #storage = card("Storage", el("p", { class: "facts" }));
+
+  constructor(root) {
+    root.append(...[this.#total, this.#health, this.#changes, this.#storage].map((card) => card.node));
+    this.#health.node.classList.add("health");
+    this.#storage.node.classList.add("storage");
+  }
+
+  show_services(services, types) {
+    say(this.#total.value, number(services.size));
+    say(this.#total.note, `of ${count(types, "type")}`);
+    const { counts } = services;
+    const share = services.size ? (100 * counts.passing) / services.size : 0;
+    // Not 100 while a single one is not.
+    const shown = share === 100 ? "100" : (Math.floor(share * 10) / 10).toFixed(share >= 99 ? 1 : 0);
+    say(this.#health.value, services.size ? `${shown}%` : "\u2013");
+    say(this.#health.note, services.size ? "passing" : "");
+    for (const state of STATES) {
+      this.#parts[state].style.flexGrow = String(counts[state]);
+      this.#parts[state].hidden = counts[state] === 0;
+      say(this.#numbers[state], number(counts[state]));
+    }
+  }
+
+  show_hour(hour) {
+    this.#line.show(hour);
+    this.#bars.show(hour);
+    const last = hour.filter(({ changes }) => changes);
+    const sum = last.reduce((sum, { changes }) => sum + changes.came + changes.went, 0);
+    say(this.#changes.value, number(sum));
+    say(this.#changes.note, last.length >= 60 || !last.length ? "in the last hour" : `in ${count(last.length, "minute")}`);
+  }
+
+  show_health(health, position) {
+    const { value, note, node } = this.#storage;
+    const backend = health?.backend ?? {};
+    const state = backend.state ?? "unknown";
+    mark(node, "data-state", state);
+    say(value, backend.plugin ?? "\u2013");
+    say(note, { ok: "in order", failing: "failing", stalled: "stalled", unknown: "" }[state] ?? state);
+    const since = backend.since ? `since ${clock(backend.since)}` : null;
+    const error = backend.error ? String(backend.error) : null;
+    const place = position ? `Revision ${number(position.revision)}` : null;
+    say(node.querySelector(".facts"), [since, error].filter(Boolean).join(": ") || (place ?? ""));
+  }
+}
+
+/** What is told above everything while it lasts. */
+export function banners(root, { state, since, as_of, health, now }) {
+  const told = [];
+  if (state === "lost") {
+    told.push(["bad", `The connection to the registry is lost, since ${span(now - since)}. What you see is as of ${as_of ? clock(as_of) : "never"}.`]);
+  } else if (state === "starting") {
+    told.push(["warn", "The registry is starting, and has not loaded its services yet."]);
+  }
+  const { backend, mass_expiry: mass, silence, keys } = health ?? {};
+  if (backend?.state === "failing") told.push(["bad", "The storage fails: changes are refused, reads go on."]);
+  if (backend?.state === "stalled") told.push(["bad", "The storage does not answer: changes wait, reads go on."]);
+  if (mass) told.push(["warn", `Mass expiry since ${clock(mass.since)}: ${count(mass.critical, "service")} ran out together and are held.`]);
+  if (silence) told.push(["warn", `No heartbeat of anybody since ${clock(silence.since)}: the registry may have been cut off, and removes nobody.`]);
+  if (keys?.state === "failing") told.push(["warn", `${count(keys.bad_files ?? 0, "file")} among the authorized keys cannot be used.`]);
+  while (root.children.length > told.length) root.lastChild.remove();
+  told.forEach(([kind, text], place) => {
+    const banner = root.children[place] ?? root.appendChild(el("p"));
+    mark(banner, "class", `banner ${kind}`);
+    say(banner, text);
+  });
+}
