@@ -23,7 +23,7 @@ fn all_that_it_names_is_there_and_the_policy_goes_with_it() {
     assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("style="), "{html}");
     let mut waiting = names(&html);
     let mut seen = vec![String::new()];
-    while let Some(name) = waiting.pop().filter(|name| !seen.contains(name)).or_else(|| waiting.pop()) {
+    while let Some(name) = waiting.pop() {
         if seen.contains(&name) {
             continue;
         }

@@ -1,8 +1,12 @@
 """Tries the registry's web page in a real browser: see scripts/try-page."""
 
 import pathlib
+import random
+import struct
 import sys
+import threading
 import time
+import zlib
 
 from browser import Browser
 from stage import Host, crowd, fleet
@@ -251,19 +255,64 @@ def who_must_prove_it_gives_a_token(host, browser):
         closed.close()
 
 
+def past_hour(host):
+    """Lets a host have an hour behind it: it is started now and then, each time with a clock that is less late."""
+    chance = random.Random(3)
+    waiting = [(max(0.3, chance.triangular(0, 62, 55)), "register", one) for one in fleet()]
+    waiting += [(chance.uniform(2, 40), "again", one) for one in chance.sample(list(fleet()), 60)]
+    waiting += [(chance.uniform(1, 30), "gone", one) for one in chance.sample(list(fleet()), 12)]
+    waiting.sort(key=lambda entry: -entry[0])
+    there = {}
+    for first in range(62, -1, -2):
+        host.start(minutes_ago=first)
+        for at, what, one in [entry for entry in waiting if first <= entry[0] < first + 2]:
+            if what == "gone" and there.pop(one["id"], None):
+                host.call("DELETE", f"/v1/services/{one['id']}")
+            elif what == "register" or (what == "again" and one["id"] in there):
+                host.register(one, ttl=30)
+                there[one["id"]] = one
+        host.stop()
+    host.start()
+    for id, reason in [("billing-4", "disk swap"), ("catalog-9", "canary"), ("search-2", "reindexing")]:
+        host.call("PUT", f"/v1/services/{id}/drain", {"reason": reason})
+    return list(there)
+
+
+def keep_beating(host, ids, is_over):
+    """As services do, each in its own time; but for two, which run out."""
+    while not is_over.is_set():
+        for place in range(0, len(ids), len(ids) // 8):
+            names = [id for id in ids[place : place + len(ids) // 8] if id not in ("sensor-7", "orders-12")]
+            host.call("POST", "/v1/renew", {"services": names})
+            if is_over.wait(1):
+                return
+
+
+def compressed(picture):
+    """The same picture in fewer bytes: browsers write them in haste."""
+    head, chunks, at = picture[:8], [], 8
+    while at < len(picture):
+        (length,) = struct.unpack(">I", picture[at : at + 4])
+        chunks.append((picture[at + 4 : at + 8], picture[at + 8 : at + 8 + length]))
+        at += 12 + length
+    data = zlib.compress(zlib.decompress(b"".join(body for kind, body in chunks if kind == b"IDAT")), 9)
+    chunks = [chunk for chunk in chunks if chunk[0] == b"IHDR"] + [(b"IDAT", data), (b"IEND", b"")]
+    crc = lambda kind, body: struct.pack(">I", zlib.crc32(kind + body))
+    return head + b"".join(struct.pack(">I", len(body)) + kind + body + crc(kind, body) for kind, body in chunks)
+
+
 def make_images(host, browser):
     """The pictures of the documentation."""
     IMAGES.mkdir(parents=True, exist_ok=True)
-    staged = Host(host.programs)
+    staged, is_over = Host(host.programs, storage="sqlite", is_started=False), threading.Event()
+    ids = past_hour(staged)
+    beats = threading.Thread(target=keep_beating, args=[staged, ids, is_over])
+    beats.start()
     try:
-        services = list(fleet())
-        staged.register_many([one for one in services if one["id"] not in ("sensor-7", "orders-12")])
-        for id, reason in [("billing-4", "disk swap"), ("catalog-9", "canary"), ("search-2", "reindexing")]:
-            staged.call("PUT", f"/v1/services/{id}/drain", {"reason": reason})
-        staged.call("PATCH", "/v1/services/camera-12", {})
+        time.sleep(32)
         for name, (width, height, scale), scheme in [
-            ("page-light", (1440, 860, 1), "light"),
-            ("page-dark", (1440, 860, 1), "dark"),
+            ("page-light", (1360, 800, 1), "light"),
+            ("page-dark", (1360, 800, 1), "dark"),
             ("page-phone", (390, 844, 2), "light"),
         ]:
             browser.size(width, height, scale, is_phone=scale > 1)
@@ -272,12 +321,15 @@ def make_images(host, browser):
             browser.wait("it is live", IS_LIVE)
             if name == "page-dark":
                 browser.run(f"{ROW}.find((row) => row.textContent.includes('billing-4')).click()")
-            time.sleep(1.5)
-            picture = browser.picture()
+                browser.run("document.activeElement.blur()")
+            time.sleep(7)
+            picture = compressed(browser.picture())
             assert len(picture) <= IMAGE_BYTES_MAX, f"{name} has {len(picture)} bytes"
             (IMAGES / f"{name}.png").write_bytes(picture)
             print(f"    {name}.png, {len(picture)} bytes")
     finally:
+        is_over.set()
+        beats.join()
         staged.close()
 
 

@@ -26,7 +26,7 @@ port = {http}
 {http_more}
 
 [backend]
-plugin = "memory"
+plugin = "{storage}"
 plugin_dir = "{plugins}"
 """
 
@@ -38,33 +38,47 @@ def free_port():
 
 
 class Host:
-    def __init__(self, programs, http_more=""):
+    def __init__(self, programs, http_more="", storage="memory", is_started=True):
         self.programs = pathlib.Path(programs).resolve()
         self.directory = tempfile.TemporaryDirectory(prefix="try-page-host-")
         self.requests, self.http = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http}"
-        self.http_more = http_more
+        self.http_more, self.storage = http_more, storage
         self.process = None
-        self.start()
+        if is_started:
+            self.start()
 
-    def start(self):
+    def start(self, minutes_ago=0):
+        """Starts it, with a clock that goes so many minutes late (libfaketime)."""
         directory = pathlib.Path(self.directory.name)
         config = CONFIG.format(
-            requests=self.requests, http=self.http, plugins=self.programs, http_more=self.http_more
+            requests=self.requests,
+            http=self.http,
+            plugins=self.programs,
+            http_more=self.http_more,
+            storage=self.storage,
         )
         (directory / "registry.toml").write_text(config)
         environment = {"PATH": os.environ["PATH"]}
+        if minutes_ago:
+            (late,) = pathlib.Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+            environment |= {"LD_PRELOAD": str(late), "FAKETIME": f"-{minutes_ago:.2f}m"}
         log = open(directory / "log", "a")
         command = [self.programs / "registry"]
         self.process = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
         end = time.monotonic() + 30
         while time.monotonic() < end and self.process.poll() is None:
             try:
-                if self.call("GET", "/live")[0] == 200:
+                if self.call("GET", "/ready")[0] == 200:
                     return
             except OSError:
-                time.sleep(0.05)
+                pass
+            time.sleep(0.05)
         raise SystemExit("try-page: the host does not serve:\n" + (directory / "log").read_text())
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)

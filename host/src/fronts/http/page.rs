@@ -55,6 +55,7 @@ static FILES: &[File] = files! {
     "/page/dom.js", SCRIPT, "dom.js";
     "/page/format.js", SCRIPT, "format.js";
     "/page/list.js", SCRIPT, "list.js";
+    "/page/load.js", SCRIPT, "load.js";
     "/page/plots.js", SCRIPT, "plots.js";
     "/page/services.js", SCRIPT, "services.js";
     "/page/summary.js", SCRIPT, "summary.js";

@@ -25,12 +25,26 @@ export class Activity {
   }
 
   /** Changes from before the list was asked for, the oldest first. */
-  add_earlier(changes, since) {
+  add_earlier(changes, since, size) {
+    if (since === 0) this.#add_sizes(changes, size);
     const earlier = changes.filter((change) => !this.#is_known(change));
     earlier.forEach((change) => this.#tally(change));
     const all = [...this.changes, ...earlier.map((change) => this.#read(change)).reverse()];
     this.changes = all.sort((a, b) => b.at - a.at).slice(0, CHANGES_MAX);
     this.since ??= since;
+  }
+
+  /** How many services there were before, if all changes since the beginning are known; `size` is how many there are now. */
+  #add_sizes(changes, size) {
+    const there = new Set();
+    const sums = changes.map(({ type, data }) => {
+      if (type === "register") there.add(data.service_id);
+      else there.delete(data.service_id);
+      return there.size;
+    });
+    // What a restored backup has brought came without a change.
+    const others = size - there.size;
+    changes.forEach(({ timestamp }, place) => this.note_size(timestamp, Math.max(0, sums[place] + others)));
   }
 
   /** Whether it has been told already: after a break the registry is asked for what was before, too. */
@@ -72,11 +86,13 @@ export class Activity {
   /** The last hour, minute by minute, the oldest first. What is not known is null. */
   hour(now) {
     const last = Math.floor(now / 60);
-    for (const kept of [this.#minutes, this.#sizes]) {
-      for (const minute of kept.keys()) if (minute <= last - MINUTES) kept.delete(minute);
-    }
+    const is_over = (minute) => minute <= last - MINUTES;
+    for (const minute of this.#minutes.keys()) if (is_over(minute)) this.#minutes.delete(minute);
+    const before = [...this.#sizes.keys()].filter(is_over).sort((a, b) => a - b);
+    // The last one says how many there were when the hour began.
+    let size = before.length ? this.#sizes.get(before.at(-1)) : null;
+    before.slice(0, -1).forEach((minute) => this.#sizes.delete(minute));
     const minutes = Array.from({ length: MINUTES }, (_, place) => last - MINUTES + 1 + place);
-    let size = null;
     return minutes.map((minute) => {
       size = this.#sizes.get(minute) ?? size;
       const is_known = this.since !== null && (minute + 1) * 60 > this.since;

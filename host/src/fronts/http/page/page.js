@@ -6,12 +6,14 @@ import { ask_for_token, deregister, drain, undrain } from "./dialogs.js";
 import { byId, el, mark, once_a_frame, say } from "./dom.js";
 import { address, clock, count, number, span } from "./format.js";
 import { List } from "./list.js";
+import { Load } from "./load.js";
 import { Services, STATES } from "./services.js";
 import { banners, STATE_NAMES, Summary } from "./summary.js";
 import { Sync } from "./sync.js";
 
 const services = new Services();
 const activity = new Activity();
+const load = new Load();
 const wanted = { search: "", type: null, state: null, sort: "name", is_down: false };
 /** The connection, since when it is so, and when the registry was heard of last, in seconds since 1970. */
 const link = { state: "connecting", since: Date.now() / 1000, as_of: null, error: null, health: null, loading: 0, is_listed: false };
@@ -261,7 +263,10 @@ const CONNECTION = { connecting: "Connecting", live: "Live", polling: "Live, by 
 /** What moves with the time. */
 function tick() {
   if (link.is_listed) activity.note_size(now(), services.size);
-  summary.show_hour(activity.hour(now()));
+  const hour = activity.hour(now());
+  summary.show_hour(hour);
+  summary.show_load(load, hour);
+  summary.show_storage(link.health, { position: sync.position, commit: load.commit });
   detail.tick();
   mark(byId("connection"), "data-state", link.state);
   say(byId("connection").lastChild, CONNECTION[link.state]);
@@ -286,7 +291,7 @@ const sync = new Sync({
     if (detail.id === null && location.hash.startsWith("#/")) open(decodeURIComponent(location.hash.slice(2)));
   },
   earlier: (known, since) => {
-    activity.add_earlier(known, since);
+    activity.add_earlier(known, since, services.size);
     tick();
   },
   change: (change) => {
@@ -312,7 +317,6 @@ const sync = new Sync({
   health: (reply) => {
     link.health = reply;
     if (reply?.timestamp && Math.abs(reply.timestamp + 0.5 - now()) > 1.5) ahead = reply.timestamp + 0.5 - Date.now() / 1000;
-    summary.show_health(reply);
   },
 });
 
@@ -362,3 +366,4 @@ byId("theme").addEventListener("click", () => {
 setInterval(tick, 1000);
 tick();
 sync.start();
+load.follow_for_ever(tick);

@@ -73,18 +73,23 @@ export class Bars {
   }
 }
 
-/** How many services there were, since the page was opened. */
+/** How a number went, from when on it is known. */
 export class Line {
-  #frame = frame("Services");
-  #hour = [];
+  #frame;
+  #title;
+  #text_of;
+  #points = [];
   #area = svg("path", { class: "area" });
   #line = svg("path", { class: "line", "vector-effect": "non-scaling-stroke" });
 
-  constructor() {
+  constructor(title, text_of) {
+    this.#frame = frame(title);
+    this.#title = title;
+    this.#text_of = text_of;
     this.#frame.picture.append(this.#area, this.#line);
     point(this.#frame, (place) => {
-      const at = this.#hour[place];
-      return at && at.size !== null ? `${short_clock(at.minute * 60)}  ${number(at.size)}` : null;
+      const at = this.#points[Math.floor((place / MINUTES) * this.#points.length)];
+      return at ? `${short_clock(at.minute * 60)}  ${this.#text_of(at.value)}` : null;
     });
   }
 
@@ -92,19 +97,21 @@ export class Line {
     return this.#frame.node;
   }
 
-  show(hour) {
-    this.#hour = hour;
-    const known = hour.map(({ size }, place) => ({ size, place })).filter(({ size }) => size !== null);
-    if (!known.length) return;
-    const sizes = known.map(({ size }) => size);
-    const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
-    const room = Math.max(most - least, Math.ceil(most * 0.1), 1);
+  /** `points` have a `minute` and a `value`, null where it is not known. */
+  show(points) {
+    const first = points.findIndex(({ value }) => value !== null);
+    if (first === -1) return;
+    this.#points = points.slice(first).filter(({ value }) => value !== null);
+    const values = this.#points.map(({ value }) => value);
+    const [least, most] = [Math.min(...values), Math.max(...values)];
+    const room = Math.max(most - least, most * 0.1, 1e-9);
     const bottom = Math.max(0, (least + most - room) / 2);
-    const y = (size) => (HEIGHT - 4 - ((size - bottom) / room) * (HEIGHT - 10)).toFixed(2);
-    const points = known.flatMap(({ size, place }) => [`${place * STEP},${y(size)}`, `${(place + 1) * STEP},${y(size)}`]);
-    const path = `M${points.join("L")}`;
-    mark(this.#line, "d", path);
-    mark(this.#area, "d", `${path}L${WIDTH},${HEIGHT}L${known[0].place * STEP},${HEIGHT}Z`);
-    mark(this.#frame.picture, "aria-label", `Services since the page was opened: ${number(least)} to ${number(most)}`);
+    const y = (value) => (HEIGHT - 5 - ((value - bottom) / room) * (HEIGHT - 9)).toFixed(2);
+    const x = (place) => ((WIDTH * place) / Math.max(1, values.length - 1)).toFixed(2);
+    const path = [...values.map((value, place) => `${x(place)},${y(value)}`), `${WIDTH},${y(values.at(-1))}`].join("L");
+    mark(this.#line, "d", `M${path}`);
+    mark(this.#area, "d", `M${path}L${WIDTH},${HEIGHT}L0,${HEIGHT}Z`);
+    const from = short_clock(this.#points[0].minute * 60);
+    mark(this.#frame.picture, "aria-label", `${this.#title} since ${from}: ${this.#text_of(least)} to ${this.#text_of(most)}`);
   }
 }

@@ -7,6 +7,9 @@ import { STATES } from "./services.js";
 
 export const STATE_NAMES = { passing: "Passing", drained: "Drained", critical: "Critical" };
 
+/** Requests a second, in words. */
+const rate = (value) => `${value < 10 ? value.toFixed(1) : number(Math.round(value))} requests/s`;
+
 function card(title, ...content) {
   const value = el("strong", { class: "value" }, "\u2013");
   const note = el("span", { class: "note" });
@@ -14,7 +17,8 @@ function card(title, ...content) {
 }
 
 export class Summary {
-  #line = new Line();
+  #line = new Line("Services", number);
+  #rates = new Line("Requests a second", rate);
   #bars = new Bars();
   #total = card("Services", this.#line.node);
   #parts = Object.fromEntries(STATES.map((state) => [state, el("i", { class: state })]));
@@ -25,10 +29,12 @@ export class Summary {
     el("ul", { class: "legend" }, STATES.map((state) => el("li", { class: state }, el("i", { class: "dot" }), this.#numbers[state], ` ${state}`))),
   );
   #changes = card("Changes", this.#bars.node);
+  #clients = card("Clients", this.#rates.node);
   #storage = card("Storage", el("p", { class: "facts" }));
 
   constructor(root) {
-    root.append(...[this.#total, this.#health, this.#changes, this.#storage].map((card) => card.node));
+    root.append(...[this.#total, this.#health, this.#changes, this.#clients, this.#storage].map((card) => card.node));
+    this.#clients.node.hidden = true;
     this.#health.node.classList.add("health");
     this.#storage.node.classList.add("storage");
   }
@@ -50,7 +56,7 @@ export class Summary {
   }
 
   show_hour(hour) {
-    this.#line.show(hour);
+    this.#line.show(hour.map(({ minute, size }) => ({ minute, value: size })));
     this.#bars.show(hour);
     const last = hour.filter(({ changes }) => changes);
     const sum = last.reduce((sum, { changes }) => sum + changes.came + changes.went, 0);
@@ -58,17 +64,27 @@ export class Summary {
     say(this.#changes.note, last.length >= 60 || !last.length ? "in the last hour" : `in ${count(last.length, "minute")}`);
   }
 
-  show_health(health, position) {
+  /** How clients use it, if that is known. */
+  show_load(load, hour) {
+    const { node, value, note } = this.#clients;
+    node.hidden = load.connections === null;
+    node.parentNode.classList.toggle("with-clients", !node.hidden);
+    if (node.hidden) return;
+    say(value, number(load.connections));
+    say(note, load.rate === null ? "connected" : `connected, ${rate(load.rate)}`);
+    this.#rates.show(hour.map(({ minute }) => ({ minute, value: load.rate_in(minute) })));
+  }
+
+  show_storage(health, { position, commit }) {
     const { value, note, node } = this.#storage;
     const backend = health?.backend ?? {};
     const state = backend.state ?? "unknown";
     mark(node, "data-state", state);
     say(value, backend.plugin ?? "\u2013");
     say(note, { ok: "in order", failing: "failing", stalled: "stalled", unknown: "" }[state] ?? state);
-    const since = backend.since ? `since ${clock(backend.since)}` : null;
-    const error = backend.error ? String(backend.error) : null;
-    const place = position ? `Revision ${number(position.revision)}` : null;
-    say(node.querySelector(".facts"), [since, error].filter(Boolean).join(": ") || (place ?? ""));
+    const wrong = [backend.since && `since ${clock(backend.since)}`, backend.error].filter(Boolean).join(": ");
+    const well = [position && `Revision ${number(position.revision)}`, commit && `${(commit * 1000).toFixed(1)} ms a commit`];
+    say(node.querySelector(".facts"), wrong || well.filter(Boolean).join(" \u00b7 "));
   }
 }
 

@@ -35,6 +35,11 @@ export class Sync {
     this.#told = told;
   }
 
+  /** Up to where everything is known: epoch and revision. */
+  get position() {
+    return this.#position;
+  }
+
   start() {
     this.#follow_for_ever();
     this.#health_for_ever();
