@@ -18,7 +18,7 @@ bind = "127.0.0.1"
 req_port = {requests}
 pub_port = 0
 heartbeat_port = 0
-cleanup_interval = 0.5
+cleanup_interval = {cleanup}
 mass_expiry_share = 0.9
 
 [http]
@@ -38,12 +38,12 @@ def free_port():
 
 
 class Host:
-    def __init__(self, programs, http_more="", storage="memory", is_started=True):
+    def __init__(self, programs, http_more="", storage="memory", cleanup=0.5, is_started=True):
         self.programs = pathlib.Path(programs).resolve()
         self.directory = tempfile.TemporaryDirectory(prefix="try-page-host-")
         self.requests, self.http = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http}"
-        self.http_more, self.storage = http_more, storage
+        self.http_more, self.storage, self.cleanup = http_more, storage, cleanup
         self.process = None
         if is_started:
             self.start()
@@ -57,6 +57,7 @@ class Host:
             plugins=self.programs,
             http_more=self.http_more,
             storage=self.storage,
+            cleanup=self.cleanup,
         )
         (directory / "registry.toml").write_text(config)
         environment = {"PATH": os.environ["PATH"]}

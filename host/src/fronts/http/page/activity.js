@@ -65,8 +65,8 @@ export class Activity {
 
   /** A registration has a generation of its own, which begins with its time: what is later changes something about it. */
   #what(change, record, before) {
+    if (change.type === "register" && record.drain && Math.abs(record.drain.since - change.timestamp) < 2) return "Drained";
     if (change.type !== "register" || change.timestamp - record.generation / 1000 <= 2) return WORDS[change.type] ?? change.type;
-    if (record.drain && Math.abs(record.drain.since - change.timestamp) < 2) return "Drained";
     return before?.drain && !record.drain ? "Undrained" : "Updated";
   }
 

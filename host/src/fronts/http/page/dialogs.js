@@ -46,7 +46,8 @@ function decide({ title, about, fields = [], verb, is_grave = false, act }) {
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     document.body.append(dialog);
     dialog.showModal();
-    (fields.length ? form.querySelector("input, select") : go).focus();
+    // Nothing is removed by one key too many.
+    (fields.length ? form.querySelector("input, select") : is_grave ? cancel : go).focus();
   });
 }
 

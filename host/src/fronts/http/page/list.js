@@ -64,7 +64,9 @@ export class List {
   }
 
   #measure() {
-    this.#row_height = parseFloat(getComputedStyle(this.#root).getPropertyValue("--row")) || 44;
+    const height = parseFloat(getComputedStyle(this.#root).getPropertyValue("--row")) || 44;
+    if (height !== this.#row_height) this.#rows.forEach((row) => (row.place = -1));
+    this.#row_height = height;
     this.#head_height = this.#sizer.offsetTop;
     this.#sizer.style.height = `${this.#items.length * this.#row_height}px`;
   }

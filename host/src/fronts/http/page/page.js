@@ -23,7 +23,8 @@ let ahead = 0;
 /** Whether another choice of services is to be shown, and from when on: choosing may take a tenth of the time. */
 let is_stale = true;
 let choose_at = 0;
-const now = () => Date.now() / 1000 + ahead;
+/** The registry's time; while it does not answer, that of its last word: what is known gets no older by that. */
+const now = () => (link.state === "lost" && link.as_of ? link.as_of : Date.now() / 1000) + ahead;
 
 const summary = new Summary(byId("summary"));
 const search = byId("search");
@@ -169,9 +170,9 @@ function show_empty(shown) {
   const is_filtered = wanted.search || wanted.type !== null || wanted.state !== null;
   let [title, more, act] = ["Nothing is registered", "Services appear here as soon as they register.", null];
   if (is_refused) {
-    const has_token = link.error.status === 403;
-    title = has_token ? "You may not look at this" : "Who are you?";
-    [more, act] = [link.error.message, ["Give a token\u2026", give_token]];
+    title = link.error.status === 403 ? "You may not look at this" : "Who are you?";
+    const without = "This registry answers those who show a token, as the command \u201cregistry token\u201d makes them.";
+    [more, act] = [link.error.status === 401 ? without : link.error.message, ["Give a token\u2026", give_token]];
   } else if (view === "activity") [title, more] = ["Nothing has happened", "Changes appear here as they come."];
   else if (!link.is_listed && link.state === "lost") [title, more] = ["The registry does not answer", "The page goes on trying."];
   else if (!link.is_listed) [title, more] = ["Loading", link.loading ? count(link.loading, "service") : ""];
@@ -186,7 +187,7 @@ function show_empty(shown) {
 /** Everything that follows from what is known. */
 const show = once_a_frame(() => {
   const number_of_types = show_types();
-  summary.show_services(services, number_of_types);
+  summary.show_services(services, number_of_types, link.is_listed);
   for (const [state, { button, number_of }] of Object.entries(states)) {
     say(number_of, number(state === "all" ? services.size : services.counts[state]));
     mark(button, "aria-pressed", (wanted.state ?? "all") === state);
@@ -315,8 +316,8 @@ const sync = new Sync({
   },
   heard: () => (link.as_of = Date.now() / 1000),
   health: (reply) => {
-    link.health = reply;
-    if (reply?.timestamp && Math.abs(reply.timestamp + 0.5 - now()) > 1.5) ahead = reply.timestamp + 0.5 - Date.now() / 1000;
+    link.health = reply ?? link.health;
+    if (reply?.timestamp && link.state !== "lost" && Math.abs(reply.timestamp + 0.5 - now()) > 1.5) ahead = reply.timestamp + 0.5 - Date.now() / 1000;
   },
 });
 

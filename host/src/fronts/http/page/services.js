@@ -4,6 +4,9 @@
 export const STATES = ["passing", "drained", "critical"];
 export const NO_TYPE = "\u2014";
 
+/** By which texts are sorted: numbers in them by their value. */
+const place_of = (text) => text.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(12, "0"));
+
 function state_of(record) {
   if (record.health !== "passing") return "critical";
   return record.drain ? "drained" : "passing";
@@ -17,7 +20,7 @@ function entry_of(record) {
   const name = String(record.name ?? "");
   const metadata = JSON.stringify(record.metadata ?? {});
   const text = [record.id, name, type, ...tags, `${record.host}:${record.port}`, metadata].join("\n").toLowerCase();
-  return { id: String(record.id), name, type, tags, record, text, state: state_of(record), place: name.toLowerCase() };
+  return { id: String(record.id), name, type, tags, record, text, state: state_of(record), place: place_of(name) };
 }
 
 /** Says of a text which services it looks for: all of its words, and `type:` and `tag:` exactly. */

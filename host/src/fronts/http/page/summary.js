@@ -39,9 +39,9 @@ export class Summary {
     this.#storage.node.classList.add("storage");
   }
 
-  show_services(services, types) {
-    say(this.#total.value, number(services.size));
-    say(this.#total.note, `of ${count(types, "type")}`);
+  show_services(services, types, is_listed) {
+    say(this.#total.value, is_listed ? number(services.size) : "\u2013");
+    say(this.#total.note, is_listed ? `of ${count(types, "type")}` : "");
     const { counts } = services;
     const share = services.size ? (100 * counts.passing) / services.size : 0;
     // Not 100 while a single one is not.
@@ -60,8 +60,8 @@ export class Summary {
     this.#bars.show(hour);
     const last = hour.filter(({ changes }) => changes);
     const sum = last.reduce((sum, { changes }) => sum + changes.came + changes.went, 0);
-    say(this.#changes.value, number(sum));
-    say(this.#changes.note, last.length >= 60 || !last.length ? "in the last hour" : `in ${count(last.length, "minute")}`);
+    say(this.#changes.value, last.length ? number(sum) : "\u2013");
+    say(this.#changes.note, !last.length ? "" : last.length >= 60 ? "in the last hour" : `in ${count(last.length, "minute")}`);
   }
 
   /** How clients use it, if that is known. */
@@ -92,7 +92,7 @@ export class Summary {
 export function banners(root, { state, since, as_of, health, now }) {
   const told = [];
   if (state === "lost") {
-    told.push(["bad", `The connection to the registry is lost, since ${span(now - since)}. What you see is as of ${as_of ? clock(as_of) : "never"}.`]);
+    told.push(["bad", `The connection to the registry was lost ${span(now - since)} ago.${as_of ? ` What you see is as of ${clock(as_of)}.` : ""}`]);
   } else if (state === "starting") {
     told.push(["warn", "The registry is starting, and has not loaded its services yet."]);
   }
