@@ -17,6 +17,7 @@ EVIL = "<img src=x onerror=window.is_owned=1>"
 ROW = "[...document.querySelectorAll('#services .row.service:not([hidden])')]"
 IS_LIVE = "document.querySelector('#connection').dataset.state === 'live'"
 HAS_DIALOG = "document.querySelector('dialog[open]') !== null"
+PROBLEM = "document.querySelector('dialog .problem').textContent"
 STEPS = []
 
 
@@ -235,22 +236,43 @@ def ten_thousand_are_smooth(host, browser):
 
 
 @step
+def what_lets_no_stream_through_is_polled(host, browser):
+    # As a proxy may do that knows nothing of streams.
+    hidden = "{ const real = fetch; window.fetch = (url, asked) => { delete asked?.headers?.Accept; return real(url, asked); }; }"
+    script = browser.devtools("Page.addScriptToEvaluateOnNewDocument", source=hidden)["identifier"]
+    browser.open(host.url + "/")
+    browser.wait("it polls", "document.querySelector('#connection').dataset.state === 'polling'")
+    host.register({"id": "polled", "name": "A polled one", "host": "10.0.0.1", "port": 80, "type": "web"})
+    browser.wait("it is there", in_sight("A polled one"), 5)
+    browser.devtools("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+
+
+@step
 def who_must_prove_it_gives_a_token(host, browser):
-    token, lines = host.token("reader")
-    closed = Host(host.programs, lines)
+    (reader, lines), (writer, more) = host.token("reader"), host.token("writer", "--allow", "read,register")
+    closed = Host(host.programs, lines + more)
     try:
+        one = {"name": "Theirs", "host": "10.0.0.1", "port": 80, "type": "web", "ttl": 3600}
+        assert closed.call("PUT", "/v1/services/theirs", one, writer)[0] == 200
         browser.open(closed.url + "/")
         browser.wait("it asks who we are", "document.querySelector('#empty').textContent.includes('Who are you?')")
         browser.run("document.querySelector('#empty button').click()")
         browser.wait("it asks", HAS_DIALOG)
         browser.type("wrong")
         browser.keys("Enter")
-        browser.wait("a wrong one is told", "document.querySelector('dialog .problem').textContent.includes('not known')")
-        browser.run("document.querySelector('#token-text').value = arguments[0]", token)
+        browser.wait("a wrong one is told", f"{PROBLEM}.includes('not known')")
+        browser.run("document.querySelector('#token-text').value = arguments[0]", reader)
         browser.run("document.querySelector('#token-text').focus()")
         browser.keys("Enter")
-        browser.wait("it is let in", IS_LIVE)
+        browser.wait("it is let in", f"{IS_LIVE} && {in_sight('Theirs')}")
         assert browser.run("return [sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
+        browser.run("document.querySelector('#services').focus()")
+        browser.keys("Home", "d")
+        browser.wait("it asks", HAS_DIALOG)
+        browser.keys("Tab", "Enter")
+        browser.wait("what is refused is told", f"{PROBLEM}.startsWith('Not allowed')")
+        browser.keys("Escape")
+        assert "drain" not in closed.call("GET", "/v1/services/theirs", token=reader)[1]["service"]
     finally:
         closed.close()
 

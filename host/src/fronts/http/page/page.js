@@ -207,6 +207,8 @@ const show = once_a_frame(() => {
   if (view === "activity") changes.items = shown_changes();
   const shown = view === "services" ? list.items.length : changes.items.length;
   say(byId("shown"), view === "services" ? `${number(shown)} of ${count(services.size, "service")}` : count(shown, "change"));
+  // Who searches is told what that comes to, but not of each change.
+  mark(byId("shown"), "aria-live", document.activeElement === search ? "polite" : "off");
   show_empty(shown);
   if (detail.id !== null && services.get(detail.id)) detail.update(services.get(detail.id));
 });
@@ -259,7 +261,7 @@ function show_view(name) {
   refilter();
 }
 
-const CONNECTION = { connecting: "Connecting", live: "Live", polling: "Live, by polling", lost: "Connection lost", refused: "Not allowed", starting: "Starting" };
+const CONNECTION = { connecting: "Connecting", live: "Live", polling: "Live, by polling", refused: "Not allowed", starting: "Starting" };
 
 /** What moves with the time. */
 function tick() {
@@ -270,9 +272,10 @@ function tick() {
   summary.show_storage(link.health, { position: sync.position, commit: load.commit });
   detail.tick();
   mark(byId("connection"), "data-state", link.state);
-  say(byId("connection").lastChild, CONNECTION[link.state]);
+  const lost = `Lost ${span(Date.now() / 1000 - link.since)} ago`;
+  say(byId("connection").lastChild, link.state === "lost" ? lost : CONNECTION[link.state]);
   document.body.classList.toggle("old", link.state === "lost");
-  banners(byId("banners"), { ...link, now: Date.now() / 1000 });
+  banners(byId("banners"), link);
   if (!document.hidden) show();
 }
 

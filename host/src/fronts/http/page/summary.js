@@ -1,7 +1,7 @@
 // The cards above the list: how many there are, how they are, what changes, and how the registry is.
 
 import { el, mark, say } from "./dom.js";
-import { clock, count, number, span } from "./format.js";
+import { clock, count, number } from "./format.js";
 import { Bars, Line } from "./plots.js";
 import { STATES } from "./services.js";
 
@@ -71,7 +71,7 @@ export class Summary {
     node.parentNode.classList.toggle("with-clients", !node.hidden);
     if (node.hidden) return;
     say(value, number(load.connections));
-    say(note, load.rate === null ? "connected" : `connected, ${rate(load.rate)}`);
+    say(note, load.rate === null ? "connected" : rate(load.rate));
     this.#rates.show(hour.map(({ minute }) => ({ minute, value: load.rate_in(minute) })));
   }
 
@@ -89,10 +89,10 @@ export class Summary {
 }
 
 /** What is told above everything while it lasts. */
-export function banners(root, { state, since, as_of, health, now }) {
+export function banners(root, { state, since, as_of, health }) {
   const told = [];
   if (state === "lost") {
-    told.push(["bad", `The connection to the registry was lost ${span(now - since)} ago.${as_of ? ` What you see is as of ${clock(as_of)}.` : ""}`]);
+    told.push(["bad", `The connection to the registry was lost at ${clock(since)}.${as_of ? ` What you see is as of ${clock(as_of)}.` : ""}`]);
   } else if (state === "starting") {
     told.push(["warn", "The registry is starting, and has not loaded its services yet."]);
   }

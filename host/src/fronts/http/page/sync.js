@@ -12,6 +12,10 @@ const POLL_MS = 300_000;
 /** How many changes from before are asked for. */
 const EARLIER_MAX = 3000;
 const HOUR = 3600;
+/** After so long a tab that nobody looks at gives its connection back: browsers have six for all tabs together. */
+const HIDDEN_MS = 60_000;
+/** Who may not look is not let in by asking often, and each time is in the registry's log. */
+const REFUSED_MS = 30_000;
 
 /** The changes since cannot be had: list again. */
 class Compacted extends Error {}
@@ -30,6 +34,8 @@ export class Sync {
   #failures = 0;
   #state = "connecting";
   #wake = () => {};
+  #is_away = false;
+  #come_back = () => {};
 
   constructor(told) {
     this.#told = told;
@@ -41,6 +47,7 @@ export class Sync {
   }
 
   start() {
+    this.#leave_while_hidden();
     this.#follow_for_ever();
     this.#health_for_ever();
     this.#beats_for_ever();
@@ -53,6 +60,22 @@ export class Sync {
     this.#wake();
   }
 
+  #leave_while_hidden() {
+    let timer;
+    document.addEventListener("visibilitychange", () => {
+      clearTimeout(timer);
+      if (document.hidden) {
+        timer = setTimeout(() => {
+          this.#is_away = true;
+          this.#abort.abort();
+        }, HIDDEN_MS);
+      } else {
+        this.#is_away = false;
+        this.#come_back();
+      }
+    });
+  }
+
   #say(state, detail) {
     this.#state = state;
     this.#told.state(state, detail);
@@ -60,6 +83,7 @@ export class Sync {
 
   async #follow_for_ever() {
     for (;;) {
+      if (this.#is_away) await new Promise((back) => (this.#come_back = back));
       this.#abort = new AbortController();
       try {
         if (this.#position === null) await this.#list();
@@ -81,7 +105,7 @@ export class Sync {
     if (is_answer && error.asks_for_token) this.#say("refused", error);
     else if (is_answer && error.code === "starting") this.#say("starting", error);
     else this.#say("lost", error);
-    const ms = RETRY_MS[Math.min(this.#failures, RETRY_MS.length - 1)];
+    const ms = this.#state === "refused" ? REFUSED_MS : RETRY_MS[Math.min(this.#failures, RETRY_MS.length - 1)];
     this.#failures += 1;
     // Not all pages at once, and at once if somebody has given a token.
     const woken = new Promise((wake) => (this.#wake = wake));
