@@ -9,6 +9,7 @@ mod harness;
 mod hostile;
 mod limits;
 mod metrics;
+mod page;
 mod routes;
 mod starting;
 mod streams;

@@ -11,6 +11,7 @@
 //! | `guard` | who is let in: hosts, sites, types, proofs | |
 //! | `routes` | from the table to routes, and what most of them do | |
 //! | `sse`, `probes`, `openapi`, `prometheus` | the others | |
+//! | `page` | the web page | |
 //! | `answer` | replies into responses | |
 //! | `budget` | how many bytes wait, and whether there is room for more | |
 //! | `connections` | who is connected, and how many may be | |
@@ -25,6 +26,7 @@ pub mod front;
 mod guard;
 mod openapi;
 mod operators;
+mod page;
 mod probes;
 mod prometheus;
 mod routes;

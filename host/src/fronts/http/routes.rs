@@ -29,6 +29,7 @@ use super::connections::Connection;
 use super::fields::Fields;
 use super::front::Core;
 use super::guard::{self, Hosts};
+use super::page;
 use super::serve::Patience;
 use super::table::{Method, Needs, Operation, Payload, operations};
 
@@ -72,7 +73,7 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
         let handler = move |request: Request| answer(operation, shared.clone(), request);
         router = router.route(operation.path, on(filter(operation.method), handler));
     }
-    router.fallback(unknown_path).method_not_allowed_fallback(unknown_method)
+    page::added_to(router).fallback(unknown_path).method_not_allowed_fallback(unknown_method)
 }
 
 fn filter(method: Method) -> MethodFilter {
