@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::client::Http;
-use crate::harness::{PATIENCE, workspace};
+use crate::harness::{Host, PATIENCE, workspace};
 use crate::tokens::{call, token};
 use crate::{MEMORY, Stage, record};
 
@@ -194,6 +194,34 @@ fn counters_move_with_what_happens() {
             && value(families, "registry_connections", &[("front", "requests")]) == 0.0
             && value(families, "registry_changes_total", &[("change", "deregister")]) == 1.0
     });
+}
+
+#[test]
+fn what_fails_is_counted_and_so_is_what_operators_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = "[server]\nallow_swap = true\n[backend]\nplugin = \"moody\"\noptions.outage = \"outage\"\n";
+    let host = Host::start(directory.path(), config);
+    let (mut http, mut client) = (Http::connect(host.http()), host.client());
+    std::fs::write(directory.path().join("outage"), "").unwrap();
+    let service = json!({"id": "a", "name": "A", "host": "h", "port": 1});
+    let refused = client.call(json!({"action": "register", "service_info": service}));
+    assert_eq!(refused["code"], "backend_unavailable", "{refused}");
+    wait_for(&mut http, "the storage fails", |families| {
+        value(families, "registry_storage_failing_seconds", &[]) > 0.0
+            && value(families, "registry_storage_failures_total", &[]) >= 1.0
+            && value(families, "registry_ready", &[]) == 0.0
+    });
+    std::fs::remove_file(directory.path().join("outage")).unwrap();
+    wait_for(&mut http, "it works again", |families| {
+        value(families, "registry_storage_failing_seconds", &[]) == 0.0 && value(families, "registry_ready", &[]) == 1.0
+    });
+    assert_eq!(http.call("POST", "/v1/reload", &[], Some("{\"dry_run\":false}")).status, 200);
+    assert_eq!(http.call("POST", "/v1/swap", &[], Some("{\"file\":\"nowhere.toml\"}")).status, 503);
+    let shown = families(&mut http);
+    for (name, results) in [("registry_config_reloads_total", [1.0, 0.0]), ("registry_storage_swaps_total", [0.0, 1.0])]
+    {
+        assert_eq!(["ok", "failed"].map(|result| value(&shown, name, &[("result", result)])), results, "{name}");
+    }
 }
 
 #[test]

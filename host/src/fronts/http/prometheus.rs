@@ -182,7 +182,7 @@ mod tests {
             "__meta_registry_name": "A",
             "__meta_registry_type": "web",
             "__meta_registry_tags": ",x,y,",
-            "__meta_registry_metadata_room_no": "5",
+            "__meta_registry_metadata_room_no": "4",
             "__meta_registry_metadata_a": "b\"",
             "__meta_registry_metadata_on": "true",
             "__meta_registry_metadata__": "x",
