@@ -244,7 +244,7 @@ def it_goes_on_where_it_was(host, browser):
         browser.open(lasting.url + "/")
         browser.wait("it is live", f"{IS_LIVE} && {in_sight('Before')}")
         lasting.kill()
-        browser.wait("it is lost", f"!{IS_LIVE}")
+        browser.wait("it is lost", f"!({IS_LIVE})")
         lasting.start()
         lasting.register({"id": "behind", "name": "Behind", "host": "10.0.0.1", "port": 80, "type": "web"})
         browser.wait("both are there", f"{IS_LIVE} && {in_sight('Before')} && {in_sight('Behind')}")

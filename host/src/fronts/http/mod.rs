@@ -11,7 +11,7 @@
 //! | [`guard`] | who is let in: hosts, sites, types, proofs | |
 //! | [`routes`] | from the table to routes, and what most of them do | |
 //! | [`sse`], [`probes`], [`openapi`] | the others | |
-//! | [`page`] | the web page | |
+//! | `page` | the web page | |
 //! | [`answer`] | replies into responses | |
 //! | [`budget`] | how many bytes wait, and whether there is room for more | |
 //! | [`connections`] | who is connected, and how many may be | |
