@@ -236,6 +236,24 @@ def ten_thousand_are_smooth(host, browser):
 
 
 @step
+def it_goes_on_where_it_was(host, browser):
+    lasting = Host(host.programs, storage="sqlite")
+    lists = "performance.getEntriesByType('resource').filter(({ name }) => /limit=10000$/.test(name)).length"
+    try:
+        lasting.register({"id": "before", "name": "Before", "host": "10.0.0.1", "port": 80, "type": "web"})
+        browser.open(lasting.url + "/")
+        browser.wait("it is live", f"{IS_LIVE} && {in_sight('Before')}")
+        lasting.kill()
+        browser.wait("it is lost", f"!({IS_LIVE})")
+        lasting.start()
+        lasting.register({"id": "behind", "name": "Behind", "host": "10.0.0.1", "port": 80, "type": "web"})
+        browser.wait("both are there", f"{IS_LIVE} && {in_sight('Before')} && {in_sight('Behind')}")
+        assert browser.run(f"return {lists}") == 1, "it has listed again, and not gone on"
+    finally:
+        lasting.close()
+
+
+@step
 def what_lets_no_stream_through_is_polled(host, browser):
     # As a proxy may do that knows nothing of streams.
     hidden = "{ const real = fetch; window.fetch = (url, asked) => { delete asked?.headers?.Accept; return real(url, asked); }; }"
@@ -342,6 +360,8 @@ def make_images(host, browser):
             browser.open(staged.url + "/")
             browser.wait("it is live", IS_LIVE)
             if name == "page-dark":
+                browser.run("[...document.querySelectorAll('#types button')].find((one) => one.textContent.startsWith('billing')).click()")
+                browser.wait("those of a type", f"{ROW}.every((row) => row.textContent.includes('billing'))")
                 browser.run(f"{ROW}.find((row) => row.textContent.includes('billing-4')).click()")
                 browser.run("document.activeElement.blur()")
             time.sleep(7)

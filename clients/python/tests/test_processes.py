@@ -14,8 +14,10 @@ from stand import ENDPOINT, needs_host, python
 import registry_client as client
 
 SERVICE = """
-import sys, time
+import signal, sys, time
 from registry_client import Service
+# Whoever starts tests in the background has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Service("Ending", port=7, type={kind!r}, id={kind!r}):
     print("begun", flush=True)
     {body}
@@ -183,6 +185,8 @@ class Threads(unittest.TestCase):
     def test_an_interrupted_call_leaves_the_client_usable(self) -> None:
         main = threading.main_thread().ident
         assert main is not None
+        # Whoever starts tests in the background has them ignore it.
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
         with client.Registry.connect(ENDPOINT) as registry:
             timer = threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT))
             timer.start()
