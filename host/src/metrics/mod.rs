@@ -7,9 +7,9 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`cells`] | numbers that one thread writes and another reads |
-//! | [`families`] | the table of all that is shown |
-//! | [`text`] | the text that Prometheus reads |
-//! | [`process`] | what the system knows of this process |
+//! | `families` | the table of all that is shown |
+//! | `text` | the text that Prometheus reads |
+//! | `process` | what the system knows of this process |
 
 pub mod cells;
 mod families;
