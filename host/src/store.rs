@@ -1,7 +1,7 @@
 //! The store lane: one thread that owns the storage plugin and makes all calls to it.
 //!
 //! A plugin may block there, or await: nothing else runs on that thread, and the rest of the host only sends jobs and
-//! receives answers. What a durable store keeps is [sealed](seal) there, at no cost for anybody who is served.
+//! receives answers. What a durable store keeps is sealed there, at no cost for anybody who is served.
 
 pub(crate) mod mark;
 mod seal;
