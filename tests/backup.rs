@@ -31,6 +31,11 @@ fn services(host: &Host) -> Vec<Value> {
     services
 }
 
+/// Restores a backup into the store that a directory's configuration names.
+fn restore(directory: &Path, arguments: &[&str]) -> Output {
+    registry(directory).arg("restore").args(arguments).output().expect("the program can be started")
+}
+
 #[test]
 fn a_backup_is_restored_elsewhere_in_place_of_what_is_there() {
     let directory = tempfile::tempdir().unwrap();
@@ -48,53 +53,55 @@ fn a_backup_is_restored_elsewhere_in_place_of_what_is_there() {
     let saved = run(directory, &host, &["backup", "all.jsonl"]);
     assert_eq!(text(&saved.stdout), "2500 services at revision 2501 in all.jsonl\n", "{saved:?}");
     assert_eq!(run(directory, &host, &["backup", "-"]).stdout.iter().filter(|byte| **byte == b'\n').count(), 2501);
+    let in_use = restore(directory, &["all.jsonl", "--replace"]);
+    assert!(!in_use.status.success() && text(&in_use.stderr).contains("in use"), "{in_use:?}");
     host.stop();
 
     let elsewhere = tempfile::tempdir().unwrap();
-    let host = Host::start(elsewhere.path(), SQLITE);
+    let elsewhere = elsewhere.path();
+    let host = Host::start(elsewhere, SQLITE);
     let mut client = host.client();
     for id in ["s3", "another"] {
         assert_eq!(client.call(register(id, "cam", 600.0))["success"], true);
     }
-    let list = client.call(json!({"action": "list", "fields": ["id"]}));
-    let mut watcher = host.client();
-    let watch = json!({"action": "watch", "epoch": list["epoch"], "after": list["revision"], "wait": 60});
-    watcher.send(&[b"", watch.to_string().as_bytes()]);
-    let restored = run(directory, &host, &["restore", "all.jsonl"]);
-    assert!(text(&restored.stdout).starts_with("2500 services restored"), "{restored:?}\n{}", host.log());
+    let before = client.call(json!({"action": "list", "fields": ["id"]}));
+    host.stop();
+    let file = directory.join("all.jsonl");
+    let file = file.to_str().unwrap();
+    let refused = restore(elsewhere, &[file]);
+    assert!(text(&refused.stderr).contains("2 services are in the store already"), "{refused:?}");
+    let restored = restore(elsewhere, &[file, "--replace"]);
+    assert_eq!(text(&restored.stdout), "2500 services restored\n", "{restored:?}");
+    let host = Host::start(elsewhere, SQLITE);
     assert_eq!(services(&host), expected);
-    let told: Value = serde_json::from_slice(&watcher.receive()[1]).unwrap();
-    assert_eq!((&told["success"], &told["changes"]), (&json!(true), &json!([])), "{told}");
+    let mut client = host.client();
+    let watch = json!({"action": "watch", "epoch": before["epoch"], "after": before["revision"], "wait": 60});
     assert_eq!(client.call(watch)["code"], "compacted", "it is another history");
     assert_eq!(client.call(json!({"action": "discover", "service_type": "cam"}))["code"], "none_healthy");
     let generation = expected[0]["generation"].as_u64().unwrap();
     let renew = json!({"action": "renew", "service_id": expected[0]["id"], "generation": generation});
     assert_eq!(client.call(renew)["success"], true, "who was registered goes on");
-    assert_eq!(client.call(register("new", "web", 600.0))["success"], true);
-    assert_eq!(client.call(json!({"action": "deregister", "service_id": "new"}))["success"], true);
-    host.kill();
-    let host = Host::start(elsewhere.path(), SQLITE);
-    assert_eq!(services(&host), expected, "it is stored");
 }
 
 #[test]
 fn a_backup_that_was_changed_by_hand_is_taken_and_one_with_a_mistake_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    let host = Host::start(directory, "[backend]\nplugin = \"memory\"\n");
+    let host = Host::start(directory, SQLITE);
     for id in ["a", "b"] {
         assert_eq!(host.client().call(register(id, "web", 600.0))["success"], true);
     }
     assert!(run(directory, &host, &["backup", "all.jsonl"]).status.success());
     let saved = std::fs::read_to_string(directory.join("all.jsonl")).unwrap();
     let before = services(&host);
+    host.stop();
     let attempt = |text: &str| {
         std::fs::write(directory.join("changed.jsonl"), text).unwrap();
-        run(directory, &host, &["restore", "changed.jsonl"])
+        restore(directory, &["changed.jsonl", "--replace"])
     };
     for (changed, expected) in [
-        (saved.replace("\"port\":4000", "\"port\":0"), "changed.jsonl, line 2: Invalid value for service_info.port"),
-        (saved.replace("\"host\"", "\"hots\""), "changed.jsonl, line 2: Missing required field in service_info: host"),
+        (saved.replace("\"port\":4000", "\"port\":0"), "changed.jsonl: line 2: Invalid value for service_info.port"),
+        (saved.replace("\"host\"", "\"hots\""), "changed.jsonl: line 2: Missing required field in service_info: host"),
         (saved.replace("{\"id\"", "{\"id"), "changed.jsonl: line 2: "),
         (saved.lines().take(2).collect::<Vec<_>>().join("\n"), "says that there are 2 services, and 1 are there"),
         (saved.replace("registry_backup\":1", "registry_backup\":2"), "it has the format 2, expected 1"),
@@ -103,35 +110,14 @@ fn a_backup_that_was_changed_by_hand_is_taken_and_one_with_a_mistake_changes_not
         let refused = attempt(&changed);
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
         assert!(text(&refused.stderr).contains(expected), "{expected}: {refused:?}");
-        assert_eq!(services(&host), before);
     }
+    let host = Host::start(directory, SQLITE);
+    assert_eq!(services(&host), before);
+    host.stop();
     let changed = saved.replace("127.0.0.1", "10.0.0.9").replace("\"id\":\"b\"", "\"id\": \"c\"");
     assert!(attempt(&changed).status.success());
+    let host = Host::start(directory, SQLITE);
     let found = services(&host);
     let of = |place: usize| (found[place]["id"].as_str().unwrap(), found[place]["host"].as_str().unwrap());
     assert_eq!((of(0), of(1), found.len()), (("a", "10.0.0.9"), ("c", "10.0.0.9"), 2));
-    let taken = json!({"action": "restore", "restore": "nobody's", "services": [], "commit": true});
-    assert_eq!(host.client().call(taken)["code"], "not_found");
-}
-
-#[test]
-fn a_storage_that_cannot_take_a_backup_keeps_what_there_was() {
-    let directory = tempfile::tempdir().unwrap();
-    let directory = directory.path();
-    let moody = "[backend]\nplugin = \"moody\"\noptions.outage = \"outage\"\n";
-    let host = Host::start(directory, moody);
-    for id in ["a", "b"] {
-        assert_eq!(host.client().call(register(id, "web", 600.0))["success"], true);
-    }
-    assert!(run(directory, &host, &["backup", "all.jsonl"]).status.success());
-    let mut client = host.client();
-    assert_eq!(client.call(json!({"action": "deregister", "service_id": "a"}))["success"], true);
-    let before = services(&host);
-    std::fs::write(directory.join("outage"), "").unwrap();
-    let refused = run(directory, &host, &["restore", "all.jsonl"]);
-    assert!(text(&refused.stderr).contains("the power is out"), "{refused:?}");
-    assert_eq!(services(&host), before);
-    std::fs::remove_file(directory.join("outage")).unwrap();
-    harness::eventually(&mut client, register("c", "web", 600.0), |reply| reply["success"] == true);
-    assert_eq!(services(&host).len(), 2);
 }

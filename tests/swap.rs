@@ -73,11 +73,11 @@ fn a_registry_moves_with_all_its_services_and_closes_the_store_before() {
     let told: Value = serde_json::from_slice(&watcher.receive()[1]).unwrap();
     assert_eq!(told["changes"].as_array().unwrap().len(), 1, "{told}");
     assert_eq!(told["changes"][0]["data"]["service_id"], "late");
-    host.wait_for_log("the storage that was in charge before is closed");
+    host.wait_for_log("a storage that is not in charge is closed");
     host.kill();
 
     let line = refused(directory, FROM);
-    assert!(line.contains("this store is closed: sqlite (other.db) has taken its place"), "{line}");
+    assert!(line.contains("this store is closed: a store of the plugin sqlite has taken its place"), "{line}");
     let host = Host::start(directory, TO);
     let mut client = host.client();
     assert_eq!(ids(&mut client).len(), 3001);
@@ -144,4 +144,46 @@ fn what_cannot_be_moved_to_changes_nothing() {
     let host = Host::start(directory, &FROM.replace("allow_swap = true", "allow_swap = false"));
     let refused = run(directory, &host, &["swap", "--to", "to.toml"]);
     assert!(text(&refused.stderr).contains("swap is not allowed: the server's allow_swap is off"), "{refused:?}");
+}
+
+#[test]
+fn a_move_that_was_given_up_leaves_nothing_that_could_be_taken_for_a_store_in_charge() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let sqlite = harness::plugin_dir().join("libregistry_sqlite.so");
+    let slow = format!(
+        "[backend]\nplugin = \"faulty\"\noptions.path = \"other.db\"\noptions.library = {sqlite:?}\noptions.control = \"control\"\n"
+    );
+    std::fs::write(directory.join("to.toml"), slow).unwrap();
+    std::fs::write(directory.join("control"), "slow 500").unwrap();
+    let host = Host::start(directory, FROM);
+    let mut client = host.client();
+    assert_eq!(client.call(register("old", "web", 600.0))["success"], true);
+    let refused = run(directory, &host, &["swap", "--to", "to.toml"]);
+    assert!(text(&refused.stderr).contains("one of both storages takes too long to answer"), "{refused:?}");
+    assert_eq!(client.call(register("after", "web", 600.0))["success"], true);
+    host.wait_for_log("a storage that is not in charge is closed");
+    let line = self::refused(directory, TO);
+    assert!(line.contains("this store is not whole"), "{line}");
+    host.stop();
+    let host = Host::start(directory, FROM);
+    assert_eq!(ids(&mut host.client()), ["after", "old"]);
+}
+
+#[test]
+fn what_a_client_has_had_moved_stays_there_when_the_configuration_is_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let host = Host::start(directory, FROM);
+    std::fs::write(directory.join("to.toml"), TO).unwrap();
+    assert!(run(directory, &host, &["swap", "--to", "to.toml"]).status.success());
+    assert_eq!(text(&run(directory, &host, &["reload"]).stdout), "nothing has changed\n");
+    // And when it says the same as what is in charge.
+    std::fs::write(directory.join("registry.toml"), format!("[server]\nallow_swap = true\n{TO}")).unwrap();
+    let reload = text(&run(directory, &host, &["reload"]).stdout);
+    assert!(!reload.contains("[backend]"), "{reload}");
+    assert_eq!(host.client().call(register("a", "web", 600.0))["success"], true);
+    host.stop();
+    let host = Host::start(directory, TO);
+    assert_eq!(ids(&mut host.client()), ["a"]);
 }

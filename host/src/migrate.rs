@@ -1,13 +1,15 @@
-//! `registry migrate`: all services from one configured storage to another.
+//! `registry migrate`: all services from one configured storage to another. And `registry restore`: from a backup.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::path::Path;
 
-use registry_plugin_api::{Capabilities, Group, Outcome, Position, Put};
+use registry_plugin_api::{Capabilities, Group, Outcome, Position, Put, Record, Remove};
 
 use crate::cli::store_trial::path_option;
-use crate::config;
+use crate::config::{self, Loaded};
 use crate::log::counted;
+use crate::plugin::OpenBackend;
 use crate::server::start::load_plugin;
 use crate::store;
 use crate::store::mark::Mark;
@@ -58,25 +60,67 @@ pub(crate) fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure>
             return Err(in_file(to, error.into()));
         }
         let count = records.len();
-        let mut revision = present.position.revision;
-        let mut records = records.into_iter().peekable();
-        while records.peek().is_some() {
-            let puts = records.by_ref().take(GROUP).map(|mut record| {
-                revision += 1;
-                record.revision = revision;
-                Put::new(record).into()
-            });
-            let puts = puts.collect();
-            // Each group is an epoch of its own: there are no events of these changes, so that no history may hold
-            // them.
-            let group = Group::new(Position::new(store::new_epoch(), revision), puts);
-            let outcomes = target.commit(group).await.map_err(|error| in_file(to, error.into()))?;
-            if let Some(refused) = outcomes.iter().find(|outcome| **outcome != Outcome::Done) {
-                return Err(in_file(to, format!("a service was not stored: {refused:?}").into()));
-            }
-        }
+        write(&target, present.position.revision, records.into_iter().map(Ok).collect())
+            .await
+            .map_err(|error| in_file(to, error))?;
         target.close().await.map_err(|error| in_file(to, error.into()))?;
         source.close().await.map_err(|error| in_file(from, error.into()))?;
+        Ok(count)
+    })
+}
+
+/// Writes records into a store, or removes those with these ids.
+async fn write(target: &OpenBackend, mut revision: u64, all: Vec<Result<Record, String>>) -> Result<(), Failure> {
+    let mut all = all.into_iter().peekable();
+    while all.peek().is_some() {
+        let changes = all.by_ref().take(GROUP).map(|record| {
+            revision += 1;
+            match record {
+                Ok(mut record) => {
+                    record.revision = revision;
+                    Put::new(record).into()
+                }
+                Err(id) => Remove::new(id, revision).into(),
+            }
+        });
+        let changes = changes.collect();
+        // Each group is an epoch of its own: there are no events of these changes, so that no history may hold them.
+        let outcomes = target.commit(Group::new(Position::new(store::new_epoch(), revision), changes)).await?;
+        let is_done = |outcome: &&Outcome| matches!(outcome, Outcome::Done | Outcome::Missing);
+        if let Some(refused) = outcomes.iter().find(|outcome| !is_done(outcome)) {
+            return Err(format!("a service was not stored: {refused:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Puts records into the store that is configured, and says how many. No host may be running on it.
+///
+/// # Errors
+/// Why it cannot be opened or written; or that there are services in it already, unless they are to be `replaced`.
+pub(crate) fn restore(loaded: &Loaded, records: Vec<Record>, replaced: bool) -> Result<usize, Failure> {
+    let plugin = load_plugin(loaded)?;
+    let options = loaded.config.backend.options.clone();
+    if !plugin.capabilities(&options)?.has(Capabilities::NONE.durable()) {
+        let name = &plugin.info().name;
+        return Err(
+            format!("the storage {name} is not durable: nothing would be left of what is restored to it").into()
+        );
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    runtime.block_on(async {
+        let (target, present) = store::open(&plugin, options).await?;
+        if !present.records.is_empty() && !replaced {
+            let present = counted(present.records.len(), "service is", "services are");
+            return Err(format!("{present} in the store already; --replace puts the backup in their place").into());
+        }
+        let count = records.len();
+        let ids: HashSet<&str> = records.iter().map(|record| record.id.as_str()).collect();
+        let gone = present.records.into_iter().map(|record| record.id).filter(|id| !ids.contains(id.as_str()));
+        let gone: Vec<_> = gone.map(Err).collect();
+        let all = gone.into_iter().chain(records.into_iter().map(Ok)).collect();
+        write(&target, present.position.revision, all).await?;
+        target.close().await?;
         Ok(count)
     })
 }

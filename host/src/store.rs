@@ -142,6 +142,9 @@ impl Store {
                 let is_durable = plugin.capabilities(&options)?.has(Capabilities::NONE.durable());
                 let (backend, mut contents) = runtime.block_on(open_with(&plugin, options, history, purpose))?;
                 seal::open(&mut contents);
+                if !contents.damaged.is_empty() {
+                    runtime.block_on(begin_anew(&backend, &mut contents))?;
+                }
                 Ok((runtime, Lane { backend, call_timeout, is_durable }, contents))
             });
             // If nobody waits for the answer any more, the host has given up.
@@ -256,6 +259,15 @@ async fn open_with(
         }
     };
     Ok((backend, contents))
+}
+
+/// Begins a new epoch: something that clients know of is not there any more, of which nobody can be told.
+async fn begin_anew(backend: &OpenBackend, contents: &mut Contents) -> Result<()> {
+    let revision = contents.position.revision;
+    contents.position = Position::new(new_epoch(), revision);
+    contents.history = RecentChanges { complete_after: revision, events: VecDeque::new() };
+    backend.commit(Group::new(contents.position.clone(), Vec::new())).await?;
+    Ok(())
 }
 
 /// Opens the plugin's store and loads its position and its records, without writing anything.

@@ -15,7 +15,6 @@ use crate::page::{Discover, Fields as ShownFields, ListCursor, Page, TypesCursor
 use crate::patch::Patch;
 use crate::registration::{Registration, check_length, cut, invalid_value};
 use crate::reply::{Code, Reply};
-use crate::restore::{Restore, RestoreFields};
 use crate::watch::{Watch, WatchFields};
 pub use action::Action;
 use fields::{Fields, read_fields};
@@ -101,8 +100,6 @@ pub enum Request {
         /// The configuration file at the server whose `[backend]` says which.
         file: String,
     },
-    /// Put the services of a backup in the place of all that are there.
-    Restore(Box<Restore>),
     /// A read, unless what the server knows may be older than this.
     Fresh {
         /// How old it may be, in milliseconds.
@@ -134,7 +131,6 @@ impl Request {
             Request::Expiry(_) => Action::Expiry,
             Request::Reload { .. } => Action::Reload,
             Request::Swap { .. } => Action::Swap,
-            Request::Restore(_) => Action::Restore,
             Request::Fresh { read, .. } => read.action(),
         }
     }
@@ -280,11 +276,6 @@ impl Fields<'_> {
             Action::Reload => Request::Reload { is_trial: calm::flag("dry_run", self.dry_run)? },
             Action::Swap => {
                 Request::Swap { file: optional("file", self.file, FILE_BYTES_MAX)?.ok_or_else(|| missing("file"))? }
-            }
-            Action::Restore => {
-                let fields = RestoreFields { restore: self.restore, services: self.services };
-                let is_last = calm::flag("commit", self.commit)?;
-                Request::Restore(Box::new(Restore::read(fields, is_last, limits)?))
             }
             Action::Expiry => Request::Expiry(calm::expiry(self.mass_expiry)?),
         })

@@ -149,6 +149,19 @@ Example:
         #[arg(long)]
         merge: bool,
     },
+    /// Put the services of a backup into the configured store, while no registry runs on it
+    ///
+    /// A new epoch begins: when the registry starts, all who follow changes list everything again.
+    #[command(after_help = EXIT_CODES)]
+    Restore {
+        /// The file that `registry backup` has written, - for standard input
+        file: PathBuf,
+        /// Remove what is in the store and not in the backup
+        #[arg(long)]
+        replace: bool,
+        #[command(flatten)]
+        from: Configuration,
+    },
     /// List the services, all or those of one type
     #[command(after_help = format!("\
 Examples:
@@ -315,6 +328,7 @@ impl Command {
     pub(super) fn configuration(&mut self) -> Option<&mut Configuration> {
         match self {
             Command::Serve(from)
+            | Command::Restore { from, .. }
             | Command::Config(ConfigCommand::Check { from, .. } | ConfigCommand::Show { from, .. }) => Some(from),
             Command::Plugin(command) => command.configuration(),
             _ => self.connection().map(|connection| &mut connection.from),
@@ -341,6 +355,7 @@ impl Command {
             Command::Operate(operation) => Some(operation.connection()),
             Command::Config(ConfigCommand::Diff(connection)) => Some(connection),
             Command::Serve(_)
+            | Command::Restore { .. }
             | Command::Config(_)
             | Command::Plugin(_)
             | Command::Keygen(_)

@@ -1,4 +1,5 @@
-//! `backup`, `restore`: all services of a running registry, as lines of JSON that people can read and change.
+//! `backup`, `restore`: all services of a running registry, as lines of JSON that people can read and change; and from
+//! there into a store.
 //!
 //! The first line says what it is: `registry_backup` (the version of the format), `epoch`, `revision`, `services` (how
 //! many follow) and `taken`. Each line behind it is a service as `list` shows it, all of the same moment.
@@ -6,19 +7,22 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
+use registry_plugin_api::Record;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::arguments::Connection;
+use super::arguments::{Configuration, Connection};
 use super::client::{Client, Patience};
 use super::output::{self, Failure};
 use super::table::now_seconds;
+use crate::config;
+use crate::protocol::reply::Reply;
+use crate::protocol::request::Limits;
+use crate::protocol::restore::Restored;
 use crate::text::{counted, utc};
 
 /// The version of the format.
 const FORMAT: u64 = 1;
-/// How long the services of one part are together, in bytes, and how many there are, at most.
-const PART_BYTES: usize = 256 << 10;
-const PART_SERVICES: usize = 1000;
 /// What stands for standard input or output in place of a file.
 const STANDARD: &str = "-";
 
@@ -60,47 +64,15 @@ fn write(file: &Path, text: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Puts the services of a file in the place of all that are registered.
-pub(super) async fn restore(file: &Path, connection: &Connection) -> Result<(), Failure> {
+/// Puts the services of a backup into the store that is configured, while no registry runs on it, and says how many. With
+/// `replace` they take the place of all that is in it.
+pub(super) fn restore(file: &Path, from: &Configuration, replace: bool) -> Result<(), Failure> {
     let text = read(file).map_err(|error| in_file(file, error))?;
-    let services = services(&text).map_err(|error| in_file(file, error))?;
-    let client = Client::new(connection, Patience::None)?;
-    let mut name = Value::Null;
-    let mut rest = &services[..];
-    loop {
-        let mut bytes = 0;
-        let count = rest.iter().take(PART_SERVICES).take_while(|(_, line)| {
-            bytes += line.len();
-            bytes <= PART_BYTES
-        });
-        let count = count.count().clamp(1, rest.len().max(1)).min(rest.len());
-        let (part, left) = rest.split_at(count);
-        let list: Vec<&Value> = part.iter().map(|(service, _)| service).collect();
-        let is_last = left.is_empty();
-        let request = json!({ "restore": name, "services": list, "commit": is_last });
-        let reply = client
-            .request_once("restore", request)
-            .await
-            .map_err(|failure| told(failure, file, text.as_str(), part))?;
-        if is_last {
-            if connection.json {
-                return output::json(&reply);
-            }
-            let restored = counted(services.len(), "service", "services");
-            return output::line(&format!("{restored} restored; a new epoch has begun, and clients list again"));
-        }
-        name = reply["restore"].clone();
-        rest = left;
-    }
-}
-
-/// A refusal of a part, with the line of the file that it is about.
-fn told(failure: Failure, file: &Path, text: &str, part: &[(Value, &str)]) -> Failure {
-    let Failure::Refused { text: said, reply } = failure else { return failure };
-    let place = reply["place"].as_u64().and_then(|place| part.get(usize::try_from(place).ok()?.checked_sub(1)?));
-    let line = place.and_then(|(_, refused)| text.lines().position(|line| std::ptr::eq(line, *refused)));
-    let said = line.map_or(said.clone(), |line| format!("{}, line {}: {said}", file.display(), line + 1));
-    Failure::Refused { text: said, reply }
+    let loaded = config::load(from.config.as_deref(), &from.set)?;
+    let limits = loaded.config.limits.for_requests(loaded.config.server.req_port);
+    let records = records(&text, &limits).map_err(|error| in_file(file, error))?;
+    let count = crate::migrate::restore(&loaded, records, replace).map_err(super::failed)?;
+    output::line(&format!("{} restored", counted(count, "service", "services")))
 }
 
 fn read(file: &Path) -> std::io::Result<String> {
@@ -112,26 +84,39 @@ fn read(file: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// The services of a backup, each with its line.
-fn services(text: &str) -> Result<Vec<(Value, &str)>, String> {
+/// The services of a backup, as a store keeps them.
+fn records(text: &str, limits: &Limits) -> Result<Vec<Record>, String> {
     let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let value = |(number, line): (usize, &str)| {
-        serde_json::from_str::<Value>(line).map_err(|error| format!("line {}: {error}", number + 1))
-    };
-    let head = lines.next().map(value).transpose()?.unwrap_or_default();
+    let head = lines.next().map_or("null", |(_, line)| line);
+    let head: Value = serde_json::from_str(head).map_err(|error| format!("line 1: {error}"))?;
     match head["registry_backup"].as_u64() {
         Some(FORMAT) => {}
         Some(other) => return Err(format!("it has the format {other}, expected {FORMAT}")),
         None => return Err("it is no backup: its first line has no \"registry_backup\"".into()),
     }
-    let services: Vec<_> =
-        lines.map(|(number, line)| Ok((value((number, line))?, line))).collect::<Result<_, String>>()?;
+    let records: Vec<Record> = lines
+        .map(|(number, line)| record(line.trim(), limits).map_err(|problem| format!("line {}: {problem}", number + 1)))
+        .collect::<Result<_, _>>()?;
     // A file that was cut off has lost services; one that somebody has shortened says so.
     match head["services"].as_u64() {
-        Some(count) if count != services.len() as u64 => Err(format!(
+        Some(count) if count != records.len() as u64 => Err(format!(
             "its first line says that there are {count} services, and {} are there: set \"services\" to that if you mean it",
-            services.len()
+            records.len()
         )),
-        _ => Ok(services),
+        _ => Ok(records),
     }
+}
+
+fn record(line: &str, limits: &Limits) -> Result<Record, String> {
+    serde_json::from_str::<&RawValue>(line).map_err(|error| error.to_string())?;
+    let refused = |refusal: Reply| {
+        let reply: Value = serde_json::from_str(&refusal.finish(None).into_text()).unwrap_or_default();
+        reply["error"].as_str().unwrap_or_default().to_string()
+    };
+    let Restored { registration, last_heartbeat, document } = Restored::read(line, limits).map_err(refused)?;
+    let mut record = Record::new(registration.id.unwrap_or_default(), document);
+    record.types = registration.types;
+    record.ttl_ms = registration.ttl_ms;
+    record.last_heartbeat_ms = last_heartbeat.saturating_mul(1000);
+    Ok(record)
 }

@@ -77,6 +77,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Plugin(command) => plugin::run(&command),
         Command::Keygen(wanted) => keygen::keygen(&wanted),
         Command::Token(wanted) => token::token(&wanted),
+        Command::Restore { file, replace, from } => backup::restore(&file, &from, replace),
         Command::Migrate { from, to, merge } => {
             let copied = crate::migrate::run(&from, &to, merge).map_err(failed)?;
             output::line(&format!("{} copied", crate::log::counted(copied, "service", "services")))

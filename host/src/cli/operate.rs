@@ -1,4 +1,4 @@
-//! `drain`, `undrain`, `deregister`, `reload`, `swap`, `backup`, `restore`: what operators do to a running registry and its services.
+//! `drain`, `undrain`, `deregister`, `reload`, `swap`, `backup`: what operators do to a running registry and its services.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::arguments::{Connection, seconds};
-use super::backup::{backup, restore};
+use super::backup::backup;
 use super::client::{Client, Patience};
 use super::output::{self, Failure};
 use crate::text::counted;
@@ -64,17 +64,6 @@ pub(super) enum Operation {
         #[command(flatten)]
         connection: Connection,
     },
-    /// Put the services of a backup in the place of all that are registered, in a running registry
-    ///
-    /// A new epoch begins: all who follow changes list everything again. Each service gets a full ttl to be heard of.
-    /// With keys this takes the right admin.
-    #[command(mut_arg("timeout", |timeout| timeout.default_value("60").help("How long to wait for each answer")))]
-    Restore {
-        /// The file that `registry backup` has written, - for standard input
-        file: PathBuf,
-        #[command(flatten)]
-        connection: Connection,
-    },
     /// Have the registry move to another storage while it serves
     ///
     /// All services are copied, changes wait for a moment, reads and heartbeats do not. The storage before is closed: it
@@ -107,7 +96,6 @@ impl Operation {
             | Operation::Deregister { connection, .. }
             | Operation::Swap { connection, .. }
             | Operation::Backup { connection, .. }
-            | Operation::Restore { connection, .. }
             | Operation::Reload { connection, .. } => connection,
         }
     }
@@ -132,7 +120,6 @@ pub(super) async fn run(operation: &Operation) -> Result<(), Failure> {
             deregister_all(service_type.as_deref(), *stale, connection).await
         }
         Operation::Backup { file, connection } => backup(file, connection).await,
-        Operation::Restore { file, connection } => restore(file, connection).await,
         Operation::Swap { to, connection } => swap(to, connection).await,
         Operation::Reload { dry_run, connection } => reload(*dry_run, connection).await,
     }

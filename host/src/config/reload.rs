@@ -113,6 +113,22 @@ impl Config {
     }
 }
 
+impl Loaded {
+    /// Whether the file alone says which storage is meant: who names a file means what stands there.
+    ///
+    /// # Errors
+    /// A variable or a flag says something else.
+    pub fn check_backend_of_file(&self) -> Result<(), String> {
+        let file = self.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+        let is_of_backend = |key: &str| key == "backend.plugin" || key.starts_with("backend.options.");
+        let other = |origin: &str| origin != file && origin != "default";
+        match self.origins.iter().find(|(key, origin)| is_of_backend(key) && other(origin)) {
+            Some((key, origin)) => Err(format!("{key} comes from {origin}, not from {file}: take it out there")),
+            None => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -119,7 +119,7 @@ impl Kind {
             Action::Register | Action::Deregister | Action::Update | Action::Drain | Action::Undrain => Kind::Change,
             Action::Get | Action::List | Action::Discover | Action::Health | Action::Info => Kind::Read,
             Action::Types | Action::Watch | Action::History => Kind::Read,
-            Action::Terminate | Action::Expiry | Action::Reload | Action::Swap | Action::Restore => return None,
+            Action::Terminate | Action::Expiry | Action::Reload | Action::Swap => return None,
         })
     }
 }

@@ -110,5 +110,7 @@ impl<C> Registry<C> {
         // What was told until now is not in that store.
         self.follow.forget_before = self.revision + 1;
         self.storage_failure = None;
+        // What the store before was asked to choose it does not say any more.
+        self.queries = 0;
     }
 }

@@ -83,15 +83,6 @@ impl<C> Lists<C> {
         self.plain.take_first().or_else(|| self.filtered.take_first())
     }
 
-    /// All who wait for one, who will not get it.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = C> {
-        self.waiting = 0;
-        let making = self.making.take().into_iter().flat_map(|making| making.takers);
-        let takers = self.plain.drain().chain(self.filtered.drain());
-        let ready = std::mem::take(&mut self.ready).into_iter().map(|(caller, _)| caller);
-        making.chain(takers).map(|(caller, _)| caller).chain(ready)
-    }
-
     /// How many clients wait for one.
     pub(super) fn waiting(&self) -> usize {
         self.waiting

@@ -18,7 +18,6 @@
 //! | `changes/mass` | what becomes of services that run out together |
 //! | `follow/` | `watch`: the recent changes, and who waits for the next |
 //! | `certainty` | what is answered while nothing is sure: starting, stale, not ready |
-//! | `restoring` | all services anew, from a backup |
 //! | `copying` | all services, to another store |
 //! | `figures` | all of it in numbers, for operators |
 //! | `service`, `services`, `slots` | one service, all of them, sets of them |
@@ -42,7 +41,6 @@ mod past;
 mod policy;
 mod put_off;
 mod reads;
-mod restoring;
 mod search;
 mod selection;
 mod service;
@@ -208,6 +206,11 @@ impl<C> Registry<C> {
         self.policy = policy;
     }
 
+    /// Sets how long a call of the store may take before it counts as stalled.
+    pub fn set_call_timeout_ms(&mut self, call_timeout_ms: u64) {
+        self.policy.call_timeout_ms = call_timeout_ms;
+    }
+
     /// Sets what `info` says of the server.
     pub fn set_about(&mut self, about: About) {
         self.about = about;
@@ -287,7 +290,6 @@ impl<C> Registry<C> {
                 let error = "terminate is not allowed: the server's allow_terminate is off";
                 Reply::failure(Code::Forbidden, error)
             }
-            Request::Restore(part) => return out.restores.push((caller, *part)),
             Request::Reload { is_trial } => return out.reloads.push((caller, is_trial)),
             Request::Swap { file } if self.policy.allow_swap || principal != Principal::Nobody => {
                 return out.swaps.push((caller, file));

@@ -47,11 +47,6 @@ impl<T: Eq + Hash, W> Orders<T, W> {
         }
     }
 
-    /// Who wants something, none of which will be made.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = W> + use<T, W> {
-        std::mem::take(self).takers.into_values().flatten()
-    }
-
     /// What is to be made next.
     pub(super) fn first(&self) -> Option<&Arc<T>> {
         let wanted = self.turns.in_order().filter_map(|address| self.wanted.get(address));

@@ -4,7 +4,6 @@ use registry_plugin_api::Query;
 
 use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
-use crate::protocol::restore::Restore;
 use crate::security::principal::Principal;
 
 /// What comes out of the core. `C` stands for whoever asked; the core hands it back and never looks into it.
@@ -22,8 +21,6 @@ pub struct Output<C> {
     pub terminate: bool,
     /// Clients who may have the registry moved to another store, each with the configuration file that names it.
     pub swaps: Vec<(C, String)>,
-    /// Parts of backups, from clients who may have them restored.
-    pub restores: Vec<(C, Restore)>,
     /// Clients who may have asked for the configuration to be read again, each with whether it is only a trial.
     pub reloads: Vec<(C, bool)>,
     /// What subscribers and operators are told that is no change of a service, each with the log's line.
@@ -44,7 +41,6 @@ impl<C> Default for Output<C> {
             terminate: false,
             swaps: Vec::new(),
             reloads: Vec::new(),
-            restores: Vec::new(),
             notices: Vec::new(),
             forgiven: Vec::new(),
             silent_ms: None,

@@ -63,11 +63,6 @@ impl<C> PutOff<C> {
         self.asked.entry(address).or_default().push_back(asked);
     }
 
-    /// All whose requests are put off, which nobody answers.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = C> + use<C> {
-        std::mem::take(self).asked.into_values().flatten().map(|asked| asked.caller)
-    }
-
     /// The next one, in turns by connection.
     fn pop(&mut self) -> Option<Asked<C>> {
         let address = *self.turns.first()?;

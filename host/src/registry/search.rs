@@ -68,13 +68,6 @@ impl<C> Searches<C> {
         self.orders.ask(wanted.origin.address, wanted.selection.filter.clone(), (caller, wanted));
     }
 
-    /// All who wait for one, who will not get it.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = C> {
-        self.waiting = 0;
-        let making = self.making.take().into_iter().flat_map(|search| search.takers);
-        making.chain(self.orders.drain()).map(|(caller, _)| caller)
-    }
-
     /// A service has come, or is passing again: the search may have gone by its place.
     pub(super) fn note(&mut self, service: &Service) {
         if let Some(search) = &mut self.making

@@ -9,7 +9,6 @@ mod hand_over;
 mod measuring;
 mod quiet;
 mod reload;
-mod restore;
 mod signals;
 #[expect(clippy::disallowed_methods, reason = "starts the runtime that serves")]
 pub(crate) mod start;
@@ -36,9 +35,8 @@ use digest::Digest;
 use measuring::Measuring;
 use quiet::Quiet;
 use reload::Settings;
-use restore::Restoring;
 use starting::Starting;
-use swap::{Moved, Swap};
+use swap::{Leaving, Moved, Swap};
 
 /// How long the store gets for what was taken when the server stops, and then for closing.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -65,10 +63,8 @@ struct Server<F: Front> {
     settings: Option<Settings<F::Caller>>,
     /// The move to another store that is under way.
     swap: Option<Swap<F::Caller>>,
-    /// The backup that is being restored.
-    restoring: Option<Restoring<F::Caller>>,
-    /// Stores that were in charge and are being closed.
-    leaving: Vec<Store>,
+    /// Stores that are not in charge any more, or will not be, and are being closed.
+    leaving: Vec<Leaving>,
     /// What is needed to begin, as long as the registry has not begun.
     starting: Option<Starting<F::Caller>>,
     metrics: Arc<Metrics>,
@@ -102,7 +98,6 @@ impl<F: Front> Server<F> {
             digest: Digest::default(),
             settings: None,
             swap: None,
-            restoring: None,
             leaving: Vec::new(),
             starting: None,
             metrics: Arc::default(),
@@ -170,8 +165,6 @@ impl<F: Front> Server<F> {
             self.measure(now);
             self.take_reloads();
             self.go_on_swapping();
-            self.take_restores(now);
-            self.go_on_restoring(now);
             if std::mem::take(&mut self.out.terminate) {
                 break "a client asked for it".into();
             }
@@ -192,7 +185,7 @@ impl<F: Front> Server<F> {
         is_turn_of_messages: bool,
         batch: &mut Vec<F::Message>,
     ) -> Woken {
-        let (pause, is_busy) = (self.pause(), self.is_loading() || self.registry.is_busy() || self.is_restoring());
+        let (pause, is_busy) = (self.pause(), self.is_loading() || self.registry.is_busy());
         let time = async {
             // The shortest sleep is a millisecond, longer than a piece of a list, or of a search, takes.
             if !is_busy {
@@ -215,7 +208,7 @@ impl<F: Front> Server<F> {
         };
         let left = async {
             match self.leaving.first_mut() {
-                Some(store) => store.answer().await,
+                Some(leaving) => leaving.store.answer().await,
                 None => std::future::pending().await,
             }
         };
@@ -247,7 +240,7 @@ impl<F: Front> Server<F> {
     /// Finishes what was taken, lets the replies go, and closes the store.
     async fn stop(mut self) -> Result<(), String> {
         if !self.store_is_asked() {
-            (self.swap, self.restoring) = (None, None);
+            self.abandon_swap();
             self.registry.hold_changes(false);
         }
         self.end_waits();
@@ -257,6 +250,15 @@ impl<F: Front> Server<F> {
         self.registry.give_up_all(now, &mut self.out);
         self.hand_over(now);
         let is_opening = self.registry.is_starting() && !self.is_loading();
+        let leaving = async {
+            while let Some(leaving) = self.leaving.first_mut() {
+                let answer = leaving.store.answer().await;
+                self.left(&answer);
+            }
+        };
+        if tokio::time::timeout(CLOSE_MAX, leaving).await.is_err() {
+            tracing::warn!("a storage that is not in charge could not be closed in time");
+        }
         self.front.close().await;
         self.store.close();
         if is_opening {
@@ -293,10 +295,9 @@ impl<F: Front> Server<F> {
         self.registry.dismiss_waiting(&mut self.out);
     }
 
-    /// Whether the store has been asked something by a swap or a restoration that it has not answered yet.
+    /// Whether the store has been asked something by a swap that it has not answered yet.
     fn store_is_asked(&self) -> bool {
         self.swap.as_ref().is_some_and(Swap::awaits_store)
-            || self.restoring.as_ref().is_some_and(Restoring::awaits_store)
     }
 
     /// Has everything stored that waits for it.
@@ -308,7 +309,7 @@ impl<F: Front> Server<F> {
             self.registry.hurry();
             self.dispatch(now);
             let is_answering = self.registry.is_making_list() || self.registry.has_put_off();
-            if self.registry.is_idle() && !is_answering {
+            if self.registry.is_idle() && !is_answering && !self.store_is_asked() {
                 return Ok(());
             }
             // A clean-up that is due is not begun any more, so the pause that it asks for would be none at all.
@@ -346,9 +347,6 @@ impl<F: Front> Server<F> {
     fn answered(&mut self, answer: Answer, now: Now) {
         match answer {
             Answer::Committed(result) if self.swap.as_ref().is_some_and(Swap::awaits_store) => self.store_moved(result),
-            Answer::Committed(result) if self.restoring.as_ref().is_some_and(Restoring::awaits_store) => {
-                self.store_restored(result, now);
-            }
             Answer::Committed(result) => {
                 self.note_committed(result.is_err());
                 self.note_storage(result.as_ref().err());
@@ -359,14 +357,18 @@ impl<F: Front> Server<F> {
         }
     }
 
-    /// A store that was in charge before has answered: the last one that it gives is that it is closed.
+    /// A store that is not in charge has answered: the last one that it gives is that it is closed.
     fn left(&mut self, answer: &Answer) {
-        if let Answer::Closed(result) = answer {
-            self.leaving.remove(0);
-            match result {
-                Ok(()) => tracing::info!("the storage that was in charge before is closed"),
-                Err(error) => tracing::warn!("the storage that was in charge before cannot be closed: {error}"),
+        match (answer, self.leaving.first_mut()) {
+            (Answer::Committed(_), Some(leaving)) => leaving.answered(),
+            (Answer::Closed(result), _) => {
+                self.leaving.remove(0);
+                match result {
+                    Ok(()) => tracing::info!("a storage that is not in charge is closed"),
+                    Err(error) => tracing::warn!("a storage that is not in charge cannot be closed: {error}"),
+                }
             }
+            _ => {}
         }
     }
 

@@ -28,8 +28,10 @@ pub(super) struct Read {
 
 /// What the server is configured by, and who wants it to be read again.
 pub(super) struct Settings<C> {
-    /// What is in force.
+    /// What is in force, but for the storage: as it was configured when that was last looked at.
     config: Config,
+    /// The storage that is in charge.
+    in_charge: Backend,
     loaded: Loaded,
     hangup: Signal,
     /// Who asks, and whether each only wants to know what would change: what they asked for is being read.
@@ -48,7 +50,8 @@ impl<C> Settings<C> {
     /// The signal cannot be listened to.
     pub(super) fn new(config: Config, loaded: Loaded) -> std::io::Result<Self> {
         let (hangup, asking, next) = (signal(SignalKind::hangup())?, Vec::new(), Vec::new());
-        Ok(Settings { config, loaded, hangup, asking, next, by_signal: (false, false), under_way: None })
+        let in_charge = config.backend.clone();
+        Ok(Settings { config, in_charge, loaded, hangup, asking, next, by_signal: (false, false), under_way: None })
     }
 
     /// Waits until the configuration has been read again because somebody has asked for it. Nothing is lost if the
@@ -69,10 +72,13 @@ impl<C> Settings<C> {
         }
     }
 
-    /// The registry has moved to this store.
-    pub(super) fn set_backend(&mut self, backend: Backend) {
+    /// The registry has moved to this store, because it `is_configured` now or because a client wanted it.
+    pub(super) fn set_backend(&mut self, backend: Backend, is_configured: bool) {
         let Backend { reply_timeout, reopen_closed, .. } = self.config.backend;
-        self.config.backend = Backend { reply_timeout, reopen_closed, ..backend };
+        if is_configured {
+            self.config.backend = Backend { reply_timeout, reopen_closed, ..backend.clone() };
+        }
+        self.in_charge = backend;
     }
 
     fn begin(&mut self) {
@@ -117,7 +123,7 @@ impl<F: Front> Server<F> {
         let asking = std::mem::take(&mut settings.asking);
         let is_meant = settings.by_signal.0 || asking.iter().any(|(_, is_trial)| !is_trial);
         let told = match &found {
-            Ok(read) => Ok(Told::of(&settings.config, &read.loaded)),
+            Ok(read) => Ok(Told::of(settings, &read.loaded)),
             Err(problems) => Err(problems.clone()),
         };
         if is_meant {
@@ -151,6 +157,8 @@ impl<F: Front> Server<F> {
     fn take_over(&mut self, Read { loaded, keys }: Read) {
         let Some(settings) = &mut self.settings else { return };
         let mut config = settings.config.taking_over(&loaded.config);
+        let reply_timeout = config.backend.reply_timeout;
+        config.backend = Backend { reply_timeout, ..settings.in_charge.clone() };
         let for_http = if config.http.enabled { config.http.connections } else { 0 };
         (config.limits.connections, _) = crate::open_files::raise(config.limits.connections, for_http);
         if let Err(problem) = crate::log::set_level(&config.log.level) {
@@ -181,10 +189,13 @@ struct Told {
 }
 
 impl Told {
-    fn of(config: &Config, loaded: &Loaded) -> Self {
+    fn of<C>(Settings { config, in_charge, .. }: &Settings<C>, loaded: &Loaded) -> Self {
         let is_of_store = |changed: &Changed| !changed.is_live && changed.key.starts_with("backend.");
         let (of_store, changes): (Vec<_>, _) = changed(config, &loaded.config).into_iter().partition(is_of_store);
-        let swap = (!of_store.is_empty()).then(|| loaded.config.backend.plugin.clone());
+        let backend = &loaded.config.backend;
+        // Where a client has had it moved meanwhile, the file may say the same now.
+        let is_there = backend.plugin == in_charge.plugin && backend.options == in_charge.options;
+        let swap = (!of_store.is_empty() && !is_there).then(|| backend.plugin.clone());
         Told { file: loaded.file.clone(), changes, swap }
     }
 

@@ -257,7 +257,7 @@ fn show_address(bind: &str) -> String {
 }
 
 /// In milliseconds, and never none: the configuration allows no less.
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 

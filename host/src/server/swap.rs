@@ -19,7 +19,7 @@ use registry_plugin_api::{Capabilities, Change, Group, Outcome, Position};
 use tokio::task::JoinHandle;
 
 use super::Server;
-use super::start::load_plugin;
+use super::start::{load_plugin, millis};
 use crate::cli::store_trial::path_option;
 use crate::config::{Backend, Loaded, Source};
 use crate::fronts::Front;
@@ -34,7 +34,9 @@ const LEFT_MAX: usize = 500;
 /// How long they are held, before they are let go and it is tried again.
 const HOLD_MAX: Duration = Duration::from_millis(200);
 /// How often that is tried.
-const TRIES_MAX: usize = 50;
+const TRIES_MAX: usize = 10;
+/// How long the other store may take to be opened and read.
+const OPEN_MAX: Duration = Duration::from_secs(60);
 
 /// What names the store to move to.
 pub(super) enum To {
@@ -62,6 +64,25 @@ pub(super) struct Swap<C> {
     /// Since when changes are held.
     held: Option<Instant>,
     tries: usize,
+    /// The configuration has asked for it, and no client.
+    is_configured: bool,
+}
+
+/// A store that is being closed.
+pub(super) struct Leaving {
+    pub(super) store: Store,
+    /// How many groups it has still to answer before.
+    groups: usize,
+}
+
+impl Leaving {
+    /// It has answered a group.
+    pub(super) fn answered(&mut self) {
+        self.groups = self.groups.saturating_sub(1);
+        if self.groups == 0 {
+            self.store.close();
+        }
+    }
 }
 
 enum Step {
@@ -87,8 +108,9 @@ pub(super) enum Moved {
 impl<C> Swap<C> {
     /// A move to the store that a configuration names.
     pub(super) fn begin(to: To, asking: Vec<C>) -> Self {
+        let is_configured = matches!(to, To::Loaded(_));
         let opening = tokio::task::spawn_blocking(move || open(to).map_err(|error| error.to_string()));
-        Swap { step: Step::Opening(opening), asking, began: Instant::now(), held: None, tries: 0 }
+        Swap { step: Step::Opening(opening), asking, began: Instant::now(), held: None, tries: 0, is_configured }
     }
 
     /// Waits until something happens that is not the old store's doing. Nothing is lost if the future is dropped before
@@ -117,7 +139,11 @@ impl<C> Swap<C> {
 fn open(to: To) -> Result<(Store, Target), Box<dyn std::error::Error + Send + Sync>> {
     let loaded = match to {
         To::Loaded(loaded) => *loaded,
-        To::File(file) => Source { file: Some(file), sets: Vec::new() }.read()?,
+        To::File(file) => {
+            let loaded = Source { file: Some(file), sets: Vec::new() }.read()?;
+            loaded.check_backend_of_file()?;
+            loaded
+        }
     };
     let plugin = load_plugin(&loaded)?;
     let backend = loaded.config.backend;
@@ -136,8 +162,8 @@ fn open(to: To) -> Result<(Store, Target), Box<dyn std::error::Error + Send + Sy
 impl<F: Front> Server<F> {
     /// Begins to move to the store that a configuration names, unless a move is under way.
     pub(super) fn begin_swap(&mut self, to: To, asking: Vec<F::Caller>) {
-        if self.swap.is_some() || self.restoring.is_some() {
-            return self.refuse_swap(asking, "the registry is moving to another storage already, or restores a backup");
+        if self.swap.is_some() {
+            return self.refuse_swap(asking, "the registry is moving to another storage already");
         }
         self.swap = Some(Swap::begin(to, asking));
     }
@@ -161,11 +187,19 @@ impl<F: Front> Server<F> {
             }
             (_, Moved::Answered(Answer::Closed(Ok(())))) => self.give_up_swap("it ended by itself".into()),
             (step, Moved::Answered(Answer::Committed(result))) => match (problem(result), step) {
-                (Some(error), _) => self.give_up_swap(error),
+                (Some(error), step) => {
+                    swap.step = match step {
+                        Step::Filling(store, target, _) | Step::Held(store, target, _) | Step::Ready(store, target) => {
+                            Step::Filling(store, target, false)
+                        }
+                        step => step,
+                    };
+                    self.give_up_swap(error);
+                }
                 (None, Step::Filling(store, target, _)) => swap.step = Step::Filling(store, target, false),
                 (None, Step::Held(store, target, _)) => swap.step = Step::Held(store, target, false),
                 (None, Step::Ready(store, target)) => {
-                    let mark = Mark::Closed(target.described.clone());
+                    let mark = Mark::Closed(target.plugin.clone());
                     self.store.commit(Group::new(mark.at(self.registry.issued()), Vec::new()));
                     swap.step = Step::Closing(store, target);
                 }
@@ -183,19 +217,21 @@ impl<F: Front> Server<F> {
             (Step::Closing(store, target), None) => {
                 let mut old = std::mem::replace(&mut self.store, store);
                 old.close();
-                self.leaving.push(old);
+                self.leaving.push(Leaving { store: old, groups: 0 });
                 self.registry.move_to(&target.plugin, target.promises);
+                self.registry.set_call_timeout_ms(millis(target.backend.call_timeout()));
                 self.storage_fails = false;
                 if let Some(settings) = &mut self.settings {
-                    settings.set_backend(target.backend.clone());
+                    settings.set_backend(target.backend.clone(), swap.is_configured);
                 }
                 self.store.commit(Group::new(position, Vec::new()));
                 swap.step = Step::Promoting(target);
             }
-            (Step::Closing(..), Some(error)) => {
+            (Step::Closing(store, _), Some(error)) => {
                 // It may be closed all the same.
                 self.store.commit(Group::new(position, Vec::new()));
                 swap.step = Step::TakingBack(format!("the storage in charge could not be closed: {error}"));
+                self.abandon(store, false);
             }
             (Step::TakingBack(error), _) => self.give_up_swap(error),
             (Step::Promoting(target), failed) => {
@@ -210,12 +246,17 @@ impl<F: Front> Server<F> {
     /// Does for the move what can be done now.
     pub(super) fn go_on_swapping(&mut self) {
         let Some(swap) = &mut self.swap else { return };
+        if matches!(swap.step, Step::Opening(_) | Step::Reading(..)) && swap.began.elapsed() > OPEN_MAX {
+            return self.give_up_swap(format!("it is not open within {} s", OPEN_MAX.as_secs()));
+        }
         let is_late = swap.held.is_some_and(|since| since.elapsed() >= HOLD_MAX);
         match std::mem::replace(&mut swap.step, Step::Over) {
             Step::Filling(store, target, false) if self.registry.left_to_copy() <= LEFT_MAX => {
                 swap.tries += 1;
                 if swap.tries > TRIES_MAX {
-                    return self.give_up_swap("the storage in charge has too much to do to be left".into());
+                    swap.step = Step::Filling(store, target, false);
+                    let error = "one of both storages takes too long to answer, or has too much to do".to_string();
+                    return self.give_up_swap(error);
                 }
                 self.registry.hold_changes(true);
                 swap.held = Some(Instant::now());
@@ -265,6 +306,7 @@ impl<F: Front> Server<F> {
 
     fn give_up_swap(&mut self, error: String) {
         let Some(swap) = self.swap.take() else { return };
+        self.abandon_step(swap.step);
         self.registry.hold_changes(false);
         self.registry.end_copy();
         let plugin = self.registry.plugin().to_string();
@@ -272,7 +314,34 @@ impl<F: Front> Server<F> {
         self.refuse_swap(swap.asking, &error);
     }
 
+    /// Has a store that will not be in charge say so, whatever it has been told before, and closes it. It may have a group
+    /// that it `owes` an answer to.
+    fn abandon(&mut self, store: Store, owes: bool) {
+        store.commit(group(&self.filling(), self.registry.issued(), Vec::new()));
+        self.leaving.push(Leaving { store, groups: 1 + usize::from(owes) });
+    }
+
+    fn abandon_step(&mut self, step: Step) {
+        match step {
+            Step::Filling(store, _, owes) | Step::Held(store, _, owes) => self.abandon(store, owes),
+            Step::Ready(store, _) => self.abandon(store, true),
+            _ => {}
+        }
+    }
+
+    /// Gives the move up that is under way, if one is: the registry stops.
+    pub(super) fn abandon_swap(&mut self) {
+        let Some(Swap { step, asking, .. }) = self.swap.take() else { return };
+        self.abandon_step(step);
+        if !asking.is_empty() {
+            self.refuse_swap(asking, "the registry stops");
+        }
+    }
+
     fn refuse_swap(&mut self, asking: Vec<F::Caller>, error: &str) {
+        if asking.is_empty() {
+            tracing::error!("the registry does not move to the storage that is configured now: {error}");
+        }
         self.metrics.swaps[1].add(1);
         for caller in asking {
             let reply = Reply::failure(Code::BackendUnavailable, "The registry has not moved to another storage");

@@ -12,18 +12,21 @@
 
 use registry_plugin_api::{Error, Position, Result};
 
-const FILLING: &str = "registry:filling from ";
+// As the contract has an epoch: without spaces, and at most 64 bytes.
+const FILLING: &str = "registry:filling-from:";
 const READY: &str = "registry:ready";
-const CLOSED: &str = "registry:closed for ";
+const CLOSED: &str = "registry:closed-for:";
+/// How much of a plugin's name is written down, in bytes.
+const NAME_MAX: usize = 32;
 
 /// A mark in place of an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// It is being filled from the store that is described.
+    /// It is being filled from the store of this plugin.
     Filling(String),
     /// It has all services and is not in charge yet.
     Ready,
-    /// What is described has taken its place.
+    /// The store of this plugin has taken its place.
     Closed(String),
 }
 
@@ -40,10 +43,11 @@ impl Mark {
 
     /// A position with this mark.
     pub(crate) fn at(&self, revision: u64) -> Position {
+        let name = |plugin: &str| plugin.chars().filter(char::is_ascii_graphic).take(NAME_MAX).collect::<String>();
         let epoch = match self {
-            Mark::Filling(from) => format!("{FILLING}{from}"),
+            Mark::Filling(from) => format!("{FILLING}{}", name(from)),
             Mark::Ready => READY.to_string(),
-            Mark::Closed(to) => format!("{CLOSED}{to}"),
+            Mark::Closed(to) => format!("{CLOSED}{}", name(to)),
         };
         Position::new(epoch, revision)
     }
@@ -68,12 +72,12 @@ pub(super) fn in_charge(position: Position, reopened: bool) -> Result<Option<Pos
             Ok(None)
         }
         Some(Mark::Closed(to)) => Err(Error::corrupt(format!(
-            "this store is closed: {to} has taken its place. Name that in [backend], or set backend.reopen_closed = true \
+            "this store is closed: a store of the plugin {to} has taken its place. Name that in [backend], or set backend.reopen_closed = true \
              to go on with what was in this one"
         ))),
         Some(Mark::Filling(from)) => Err(Error::corrupt(format!(
-            "this store is not whole: it was being filled from {from}, which is still in charge. Name that in [backend], \
-             and reload the running registry to move here"
+            "this store is not whole: it was being filled from a store of the plugin {from}, which is still in charge. Name that \
+             in [backend], and reload the running registry to move here"
         ))),
     }
 }
@@ -97,11 +101,13 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_as_it_was_written_and_no_epoch_is_one() {
-        for mark in [Mark::Filling("sqlite".into()), Mark::Ready, Mark::Closed("memory: a".into())] {
+        for mark in [Mark::Filling("sqlite".into()), Mark::Ready, Mark::Closed("memory".into())] {
             assert_eq!(Mark::of(&mark.at(7)), Some(mark.clone()));
             assert_eq!(mark.at(7).revision, 7);
         }
         assert_eq!(Mark::of(&Position::new(super::super::new_epoch(), 1)), None);
+        let long = Mark::Closed(format!("a plugin with spaces{}", "x".repeat(100))).at(1).epoch;
+        assert!(long.len() <= 64 && !long.contains(' '), "{long}");
     }
 
     #[test]
@@ -114,7 +120,7 @@ mod tests {
         assert_eq!(in_charge(closed, true).unwrap(), None);
         let filling = Mark::Filling("sqlite".into()).at(3);
         assert!(
-            in_charge(filling, true).unwrap_err().message().contains("filled from sqlite, which is still in charge")
+            in_charge(filling, true).unwrap_err().message().contains("of the plugin sqlite, which is still in charge")
         );
     }
 

@@ -39,13 +39,11 @@ pub enum Action {
     Reload,
     /// Have the server move to another store.
     Swap,
-    /// Put the services of a backup in the place of all that are there.
-    Restore,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Action; 19] = [
+    pub const ALL: [Action; 18] = [
         Action::Register,
         Action::Deregister,
         Action::Renew,
@@ -64,7 +62,6 @@ impl Action {
         Action::Undrain,
         Action::Reload,
         Action::Swap,
-        Action::Restore,
     ];
 
     /// The word on the wire.
@@ -88,7 +85,6 @@ impl Action {
             Action::Undrain => "undrain",
             Action::Reload => "reload",
             Action::Swap => "swap",
-            Action::Restore => "restore",
         }
     }
 }

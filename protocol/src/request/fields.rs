@@ -32,8 +32,6 @@ pub(super) struct Fields<'a> {
     pub(super) reason: Option<&'a RawValue>,
     pub(super) dry_run: Option<&'a RawValue>,
     pub(super) file: Option<&'a RawValue>,
-    pub(super) restore: Option<&'a RawValue>,
-    pub(super) commit: Option<&'a RawValue>,
 }
 
 pub(super) fn read_fields(body: &[u8]) -> serde_json::Result<Fields<'_>> {
@@ -82,8 +80,6 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "reason" => &mut fields.reason,
                 "dry_run" => &mut fields.dry_run,
                 "file" => &mut fields.file,
-                "restore" => &mut fields.restore,
-                "commit" => &mut fields.commit,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;

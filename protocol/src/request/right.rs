@@ -37,7 +37,6 @@ impl Request {
             Request::Drain(drain) => Right::Change(&drain.service_id),
             Request::History { .. } => Right::Read,
             Request::Expiry(_) => Right::Operate("to end a mass expiry"),
-            Request::Restore(_) => Right::Operate("to restore a backup"),
             Request::Swap { .. } => Right::Operate("to move to another storage"),
             Request::Reload { .. } => Right::Operate("to reload the configuration"),
             Request::Fresh { read, .. } => read.right(),
@@ -51,8 +50,6 @@ impl Request {
             Request::Expiry(_) => Action::Expiry,
             Request::Reload { is_trial: false } => Action::Reload,
             Request::Swap { .. } => Action::Swap,
-            // The others only bring the parts.
-            Request::Restore(part) if part.is_last => Action::Restore,
             _ => return None,
         };
         Some(action.as_str())

@@ -66,21 +66,6 @@ pub(super) static OPERATIONS: &[Operation] = &[
         )
     },
     Operation {
-        body: Payload::Members(&[
-            member("restore", Kind::Text, "Which restoration this is a part of; none begins one"),
-            member("services", Kind::List, "Services as they are listed"),
-            member("commit", Kind::Boolean, "This is the last part"),
-        ]),
-        ..asking(
-            (Method::Post, "/v1/restore", "restore"),
-            Action::Restore,
-            "Puts the services of a backup, a part at a time, in the place of all that are registered",
-            &[],
-            &[("restore", Kind::Text), ("services", Kind::Whole), ("revision", Kind::Whole), ("epoch", Kind::Text)],
-            &[Code::NotFound, Code::Overloaded, Code::BackendUnavailable],
-        )
-    },
-    Operation {
         handler: |call, body| Box::pin(prometheus::metrics(call, body)),
         action: None,
         ..asking(

@@ -70,6 +70,10 @@ impl<C> Registry<C> {
             (Some(Outcome::Refused(error)), _) => {
                 let refusal = Reply::failure(Code::BackendRefused, write.failure()).text("message", error.message());
                 self.note_unwritten(&write, Reason::Storage, now);
+                if ticket.is_none() && matches!(write, Write::Amend { .. }) {
+                    // What the core itself wants is tried again, but not at once.
+                    self.changes.upkeep.back_off(now);
+                }
                 self.answer(ticket, refusal, out);
             }
             (Some(_) | None, _) => {

@@ -64,7 +64,7 @@ impl Upkeep {
     }
 
     /// The record's stored state is in doubt: it is to be restored.
-    pub(in crate::registry) fn doubt(&mut self, id: Arc<str>) {
+    pub(super) fn doubt(&mut self, id: Arc<str>) {
         self.doubt_with(id, &mut Vec::new());
     }
 
