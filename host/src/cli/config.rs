@@ -4,6 +4,7 @@ use crate::config::{self, Loaded};
 use crate::fronts::{self, Listeners};
 use crate::plugin::{self, Plugin};
 use crate::security::guard::Guard;
+use crate::security::tls::Tls;
 
 use super::arguments::Configuration;
 use super::output::{self, Failure};
@@ -21,6 +22,8 @@ pub(super) fn check(from: &Configuration, running: bool) -> Result<(), Failure> 
         Ok(security) => security.warnings().iter().for_each(|warning| output::note(warning)),
         Err(error) => problems.push(error.to_string()),
     }
+    let tls = loaded.config.http.enabled.then(|| Tls::load(&loaded.config.http));
+    problems.extend(tls.and_then(Result::err).map(|error| error.to_string()));
     loaded.unused_options().iter().for_each(|(_, line)| output::note(line));
     let mut obstacles = if running { Vec::new() } else { Listeners::obstacles(&loaded.config.server) };
     match if running { Ok(None) } else { fronts::bind_http(&loaded.config.http) } {

@@ -150,6 +150,7 @@ pub(super) fn push_by(json: &mut String, by: Option<&Origin>) {
     let proof = match by.map(|by| by.principal) {
         Some(Principal::Key(key)) => Some(("key", key.to_string())),
         Some(Principal::Token(name)) => Some(("token", name.to_string())),
+        Some(Principal::Certificate(name)) => Some(("certificate", name.to_string())),
         Some(Principal::Nobody | Principal::Stranger) | None => None,
     };
     if address.is_some() || proof.is_some() {

@@ -24,8 +24,11 @@ use crate::fronts::zmtp::report::{Incident, Report};
 use crate::protocol::reply::Code;
 
 use super::answer::Refused;
+use super::certified::Certified;
 use super::connections::{Busily, Connection, Connections};
 use super::guard;
+use super::handshake::{Begun, Handshakes};
+use super::live::Live;
 use super::routes::{self, Shared};
 
 /// The most bytes of a request before its body, and the most headers.
@@ -45,10 +48,18 @@ pub(super) struct Patience {
     pub(super) request: Duration,
     /// To take nothing of an answer.
     pub(super) unread: Duration,
+    /// To begin with TLS.
+    pub(super) handshake: Duration,
 }
 
 /// Serves until it is told to stop.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, connections: Arc<Connections>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    connections: Arc<Connections>,
+    handshakes: Handshakes,
+) {
+    let handshakes = Arc::new(handshakes);
     let report = shared.report.clone();
     let router = routes::router(&shared);
     let mut stop = shared.stop.clone();
@@ -59,7 +70,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, connection
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => match connections.admit(peer) {
                     Ok(connection) => {
-                        tasks.spawn(drive(stream, connection, router.clone(), shared.clone(), report.clone()));
+                        tasks.spawn(drive(stream, connection, router.clone(), shared.clone(), handshakes.clone()));
                     }
                     Err(reason) => note(&report, peer, Incident::Refused, reason),
                 },
@@ -95,39 +106,89 @@ async fn drive(
     connection: Arc<Connection>,
     router: Router,
     shared: Arc<Shared>,
-    report: Arc<Mutex<Report>>,
+    handshakes: Arc<Handshakes>,
 ) {
     let Ok(peer) = stream.peer_addr() else { return };
     // Small answers must not wait for the next ones.
     let _ = stream.set_nodelay(true);
-    let mut stop = shared.stop.clone();
-    let cut = connection.cut.clone();
-    let patience = shared.patience;
-    let router = TowerToHyperService::new(router);
-    let answer = service_fn(move |request| {
-        let (connection, router, shared) = (connection.clone(), router.clone(), shared.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(request, connection, router, &shared).await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience.request)
-        .max_headers(HEADERS_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Paced::new(stream, patience.unread)), answer);
-    let mut served = pin!(served);
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = cut.notified() => return note(&report, peer, Incident::Dropped, "idle, and others want to come in"),
-        _ = stop.changed() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
+    let (mut stop, cut, live) = (shared.stop.clone(), connection.cut.clone(), shared.live());
+    let report = &shared.report;
+    let begun = tokio::select! {
+        begun = handshakes.begin(stream, &live) => begun,
+        () = cut.notified() => return note(report, peer, Incident::Dropped, "says nothing, and others want to come in"),
+        _ = stop.changed() => return,
     };
-    if let Err(error) = ended {
-        let reason = reason(&error);
-        reason.into_iter().for_each(|reason| note(&report, peer, Incident::Dropped, reason));
+    connection.has_begun();
+    let speaking = Speaking { peer, connection, router: TowerToHyperService::new(router), shared: &shared };
+    match begun {
+        Ok(Begun::Plain(stream)) => speaking.speak(stream, &live, false).await,
+        Ok(Begun::Misdirected(stream)) => {
+            note(report, peer, Incident::Handshake, "speaks no TLS, which is expected here");
+            speaking.speak(stream, &live, true).await;
+        }
+        Ok(Begun::Tls(stream)) => {
+            if let Some(chain) = stream.get_ref().1.peer_certificates() {
+                // It is the only one that sets it.
+                let _ = speaking.connection.certified.set(Arc::new(Certified::new(chain, live.version)));
+            }
+            speaking.speak(*stream, &live, false).await;
+        }
+        Err(reason) => reason.into_iter().for_each(|reason| note(report, peer, Incident::Handshake, reason)),
     }
+}
+
+/// A connection that has begun.
+struct Speaking<'a> {
+    peer: SocketAddr,
+    connection: Arc<Connection>,
+    router: TowerToHyperService<Router>,
+    shared: &'a Arc<Shared>,
+}
+
+impl Speaking<'_> {
+    /// Speaks HTTP over it. Who `is_misdirected` is told so, whatever is asked.
+    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin, live: &Live, is_misdirected: bool) {
+        let Speaking { peer, connection, router, shared } = self;
+        let (mut stop, cut, patience) = (shared.stop.clone(), connection.cut.clone(), live.patience);
+        let answer = service_fn(move |request| {
+            let (connection, router, shared) = (connection.clone(), router.clone(), shared.clone());
+            async move {
+                Ok::<_, std::convert::Infallible>(match is_misdirected {
+                    false => answer(request, connection, router, &shared).await,
+                    true => finished(misdirected().into_response(), &shared),
+                })
+            }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(patience.request)
+            .max_headers(HEADERS_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .keep_alive(!is_misdirected)
+            .serve_connection(TokioIo::new(Paced::new(stream, patience.unread)), answer);
+        let mut served = pin!(served);
+        let ended = tokio::select! {
+            ended = served.as_mut() => ended,
+            () = cut.notified() => {
+                return note(&shared.report, peer, Incident::Dropped, "idle, and others want to come in");
+            }
+            _ = stop.changed() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = ended {
+            let reason = reason(&error);
+            reason.into_iter().for_each(|reason| note(&shared.report, peer, Incident::Dropped, reason));
+        }
+    }
+}
+
+/// What is said to who speaks plain text to a port with TLS.
+fn misdirected() -> Refused {
+    let message = "this port speaks TLS: expected https:// in place of http://";
+    Refused::new(StatusCode::BAD_REQUEST, Code::InvalidRequest, "No TLS", message)
 }
 
 /// Why a connection ended, if that is anybody's business. Who leaves, or is slow between two requests, is not.
@@ -151,12 +212,9 @@ async fn answer(
     let Some(busy) = connection.begin() else {
         let message = "more than limits.requests_per_second from this connection: try again later";
         let refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, Code::Overloaded, "Too many requests", message);
-        let mut response = refused.into_response();
-        guard::protect(&mut response);
-        shared.metrics.note_status(response.status().as_u16());
-        return response;
+        return finished(refused.into_response(), shared);
     };
-    let mut response = match guard::admit(request.method(), request.uri(), request.headers(), &shared.hosts) {
+    let response = match guard::admit(request.method(), request.uri(), request.headers(), &shared.live().hosts) {
         Ok(()) => {
             request.extensions_mut().insert(connection);
             match router.call(request).await {
@@ -166,9 +224,14 @@ async fn answer(
         }
         Err(refused) => refused.into_response(),
     };
+    finished(response, shared).map(|body| Body::new(Busily { body, _busy: busy }))
+}
+
+/// A response as it leaves: with what all have, and counted.
+fn finished(mut response: Response, shared: &Shared) -> Response {
     guard::protect(&mut response);
     shared.metrics.note_status(response.status().as_u16());
-    response.map(|body| Body::new(Busily { body, _busy: busy }))
+    response
 }
 
 /// A socket on which a client that takes nothing of what it is sent is given up.
