@@ -291,7 +291,7 @@ mod tests {
     fn at_the_limit_the_one_goes_that_has_asked_for_nothing_for_longest() {
         let connections = Connections::new(&configured(3, 10), 0);
         let [a, b, c] = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(|from| connections.admit(peer(from)).unwrap());
-        [&a, &b, &c].map(|connection| connection.has_begun());
+        [&a, &b, &c].into_iter().for_each(|connection| connection.has_begun());
         let busy = a.begin().unwrap();
         drop(b.begin());
         let d = connections.admit(peer("10.0.0.4:1")).unwrap();
