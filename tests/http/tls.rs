@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::authority::{Authority, Held, dns, write};
 use crate::client::Http;
-use crate::harness::{Host, PATIENCE, registry};
+use crate::harness::{Host, PATIENCE, registry, workspace};
 use crate::tokens::{call, token};
 use crate::{MEMORY, record};
 
@@ -60,6 +60,8 @@ fn everything_is_served_over_tls_with_tokens_too() {
         assert_eq!(call(&mut http, &token, "POST", "/v1/services", Some(&body)).status, 200);
     }
     assert!(call(&mut http, &token, "GET", "/v1/services", None).body.len() > 2_000_000);
+    let metrics = String::from_utf8(call(&mut http, &token, "GET", "/metrics", None).body).unwrap();
+    assert!(metrics.contains("registry_http_certificate_expiry_timestamp_seconds 4102444800\n"), "{metrics}");
     host.stop();
 }
 
@@ -195,6 +197,39 @@ fn curl_is_served_by_its_certificate() {
     assert!(curl(&mine).contains("certificate"), "{}", curl(&mine));
     // One line in ten seconds tells of all that has happened since.
     host.wait_for_log("(does not trust the registry's certificate)");
+}
+
+#[test]
+fn what_the_document_makes_by_openssl_is_what_the_registry_and_curl_take() {
+    let has = |program: &str, argument: &str| Command::new(program).arg(argument).output().is_ok();
+    if !has("openssl", "version") || !has("curl", "--version") {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "there is no openssl, or no curl");
+        eprintln!("NOT RUN: there is no openssl, or no curl");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let document = std::fs::read_to_string(workspace().join("docs/http.md")).expect("there is a document");
+    let blocks: Vec<&str> = document.split("```").collect();
+    let holding = |language: &str, text: &str| {
+        let mut found = blocks.iter().filter_map(|block| block.strip_prefix(language));
+        found.find(|block| block.contains(text)).unwrap_or_else(|| panic!("no {text}")).to_string()
+    };
+    let sh = |script: &str| {
+        let shell = Command::new("sh").current_dir(directory.path()).args(["-euc", script]).output();
+        let output = shell.expect("there is a shell");
+        let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{out}{errors}");
+        out.into_owned()
+    };
+    sh(&holding("sh\n", "openssl req -x509"));
+    let tls = holding("toml\n", "certificate_file").replace("bind = \"*\"", "port = 0");
+    let rules = holding("toml\n", "[[http.rules]]").replace("\"register\"", "\"read\", \"register\"");
+    let host = Host::start(directory.path(), &format!("{MEMORY}{tls}{rules}"));
+    let asks = holding("sh\n", "--cert camera-1.pem").replace(":5559", &format!(":{}", host.http()));
+    let told = sh(&asks);
+    assert!(told.contains("\"services\":[]"), "{told}");
+    let told = sh(&asks.replace("--cert camera-1.pem --key camera-1.key", ""));
+    assert!(told.contains("have to prove who they are"), "{told}");
 }
 
 #[test]

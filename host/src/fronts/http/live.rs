@@ -53,6 +53,11 @@ impl Live {
             waiting_max: http.connections as usize / 2,
         }
     }
+
+    /// When the registry's certificate runs out, in seconds since the Unix epoch; 0 if there is none.
+    pub(super) fn certificate_until(&self) -> u64 {
+        self.tls.as_ref().and_then(|tls| tls.holds_until()).unwrap_or_default()
+    }
 }
 
 /// What does not change.

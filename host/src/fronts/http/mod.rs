@@ -19,6 +19,7 @@
 //! | `live` | what can change while it is served | |
 //! | `handshake` | how a connection begins: with TLS, if that is configured | yes |
 //! | `serve` | connections, and what they may take of time | yes |
+//! | `paced` | what hyper writes, and how long clients may take for it | yes |
 //! | `front` | what stands between the two threads | |
 
 mod answer;
@@ -32,6 +33,7 @@ mod handshake;
 pub mod live;
 mod openapi;
 mod operators;
+mod paced;
 mod page;
 mod probes;
 mod prometheus;
@@ -75,10 +77,12 @@ impl Http {
     ) -> io::Result<(Self, Steering)> {
         let (front, Serving { core, version, stop, ended }) = Http::new();
         let http = &config.http;
+        let live = Live::of(config, tls, 0, &basis);
+        metrics.certificate_until.set(live.certificate_until());
         let shared = Arc::new(Shared {
             core,
             budget: Budget::new(http.buffered_bytes as usize),
-            live: RwLock::new(Arc::new(Live::of(config, tls, 0, &basis))),
+            live: RwLock::new(Arc::new(live)),
             report: Arc::new(Mutex::new(Report::counted_by(metrics.http.incidents.clone()))),
             metrics,
             waiting: Arc::default(),

@@ -58,6 +58,7 @@ impl Shared {
 
     /// Something else holds from now on.
     pub(super) fn set_live(&self, live: Live) {
+        self.metrics.certificate_until.set(live.certificate_until());
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
     }
 }

@@ -2,9 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -16,9 +15,8 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Sleep;
 
 use crate::fronts::zmtp::report::{Incident, Report};
 use crate::protocol::reply::Code;
@@ -29,6 +27,7 @@ use super::connections::{Busily, Connection, Connections};
 use super::guard;
 use super::handshake::{Begun, Handshakes};
 use super::live::Live;
+use super::paced::Paced;
 use super::routes::{self, Shared};
 
 /// The most bytes of a request before its body, and the most headers.
@@ -150,7 +149,14 @@ impl Speaking<'_> {
     async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin, live: &Live, is_misdirected: bool) {
         let Speaking { peer, connection, router, shared } = self;
         let (mut stop, cut, patience) = (shared.stop.clone(), connection.cut.clone(), live.patience);
+        let asked = Arc::new(OnceLock::new());
+        let stream = Paced::new(stream, patience.unread, asked.clone(), {
+            let shared = shared.clone();
+            move |status| finished(unreadable(status).into_response(), &shared)
+        });
         let answer = service_fn(move |request| {
+            // From the first request on it is not hyper itself that answers.
+            let _ = asked.set(());
             let (connection, router, shared) = (connection.clone(), router.clone(), shared.clone());
             async move {
                 Ok::<_, std::convert::Infallible>(match is_misdirected {
@@ -166,7 +172,7 @@ impl Speaking<'_> {
             .max_header_size(HEAD_BYTES_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
             .keep_alive(!is_misdirected)
-            .serve_connection(TokioIo::new(Paced::new(stream, patience.unread)), answer);
+            .serve_connection(TokioIo::new(stream), answer);
         let mut served = pin!(served);
         let ended = tokio::select! {
             ended = served.as_mut() => ended,
@@ -189,6 +195,18 @@ impl Speaking<'_> {
 fn misdirected() -> Refused {
     let message = "this port speaks TLS: expected https:// in place of http://";
     Refused::new(StatusCode::BAD_REQUEST, Code::InvalidRequest, "No TLS", message)
+}
+
+/// What is said to who sends what hyper cannot read, and refuses with this status.
+fn unreadable(status: StatusCode) -> Refused {
+    let (error, message) = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => (
+            "Too long a head",
+            format!("expected at most {HEAD_BYTES_MAX} bytes before the body, and {HEADERS_MAX} headers"),
+        ),
+        _ => ("Not HTTP", "expected a request of HTTP/1.1".to_string()),
+    };
+    Refused::new(status, Code::InvalidRequest, error, &message)
 }
 
 /// Why a connection ended, if that is anybody's business. Who leaves, or is slow between two requests, is not.
@@ -232,70 +250,4 @@ fn finished(mut response: Response, shared: &Shared) -> Response {
     guard::protect(&mut response);
     shared.metrics.note_status(response.status().as_u16());
     response
-}
-
-/// A socket on which a client that takes nothing of what it is sent is given up.
-struct Paced<S> {
-    stream: S,
-    unread_max: Duration,
-    /// When it is given up, if something waits for it.
-    deadline: Option<Pin<Box<Sleep>>>,
-}
-
-impl<S> Paced<S> {
-    fn new(stream: S, unread_max: Duration) -> Self {
-        Paced { stream, unread_max, deadline: None }
-    }
-
-    /// Looks at what became of a write.
-    fn judge<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.deadline = None;
-            return written;
-        }
-        let unread_max = self.unread_max;
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(unread_max)));
-        ready!(deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.judge(written, context)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(context, pieces);
-        this.judge(written, context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let flushed = Pin::new(&mut this.stream).poll_flush(context);
-        this.judge(flushed, context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let shut = Pin::new(&mut this.stream).poll_shutdown(context);
-        this.judge(shut, context)
-    }
 }
