@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
-    date_time_ymd,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, NameConstraints,
+    RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::client::{Events, Http};
@@ -24,6 +24,8 @@ static SERIAL: AtomicU64 = AtomicU64::new(1000);
 /// An authority.
 pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
+    /// What leads from it to one that vouches for it, itself first; empty if nobody does.
+    above: Vec<CertificateDer<'static>>,
 }
 
 /// A certificate and its key.
@@ -31,16 +33,28 @@ pub(crate) struct Held {
     certificate: Certificate,
     key: KeyPair,
     serial: u64,
+    /// What leads to an authority that others know.
+    between: Vec<CertificateDer<'static>>,
 }
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Authority::limited(name, &[])
+    }
+
+    /// One that may give no DNS names but these and those below them; any name at all if there are none.
+    pub(crate) fn limited(name: &str, hosts: &[&str]) -> Self {
         let key = KeyPair::generate().expect("there are keys");
-        Authority { issuer: CertifiedIssuer::self_signed(params, key).expect("it can sign") }
+        let issuer = CertifiedIssuer::self_signed(authority(name, hosts), key).expect("it can sign");
+        Authority { issuer, above: Vec::new() }
+    }
+
+    /// The same, but this one vouches for it.
+    pub(crate) fn below(&self, name: &str, hosts: &[&str]) -> Self {
+        let key = KeyPair::generate().expect("there are keys");
+        let issuer = CertifiedIssuer::signed_by(authority(name, hosts), key, &self.issuer).expect("it can sign");
+        let above = std::iter::once(issuer.der().clone()).chain(self.above.clone()).collect();
+        Authority { issuer, above }
     }
 
     pub(crate) fn pem(&self) -> String {
@@ -52,7 +66,8 @@ impl Authority {
         params.serial_number = Some(serial.into());
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate().expect("there are keys");
-        Held { certificate: params.signed_by(&key, &self.issuer).expect("it can sign"), key, serial }
+        let certificate = params.signed_by(&key, &self.issuer).expect("it can sign");
+        Held { certificate, key, serial, between: self.above.clone() }
     }
 
     /// A certificate for the registry.
@@ -63,12 +78,27 @@ impl Authority {
         self.sign(params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// The same, but it has run out.
+    pub(crate) fn expired_server(&self) -> Held {
+        let mut params = CertificateParams::new(vec!["localhost".to_string()]).expect("it is a name");
+        params.not_after = date_time_ymd(2020, 1, 1);
+        self.sign(params, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
     /// A certificate for a client with these alternative names.
     pub(crate) fn client(&self, names: &[SanType]) -> Held {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "common");
         params.subject_alt_names = names.to_vec();
         self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// So many authorities that all have the same name and vouch for none, behind a certificate that each of them may have
+    /// made.
+    pub(crate) fn crowd(count: usize) -> Held {
+        let all: Vec<Authority> = (0..count).map(|_| Authority::new("crowd")).collect();
+        let between = all.iter().map(|authority| authority.issuer.der().clone()).collect();
+        Held { between, ..Authority::new("crowd").named("crowd.lab") }
     }
 
     /// One for a client with this DNS name.
@@ -86,15 +116,20 @@ impl Authority {
 
     /// A list on which these certificates are.
     pub(crate) fn revoking(&self, revoked: &[&Held]) -> String {
+        self.revoking_until(2099, revoked)
+    }
+
+    /// The same, and the next one is to come in this year.
+    pub(crate) fn revoking_until(&self, year: i32, revoked: &[&Held]) -> String {
         let revoked = revoked.iter().map(|held| RevokedCertParams {
             serial_number: held.serial.into(),
-            revocation_time: date_time_ymd(2024, 1, 1),
+            revocation_time: date_time_ymd(2023, 1, 1),
             reason_code: None,
             invalidity_date: None,
         });
         let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2024, 1, 1),
-            next_update: date_time_ymd(2099, 1, 1),
+            this_update: date_time_ymd(2023, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: revoked.collect(),
@@ -112,9 +147,10 @@ impl Authority {
         let builder = builder.with_root_certificates(roots);
         Arc::new(match held {
             None => builder.with_no_client_auth(),
-            Some(Held { certificate, key, .. }) => {
+            Some(Held { certificate, key, between, .. }) => {
                 let key = PrivateKeyDer::try_from(key.serialize_der()).expect("it is a key");
-                builder.with_client_auth_cert(vec![certificate.der().clone()], key).expect("they belong together")
+                let chain = std::iter::once(certificate.der().clone()).chain(between.clone()).collect();
+                builder.with_client_auth_cert(chain, key).expect("they belong together")
             }
         })
     }
@@ -137,6 +173,18 @@ impl Held {
         let key = write(directory, &format!("{name}.key"), &self.key.serialize_pem());
         std::fs::set_permissions(key, Permissions::from_mode(0o600)).expect("it is ours");
     }
+}
+
+/// What an authority has that may give no DNS names but these, or any.
+fn authority(name: &str, hosts: &[&str]) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let permitted_subtrees: Vec<_> = hosts.iter().map(|host| GeneralSubtree::DnsName(host.to_string())).collect();
+    let constraints = NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() };
+    params.name_constraints = (!hosts.is_empty()).then_some(constraints);
+    params
 }
 
 /// Writes a file.

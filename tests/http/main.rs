@@ -13,6 +13,7 @@ mod metrics;
 mod page;
 mod reload;
 mod routes;
+mod spoofed;
 mod starting;
 mod streams;
 mod tls;

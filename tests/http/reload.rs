@@ -159,12 +159,23 @@ fn what_cannot_be_used_changes_nothing_and_is_said() {
     let host = Host::start(path, &format!("{config}{lines}"));
     let mut http = authority.connect(&host, None);
     let new_hosts = config.replace("a.example", "b.example");
+    authority.expired_server().write(path, "expired");
+    write(path, "forged.pem", &Authority::new("lab").revoking(&[]));
     write(path, "broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     for (next, part) in [
         (format!("{new_hosts}[[http.tokens]]\nname = \"x\"\nhash = \"y\"\nallow = [\"read\"]\n"), "token 1: hash is"),
         (new_hosts.replace("server.pem", "gone.pem"), "http.certificate_file: cannot read gone.pem"),
         (new_hosts.replace("server.pem", "broken.pem"), "http.certificate_file: broken.pem"),
         (new_hosts.replace("clients.pem", "broken.pem"), "http.client_ca_file: broken.pem: certificate 1: "),
+        (new_hosts.replace("server.key", "expired.key"), "http.key_file: expired.key: it is not the key of"),
+        (
+            new_hosts.replace("server.", "expired."),
+            "ran out at 2020-01-01T00:00:00Z: expected one that holds, as that in",
+        ),
+        (
+            format!("{new_hosts}client_crl_file = \"forged.pem\"\n"),
+            "http.client_crl_file: forged.pem: list 1: the authority of http.client_ca_file that it names has not signed",
+        ),
     ] {
         let told = reload(path, &host, &next);
         assert!(told.contains(part) && told.contains("nothing has been changed"), "{part}: {told}");
@@ -173,6 +184,18 @@ fn what_cannot_be_used_changes_nothing_and_is_said() {
         assert_eq!(http.call("GET", "/live", &[("Host", "b.example")], None).status, 421, "{part}");
         assert_eq!(authority.connect(&host, None).get("/live").status, 200, "{part}");
     }
+}
+
+#[test]
+fn lists_that_do_less_than_they_should_are_told_of() {
+    let (authority, directory) = prepared();
+    let path = directory.path();
+    let lists = authority.revoking_until(2024, &[]) + &Authority::new("elsewhere").revoking(&[]);
+    write(path, "revoked.pem", &lists);
+    let host = Host::start(path, &format!("{MEMORY}{TLS}{CLIENTS}client_crl_file = \"revoked.pem\"\n"));
+    host.wait_for_log("list 1 should have been followed by the next at 2024-01-01T00:00:00Z");
+    host.wait_for_log("list 2 is of none of the authorities of http.client_ca_file");
+    assert_eq!(authority.connect(&host, Some(&authority.named("a.lab"))).get("/v1/services").status, 200);
 }
 
 #[test]

@@ -28,12 +28,12 @@ pub(crate) fn prepared() -> (Authority, tempfile::TempDir) {
     (authority, directory)
 }
 
-fn rule(clients: &str, allow: &str) -> String {
+pub(crate) fn rule(clients: &str, allow: &str) -> String {
     format!("[[http.rules]]\nclients = [\"{clients}\"]\nallow = [\"{allow}\"]\n")
 }
 
 /// Whether a client is refused while it connects.
-fn is_refused(authority: &Authority, host: &Host, held: &Held) -> bool {
+pub(crate) fn is_refused(authority: &Authority, host: &Host, held: &Held) -> bool {
     let mut http = authority.connect(host, Some(held));
     http.try_send(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n").is_err() || http.head().is_none()
 }
@@ -284,6 +284,22 @@ fn handshakes_that_come_to_nothing_hurt_nobody() {
         assert!(Instant::now() < deadline, "{}", host.log());
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+#[test]
+fn who_reads_nothing_of_what_is_encrypted_is_given_up() {
+    let (authority, directory) = prepared();
+    let host = Host::start(directory.path(), &format!("{MEMORY}[limits]\nunread_timeout = 1.0\n{TLS}"));
+    let mut http = authority.connect(&host, None);
+    let filler = "x".repeat(500_000);
+    for number in 0..30 {
+        let body = record(&format!("s{number}"), &format!(",\"x\":\"{filler}\""));
+        assert_eq!(http.call("POST", "/v1/services", &[], Some(&body)).status, 200);
+    }
+    let mut unread = authority.connect(&host, None);
+    unread.request("GET", "/v1/services", &[], None);
+    host.wait_for_log("takes nothing of its answer");
+    assert_eq!(http.get("/v1/services/s1").status, 200);
 }
 
 #[test]

@@ -22,8 +22,10 @@ pub(super) fn check(from: &Configuration, running: bool) -> Result<(), Failure> 
         Ok(security) => security.warnings().iter().for_each(|warning| output::note(warning)),
         Err(error) => problems.push(error.to_string()),
     }
-    let tls = loaded.config.http.enabled.then(|| Tls::load(&loaded.config.http));
-    problems.extend(tls.and_then(Result::err).map(|error| error.to_string()));
+    match loaded.config.http.enabled.then(|| Tls::load(&loaded.config.http)).transpose() {
+        Ok(tls) => tls.flatten().iter().flat_map(|tls| tls.warnings()).for_each(|warning| output::note(warning)),
+        Err(error) => problems.push(error.to_string()),
+    }
     loaded.unused_options().iter().for_each(|(_, line)| output::note(line));
     let mut obstacles = if running { Vec::new() } else { Listeners::obstacles(&loaded.config.server) };
     match if running { Ok(None) } else { fronts::bind_http(&loaded.config.http) } {

@@ -9,9 +9,11 @@ pub mod access;
 pub mod audit;
 #[expect(clippy::disallowed_methods, reason = "at the start, and then on a thread of its own")]
 pub mod authorized;
+mod clients;
 pub mod guard;
 pub mod origin;
 pub mod principal;
+mod revoked;
 #[expect(clippy::disallowed_methods, reason = "at the start, and then on a thread of its own")]
 pub mod tls;
 pub mod token;

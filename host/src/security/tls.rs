@@ -15,11 +15,12 @@ use tokio_rustls::rustls;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
-use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 
-use super::{KeyFileError, secret_file, x509};
+use super::clients::Clients;
+use super::principal::Name;
+use super::{KeyFileError, revoked, secret_file, x509};
 use crate::config;
 use crate::text::{counted, utc};
 
@@ -34,11 +35,13 @@ const ALPN: &[u8] = b"http/1.1";
 #[derive(Debug)]
 pub struct Tls {
     server: Arc<ServerConfig>,
-    clients: Option<Arc<dyn ClientCertVerifier>>,
+    clients: Option<Arc<Clients>>,
     /// What there is in each file, by its key: another text if it is another file.
     files: Vec<(&'static str, String)>,
     /// When the registry's own certificate runs out, in seconds since the Unix epoch.
     holds_until: Option<u64>,
+    /// What operators should look at, though all of it can be used.
+    warnings: Vec<String>,
 }
 
 /// A file cannot be used.
@@ -87,13 +90,17 @@ impl Tls {
         let holds_until = chain.first().and_then(|certificate| x509::holds_until(certificate));
         let until = holds_until.map(|until| format!("until {}, ", utc(until as f64))).unwrap_or_default();
         files.push((own.key, format!("{until}{}", own.shown())));
+        let now = UnixTime::now().as_secs();
+        let mut warnings: Vec<String> = holds_until.and_then(|until| warning(until, now)).into_iter().collect();
         let clients = match &http.client_ca_file {
             Some(authorities) => {
                 let lists = http.client_crl_file.as_deref().map(|path| Pem::read("http.client_crl_file", path));
                 let (authorities, lists) = (Pem::read("http.client_ca_file", authorities)?, lists.transpose()?);
                 let of_lists = lists.as_ref().map(|lists| (lists.key, lists.shown()));
                 files.extend([(authorities.key, authorities.shown())].into_iter().chain(of_lists));
-                Some(verifier(&authorities, lists.as_ref(), &provider)?)
+                let (clients, of_lists) = clients_of(&authorities, lists.as_ref(), &provider, now)?;
+                warnings.extend(of_lists);
+                Some(Arc::new(clients))
             }
             None => None,
         };
@@ -112,7 +119,7 @@ impl Tls {
         server.alpn_protocols = vec![ALPN.to_vec()];
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
-        Ok(Some(Arc::new(Tls { server: Arc::new(server), clients, files, holds_until })))
+        Ok(Some(Arc::new(Tls { server: Arc::new(server), clients, files, holds_until, warnings })))
     }
 
     /// By what connections are accepted.
@@ -122,13 +129,36 @@ impl Tls {
 
     /// Whether a client's certificate is to be trusted now: it comes first, and then what leads to an authority.
     pub(crate) fn trusts(&self, chain: &[CertificateDer<'_>]) -> bool {
-        let (Some(clients), [certificate, others @ ..]) = (&self.clients, chain) else { return false };
-        clients.verify_client_cert(certificate, others, UnixTime::now()).is_ok()
+        self.clients.as_ref().is_some_and(|clients| clients.trusts(chain))
+    }
+
+    /// The name of who has a certificate that is trusted, if it has one that can be used.
+    pub(crate) fn name_of(&self, chain: &[CertificateDer<'_>]) -> Option<Name> {
+        self.clients.as_ref().and_then(|clients| clients.name_of(chain))
     }
 
     /// When the registry's own certificate runs out, in seconds since the Unix epoch, as far as it can be read.
     pub fn holds_until(&self) -> Option<u64> {
         self.holds_until
+    }
+
+    /// What operators should look at, though all of it can be used.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Why this should not take the place of what is in use, though it can be used, if there is a reason.
+    pub(crate) fn is_worse_than(&self, in_use: &Tls) -> Option<String> {
+        let now = UnixTime::now().as_secs();
+        let (until, in_use_until) = (self.holds_until?, in_use.holds_until?);
+        (until < now && now <= in_use_until).then(|| {
+            format!(
+                "http.certificate_file: the certificate ran out at {}: expected one that holds, as that in use does \
+                 until {}",
+                utc(until as f64),
+                utc(in_use_until as f64)
+            )
+        })
     }
 
     /// What there is in each file, by the key that names it: another text if the file is another one.
@@ -137,23 +167,34 @@ impl Tls {
     }
 }
 
-/// Trusts certificates of these authorities, but for those on the lists.
-fn verifier(
+/// Trusts certificates of these authorities, but for those on the lists; and what is to be said of the lists.
+fn clients_of(
     authorities: &Pem<'_>,
     lists: Option<&Pem<'_>>,
     provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    now: u64,
+) -> Result<(Clients, Vec<String>), TlsError> {
     let mut roots = RootCertStore::empty();
     for (index, certificate) in authorities.all::<CertificateDer<'static>>("certificate")?.into_iter().enumerate() {
         let added = roots.add(certificate);
         added.map_err(|error| authorities.unusable(format!("certificate {}: {error}", index + 1)))?;
     }
+    let are_limited = roots.roots.iter().any(|authority| authority.name_constraints.is_some());
     let lists_of = |lists: &Pem<'_>| lists.all::<CertificateRevocationListDer<'static>>("X509 CRL");
-    let revoked = lists.map(lists_of).transpose()?.unwrap_or_default();
+    let all = lists.map(lists_of).transpose()?.unwrap_or_default();
+    let mut warnings = Vec::new();
+    let known = &provider.signature_verification_algorithms;
+    for (index, list) in all.iter().enumerate() {
+        let (file, number) = (lists.unwrap_or(authorities), index + 1);
+        let said = revoked::looked_at(list, &roots.roots, known, now);
+        let said = said.map_err(|problem| file.unusable(format!("list {number}: {problem}")))?;
+        warnings.extend(said.into_iter().map(|said| format!("{}: list {number} {said}", file.key)));
+    }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     // Not every authority has a list.
-    let builder = builder.with_crls(revoked).allow_unknown_revocation_status().allow_unauthenticated();
-    builder.build().map_err(|error| lists.unwrap_or(authorities).unusable(error.to_string()))
+    let builder = builder.with_crls(all).allow_unknown_revocation_status().allow_unauthenticated();
+    let judge = builder.build().map_err(|error| lists.unwrap_or(authorities).unusable(error.to_string()))?;
+    Ok((Clients::new(judge, are_limited), warnings))
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
@@ -217,7 +258,7 @@ fn unusable(key: &'static str, path: &Path, problem: impl Into<String>) -> TlsEr
 }
 
 /// For the log: how long a certificate still holds, if that is worth a warning.
-pub(crate) fn warning(holds_until: u64, unix_seconds: u64) -> Option<String> {
+fn warning(holds_until: u64, unix_seconds: u64) -> Option<String> {
     const SOON_DAYS: u64 = 14;
     let until = utc(holds_until as f64);
     match holds_until.checked_sub(unix_seconds).map(|left| left / 86_400) {
@@ -227,5 +268,19 @@ pub(crate) fn warning(holds_until: u64, unix_seconds: u64) -> Option<String> {
             counted(days as usize, "day", "days")
         )),
         Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_is_near_is_warned_of() {
+        let now = 1_795_651_200;
+        let said = |until| warning(until, now).unwrap_or_default();
+        assert!(said(now - 1).contains("ran out at 2026-11-25T23:59:59Z"), "{}", said(now - 1));
+        assert!(said(now + 86_400).contains("runs out in 1 day, at 2026-11-27T00:00:00Z"), "{}", said(now + 86_400));
+        assert!(said(now + 13 * 86_400).contains("13 days") && warning(now + 14 * 86_400, now).is_none());
     }
 }

@@ -5,7 +5,9 @@
 
 use super::principal::Name;
 
-const SEQUENCE: u8 = 0x30;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BITS: u8 = 0x03;
+pub(super) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const OID: u8 = 0x06;
 const OCTETS: u8 = 0x04;
@@ -22,25 +24,46 @@ const DNS_NAME: u8 = 0x82;
 const URI: u8 = 0x86;
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x1e];
 
 /// The name of who has this certificate, given as DER: the first DNS name (in lower case) of its subjectAltName, else the
 /// first URI there, else the one CN of its subject. `None` if there is no such name, or it is not [one](Name::new): then
 /// none of the others counts.
 pub fn name_of(certificate: &[u8]) -> Option<Name> {
-    let Fields { subject, extensions, .. } = Fields::read(certificate)?;
-    let alternatives = alternatives(extensions);
-    let first = |tag| alternatives.iter().find(|(kind, _)| *kind == tag).map(|(_, text)| *text);
-    if let Some(name) = first(DNS_NAME) {
-        return Name::new(&str::from_utf8(name).ok()?.to_ascii_lowercase());
+    let fields = Fields::read(certificate)?;
+    let alternatives = fields.alternatives();
+    if first(&alternatives, DNS_NAME).is_some() {
+        return host_among(&alternatives);
     }
-    Name::new(str::from_utf8(first(URI).or_else(|| common_name(subject))?).ok()?)
+    Name::new(str::from_utf8(first(&alternatives, URI).or_else(|| common_name(fields.subject))?).ok()?)
+}
+
+/// The same, but only if it is a DNS name.
+pub fn host_of(certificate: &[u8]) -> Option<Name> {
+    host_among(&Fields::read(certificate)?.alternatives())
+}
+
+/// Whether this certificate of an authority, given as DER, says which names it may give.
+pub fn limits_names(certificate: &[u8]) -> bool {
+    Fields::read(certificate).is_some_and(|fields| fields.extension(NAME_CONSTRAINTS).is_some())
+}
+
+/// The first of the alternative names with this tag.
+fn first<'a>(alternatives: &[(u8, &'a [u8])], tag: u8) -> Option<&'a [u8]> {
+    alternatives.iter().find(|(kind, _)| *kind == tag).map(|(_, text)| *text)
+}
+
+fn host_among(alternatives: &[(u8, &[u8])]) -> Option<Name> {
+    Name::new(&str::from_utf8(first(alternatives, DNS_NAME)?).ok()?.to_ascii_lowercase())
 }
 
 /// The moment after which a certificate, given as DER, holds no more, in seconds since the Unix epoch.
 pub fn holds_until(certificate: &[u8]) -> Option<u64> {
-    let mut validity = Der(Fields::read(certificate)?.validity);
-    validity.next()?;
-    let (tag, time) = validity.next()?;
+    moment(Der(Fields::read(certificate)?.validity).nth(1)?)
+}
+
+/// A moment, in seconds since the Unix epoch.
+pub(super) fn moment((tag, time): (u8, &[u8])) -> Option<u64> {
     let text = str::from_utf8(time).ok().filter(|text| text.is_ascii())?.strip_suffix('Z')?;
     let (year, rest) = match tag {
         UTC_TIME => {
@@ -86,19 +109,22 @@ impl<'a> Fields<'a> {
         let extensions = fields.find(|(tag, _)| *tag == EXTENSIONS).map(|(_, content)| content);
         Some(Fields { validity, subject, extensions })
     }
-}
 
-/// The alternative names, each with its tag.
-fn alternatives(extensions: Option<&[u8]>) -> Vec<(u8, &[u8])> {
-    let list = extensions.and_then(|content| Der(content).expect(SEQUENCE));
-    let of_interest = list.and_then(|list| {
+    /// The content of an extension.
+    fn extension(&self, wanted: &[u8]) -> Option<&'a [u8]> {
+        let list = Der(self.extensions?).expect(SEQUENCE)?;
         Der(list).find_map(|(_, extension)| {
             let mut parts = Der(extension);
-            parts.expect(OID).filter(|id| *id == SUBJECT_ALT_NAME)?;
+            parts.expect(OID).filter(|id| *id == wanted)?;
             parts.find(|(tag, _)| *tag == OCTETS).map(|(_, content)| content)
         })
-    });
-    of_interest.and_then(|content| Der(content).expect(SEQUENCE)).map(|names| Der(names).collect()).unwrap_or_default()
+    }
+
+    /// The alternative names, each with its tag.
+    fn alternatives(&self) -> Vec<(u8, &'a [u8])> {
+        let names = self.extension(SUBJECT_ALT_NAME).and_then(|content| Der(content).expect(SEQUENCE));
+        names.map(|names| Der(names).collect()).unwrap_or_default()
+    }
 }
 
 /// The CN of a subject, if it has exactly one.
@@ -114,11 +140,11 @@ fn common_name(subject: &[u8]) -> Option<&[u8]> {
 }
 
 /// Values of DER, one behind the other: the tag and the content of each.
-struct Der<'a>(&'a [u8]);
+pub(super) struct Der<'a>(pub(super) &'a [u8]);
 
 impl<'a> Der<'a> {
     /// The content of the next value, if it has this tag.
-    fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(super) fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
     }
 }
@@ -188,6 +214,28 @@ mod tests {
         ] {
             assert_eq!(name(common, alternatives.clone()).as_deref(), expected, "{common:?} {alternatives:?}");
         }
+    }
+
+    #[test]
+    fn who_is_held_to_hosts_has_no_other_name() {
+        use rcgen::{BasicConstraints, GeneralSubtree, IsCa, NameConstraints};
+        let host = |alternatives: Vec<SanType>| {
+            let certificate = made(|params| {
+                params.distinguished_name.push(DnType::CommonName, "cn");
+                params.subject_alt_names = alternatives;
+            });
+            host_of(&certificate).map(|name| name.to_string())
+        };
+        assert_eq!(host(vec![uri("spiffe://lab/a"), dns("A.lab")]).as_deref(), Some("a.lab"));
+        assert_eq!((host(vec![uri("spiffe://lab/a")]), host(vec![])), (None, None));
+        let limits = |permitted_subtrees| {
+            limits_names(&made(|params| {
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+                let excluded_subtrees = vec![];
+                params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees });
+            }))
+        };
+        assert!(limits(vec![GeneralSubtree::DnsName("lab".into())]) && !limits(vec![]));
     }
 
     #[test]

@@ -115,20 +115,23 @@ impl<C> Settings<C> {
             self.by_signal = (self.by_signal.1, false);
             self.asking.append(&mut self.next);
             let (source, config, has_http) = (self.loaded.source.clone(), self.config.clone(), self.http.is_some());
+            let in_use = self.http.as_ref().and_then(Steering::tls);
             self.under_way = Some(tokio::task::spawn_blocking(move || {
                 let loaded = source.read().map_err(|error| error.problems().to_vec())?;
                 let keys = guard::read_again(&loaded.config.security).map_err(|error| vec![error.to_string()])?;
-                let tls = if has_http {
-                    let taken = config.taking_over(&loaded.config);
-                    taken.check_http()?;
-                    Tls::load(&taken.http).map_err(|error| vec![error.to_string()])?
-                } else {
-                    None
-                };
+                let tls = if has_http { tls_of(&config.taking_over(&loaded.config), in_use.as_deref())? } else { None };
                 Ok(Box::new(Read { loaded, keys, tls }))
             }));
         }
     }
+}
+
+/// What TLS is spoken with by this configuration, if that can take the place of what is in use.
+fn tls_of(config: &Config, in_use: Option<&Tls>) -> Result<Option<Arc<Tls>>, Vec<String>> {
+    config.check_http()?;
+    let tls = Tls::load(&config.http).map_err(|error| vec![error.to_string()])?;
+    let problem = tls.as_deref().zip(in_use).and_then(|(tls, in_use)| tls.is_worse_than(in_use));
+    problem.map_or(Ok(tls), |problem| Err(vec![problem]))
 }
 
 async fn finished(under_way: &mut Option<JoinHandle<Found>>) -> Found {

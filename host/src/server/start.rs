@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::plugin::{self, Plugin};
 use crate::registry::{About, Policy, Promises, Unreadable};
 use crate::security::guard::Guard;
-use crate::security::tls::{self, Tls};
+use crate::security::tls::Tls;
 use crate::server::Server;
 use crate::server::reload::Settings;
 use crate::server::signals::{self, Stop};
@@ -204,11 +204,9 @@ pub(super) fn announce(config: &Config, guard: &Guard, about: &About) {
     );
 }
 
-/// Tells operators of a certificate that runs out.
+/// Tells operators of certificates that they should look at.
 pub(super) fn warn_of(tls: Option<&Tls>) {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let warning = tls.and_then(Tls::holds_until).and_then(|until| tls::warning(until, now));
-    warning.into_iter().for_each(|warning| tracing::warn!("{warning}"));
+    tls.into_iter().flat_map(Tls::warnings).for_each(|warning| tracing::warn!("{warning}"));
 }
 
 /// Serves by the configured fronts.

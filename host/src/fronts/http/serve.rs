@@ -126,9 +126,9 @@ async fn drive(
             speaking.speak(stream, &live, true).await;
         }
         Ok(Begun::Tls(stream)) => {
-            if let Some(chain) = stream.get_ref().1.peer_certificates() {
+            if let (Some(chain), Some(tls)) = (stream.get_ref().1.peer_certificates(), &live.tls) {
                 // It is the only one that sets it.
-                let _ = speaking.connection.certified.set(Arc::new(Certified::new(chain, live.version)));
+                let _ = speaking.connection.certified.set(Arc::new(Certified::new(chain, tls, live.version)));
             }
             speaking.speak(*stream, &live, false).await;
         }
