@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -210,6 +210,7 @@ impl Events {
 
     /// The next event, or an id alone; comments are passed over. `None` at the end.
     pub(crate) fn next(&mut self) -> Option<Event> {
+        let began = Instant::now();
         loop {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_string(), rest.to_string());
@@ -228,6 +229,7 @@ impl Events {
                     return Some(event);
                 }
             }
+            assert!(began.elapsed() < PATIENCE, "nothing but comments");
             let chunk = self.http.chunk()?;
             self.text.push_str(str::from_utf8(&chunk).expect("events are text"));
         }

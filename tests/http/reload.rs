@@ -58,7 +58,7 @@ fn a_token_that_is_revoked_or_exchanged_ends_at_once_where_it_is_in_use() {
     let told = reload(directory.path(), &host, &config(&format!("{of_one}{of_other_two}")));
     assert!(told.contains("http.tokens"), "{told}");
     assert!(is_over(second), "its token is not known any more");
-    assert_eq!(poll.response(true).status, 200, "who waited is told that there is nothing new");
+    assert_eq!(poll.response(true).status, 401, "who waited with it is told nothing");
     assert_eq!(call(&mut http, &two, "GET", "/v1/services", None).status, 401);
     assert_eq!(call(&mut http, &other_two, "GET", "/v1/services", None).status, 200);
     host.client().call(register("b", "web", 60.0));
@@ -196,6 +196,21 @@ fn lists_that_do_less_than_they_should_are_told_of() {
     host.wait_for_log("list 1 should have been followed by the next at 2024-01-01T00:00:00Z");
     host.wait_for_log("list 2 is of none of the authorities of http.client_ca_file");
     assert_eq!(authority.connect(&host, Some(&authority.named("a.lab"))).get("/v1/services").status, 200);
+}
+
+#[test]
+fn plain_text_ends_where_tls_begins() {
+    let (authority, directory) = prepared();
+    let path = directory.path();
+    let host = Host::start(path, &format!("{MEMORY}[http]\nport = 0\n"));
+    let (mut idle, mut events) = (Http::connect(host.http()), Events::open(host.http(), "/v1/watch", &[]));
+    assert_eq!(idle.get("/live").status, 200);
+    events.next().expect("the stream begins");
+    reload(path, &host, &format!("{MEMORY}{TLS}"));
+    assert!(is_over(events) && idle.closes_within(PATIENCE));
+    assert_eq!(Http::connect(host.http()).get("/live").status, 400);
+    assert_eq!(authority.connect(&host, None).get("/live").status, 200);
+    host.wait_for_log("in plain text, and TLS is expected now");
 }
 
 #[test]

@@ -56,6 +56,7 @@ type Turn = (bool, u64);
 struct Entry {
     cut: Arc<Notify>,
     has_begun: bool,
+    is_plain: bool,
     /// Where it stands among the idle ones.
     idle: Option<Turn>,
 }
@@ -80,10 +81,13 @@ impl Connections {
         Arc::new(Connections { people: Mutex::new(People { limits, ..People::default() }) })
     }
 
-    /// Sets how many there may be from now on. Idle ones beyond that go.
+    /// Sets how many there may be from now on. Idle ones beyond that go, and those in plain text if there is TLS now.
     pub(super) fn set_limits(&self, http: &config::Http, requests_per_second: u32) {
         let mut people = self.lock();
         people.limits = Limits::of(http, requests_per_second);
+        if http.certificate_file.is_some() {
+            people.connections.values().filter(|entry| entry.is_plain).for_each(|entry| entry.cut.notify_one());
+        }
         for _ in people.limits.max..people.connections.len() {
             people.cut_one();
         }
@@ -106,7 +110,7 @@ impl Connections {
         }
         people.next_id += 1;
         let (id, cut) = (people.next_id, Arc::new(Notify::new()));
-        people.connections.insert(id, Entry { cut: cut.clone(), has_begun: false, idle: None });
+        people.connections.insert(id, Entry { cut: cut.clone(), has_begun: false, is_plain: false, idle: None });
         people.strangers += 1;
         *people.per_origin.entry(from).or_default() += 1;
         people.rest(id);
@@ -177,6 +181,12 @@ impl Connection {
         people.rest(self.id);
     }
 
+    /// It speaks plain text: it goes when there is TLS.
+    pub(super) fn is_plain(&self) {
+        let mut people = self.connections.lock();
+        people.connections.get_mut(&self.id).into_iter().for_each(|entry| entry.is_plain = true);
+    }
+
     /// How many connections there are, this one among them.
     pub(super) fn all(&self) -> usize {
         self.connections.lock().connections.len()
@@ -244,13 +254,13 @@ impl Bucket {
     }
 }
 
-/// A body for which its connection is busy until it has left.
-pub(super) struct Busily {
+/// A body, and what is held until it has left.
+pub(super) struct Holding<H> {
     pub(super) body: Body,
-    pub(super) _busy: Busy,
+    pub(super) _held: H,
 }
 
-impl HttpBody for Busily {
+impl<H: Unpin> HttpBody for Holding<H> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -331,6 +341,19 @@ mod tests {
         assert!(all[0].begin().is_some(), "any number");
         assert_eq!(connections.admit(peer("10.0.0.1:5")).unwrap_err(), "too many from there");
         drop(busy);
+    }
+
+    #[test]
+    fn those_in_plain_text_go_when_there_is_tls_whatever_they_do() {
+        let connections = Connections::new(&configured(10, 10), 0);
+        let all = [1, 2, 3].map(|port| connections.admit(peer(&format!("10.0.0.1:{port}"))).unwrap());
+        all.iter().for_each(|connection| connection.has_begun());
+        all[..2].iter().for_each(|connection| connection.is_plain());
+        let _busy = all[0].begin().unwrap();
+        connections.set_limits(&configured(10, 10), 0);
+        assert_eq!(all.each_ref().map(|connection| is_cut(connection)), [false; 3]);
+        connections.set_limits(&config::Http { certificate_file: Some("a.pem".into()), ..configured(10, 10) }, 0);
+        assert_eq!(all.each_ref().map(|connection| is_cut(connection)), [true, true, false]);
     }
 
     #[test]

@@ -12,12 +12,13 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as TlsError, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use super::live::Live;
+use super::paced::Paced;
 
 /// What TLS begins with: a record of the handshake.
 const TLS: u8 = 0x16;
@@ -28,11 +29,11 @@ const LINGER_BYTES_MAX: u64 = 64 * 1024;
 /// A connection that has begun.
 pub(super) enum Begun {
     /// In plain text.
-    Plain(TcpStream),
+    Plain(Paced<TcpStream>),
     /// In plain text, where TLS is expected: it is told so, and nothing else.
-    Misdirected(TcpStream),
+    Misdirected(Paced<TcpStream>),
     /// With TLS.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Paced<TcpStream>>>),
 }
 
 /// The thread on which handshakes are made, until this is dropped.
@@ -61,20 +62,22 @@ impl Handshakes {
     /// Why it comes to nothing; nothing, if that is nobody's business.
     pub(super) async fn begin(&self, stream: TcpStream, live: &Live) -> Result<Begun, Option<&'static str>> {
         let patience = if live.tls.is_some() { live.patience.handshake } else { live.patience.request };
+        let deadline = Instant::now() + patience;
         let mut first = [0];
-        let peeked = timeout(patience, stream.peek(&mut first)).await;
+        let peeked = timeout_at(deadline, stream.peek(&mut first)).await;
         let is_tls = match peeked {
             Ok(Ok(1..)) => first == [TLS],
             Ok(_) => return Err(None),
             Err(_) => return Err(live.tls.is_some().then_some("no TLS handshake in time")),
         };
+        let stream = Paced::new(stream, live.patience.unread);
         match (&live.tls, is_tls) {
             (None, false) => Ok(Begun::Plain(stream)),
             (None, true) => Err(Some("speaks TLS, and http.certificate_file is not set")),
             (Some(_), false) => Ok(Begun::Misdirected(stream)),
             (Some(tls), true) => {
                 let mut under_way = JoinSet::new();
-                under_way.spawn_on(accept(stream, tls.server(), patience), &self.handle);
+                under_way.spawn_on(accept(stream, tls.server(), deadline), &self.handle);
                 under_way.join_next().await.and_then(Result::ok).unwrap_or(Err(None))
             }
         }
@@ -82,11 +85,11 @@ impl Handshakes {
 }
 
 async fn accept(
-    stream: TcpStream,
+    stream: Paced<TcpStream>,
     server: Arc<ServerConfig>,
-    patience: Duration,
+    deadline: Instant,
 ) -> Result<Begun, Option<&'static str>> {
-    match timeout(patience, TlsAcceptor::from(server).accept(stream).into_fallible()).await {
+    match timeout_at(deadline, TlsAcceptor::from(server).accept(stream).into_fallible()).await {
         Ok(Ok(stream)) => Ok(Begun::Tls(Box::new(stream))),
         Ok(Err((error, mut stream))) => {
             // It has been sent an alert. If the connection is closed while something is unread, that may be lost.

@@ -19,7 +19,8 @@
 //! | `live` | what can change while it is served | |
 //! | `handshake` | how a connection begins: with TLS, if that is configured | yes |
 //! | `serve` | connections, and what they may take of time | yes |
-//! | `paced` | what hyper writes, and how long clients may take for it | yes |
+//! | `paced` | how long clients may take for what they are sent | yes |
+//! | `refusing` | what hyper refuses by itself, said as all else | yes |
 //! | `front` | what stands between the two threads | |
 
 mod answer;
@@ -37,6 +38,7 @@ mod paced;
 mod page;
 mod probes;
 mod prometheus;
+mod refusing;
 mod routes;
 mod serve;
 mod sse;

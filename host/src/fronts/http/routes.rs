@@ -236,13 +236,17 @@ impl Call {
         Ok((self.ask(request).await?, waiting))
     }
 
-    /// The core's answer to a request, from whoever the proof still proves to ask.
+    /// The core's answer to a request, from whoever the proof still proves to ask; and to whoever it does, if that took
+    /// its time.
     pub(super) async fn ask(&self, mut request: request::Request) -> Result<Answer, Refused> {
+        let may_wait = request.may_wait();
+        let proved = |live: &Live| self.proof.principal(live, self.operation.needs);
         loop {
             let live = self.shared.live();
-            let principal = self.proof.principal(&live, self.operation.needs)?;
+            let principal = proved(&live)?;
             let origin = Origin { principal, address: self.address };
             match self.shared.core.ask(request, origin, live.version).await.ok_or_else(stopping)? {
+                Came::Answer(answer) if may_wait => return proved(&self.shared.live()).map(|_| answer),
                 Came::Answer(answer) => return Ok(answer),
                 Came::Again(again) => request = again,
             }

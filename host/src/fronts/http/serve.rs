@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -23,11 +23,11 @@ use crate::protocol::reply::Code;
 
 use super::answer::Refused;
 use super::certified::Certified;
-use super::connections::{Busily, Connection, Connections};
+use super::connections::{Busy, Connection, Connections, Holding};
 use super::guard;
 use super::handshake::{Begun, Handshakes};
 use super::live::Live;
-use super::paced::Paced;
+use super::refusing::{Refusing, Tally};
 use super::routes::{self, Shared};
 
 /// The most bytes of a request before its body, and the most headers.
@@ -120,20 +120,31 @@ async fn drive(
     connection.has_begun();
     let speaking = Speaking { peer, connection, router: TowerToHyperService::new(router), shared: &shared };
     match begun {
-        Ok(Begun::Plain(stream)) => speaking.speak(stream, &live, false).await,
-        Ok(Begun::Misdirected(stream)) => {
-            note(report, peer, Incident::Handshake, "speaks no TLS, which is expected here");
-            speaking.speak(stream, &live, true).await;
+        Ok(Begun::Plain(stream)) => {
+            speaking.connection.is_plain();
+            // There may be TLS since it has begun.
+            let how = if shared.live().tls.is_some() { How::Misdirected } else { How::Plain };
+            speaking.speak(stream, &live, how).await;
         }
+        Ok(Begun::Misdirected(stream)) => speaking.speak(stream, &live, How::Misdirected).await,
         Ok(Begun::Tls(stream)) => {
             if let (Some(chain), Some(tls)) = (stream.get_ref().1.peer_certificates(), &live.tls) {
                 // It is the only one that sets it.
                 let _ = speaking.connection.certified.set(Arc::new(Certified::new(chain, tls, live.version)));
             }
-            speaking.speak(*stream, &live, false).await;
+            speaking.speak(*stream, &live, How::Tls).await;
         }
         Err(reason) => reason.into_iter().for_each(|reason| note(report, peer, Incident::Handshake, reason)),
     }
+}
+
+/// How it is spoken over a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Plain,
+    /// In plain text, where TLS is expected: who does so is told, whatever is asked.
+    Misdirected,
+    Tls,
 }
 
 /// A connection that has begun.
@@ -145,24 +156,30 @@ struct Speaking<'a> {
 }
 
 impl Speaking<'_> {
-    /// Speaks HTTP over it. Who `is_misdirected` is told so, whatever is asked.
-    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin, live: &Live, is_misdirected: bool) {
+    /// Speaks HTTP over it.
+    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin, live: &Live, how: How) {
         let Speaking { peer, connection, router, shared } = self;
         let (mut stop, cut, patience) = (shared.stop.clone(), connection.cut.clone(), live.patience);
-        let asked = Arc::new(OnceLock::new());
-        let stream = Paced::new(stream, patience.unread, asked.clone(), {
+        let is_misdirected = how == How::Misdirected;
+        if is_misdirected {
+            note(&shared.report, peer, Incident::Handshake, "speaks no TLS, which is expected here");
+        }
+        let tally = Arc::<Tally>::default();
+        let stream = Refusing::new(stream, tally.clone(), {
             let shared = shared.clone();
             move |status| finished(unreadable(status).into_response(), &shared)
         });
         let answer = service_fn(move |request| {
-            // From the first request on it is not hyper itself that answers.
-            let _ = asked.set(());
+            let asked = tally.ask();
             let (connection, router, shared) = (connection.clone(), router.clone(), shared.clone());
             async move {
-                Ok::<_, std::convert::Infallible>(match is_misdirected {
+                let (response, busy) = match is_misdirected {
                     false => answer(request, connection, router, &shared).await,
-                    true => finished(misdirected().into_response(), &shared),
-                })
+                    true => (misdirected().into_response(), None),
+                };
+                let held = (busy, asked);
+                let held = |body| Body::new(Holding { body, _held: held });
+                Ok::<_, std::convert::Infallible>(finished(response, &shared).map(held))
             }
         });
         let served = http1::Builder::new()
@@ -177,7 +194,11 @@ impl Speaking<'_> {
         let ended = tokio::select! {
             ended = served.as_mut() => ended,
             () = cut.notified() => {
-                return note(&shared.report, peer, Incident::Dropped, "idle, and others want to come in");
+                let reason = match how == How::Plain && shared.live().tls.is_some() {
+                    true => "in plain text, and TLS is expected now",
+                    false => "idle, and others want to come in",
+                };
+                return note(&shared.report, peer, Incident::Dropped, reason);
             }
             _ = stop.changed() => {
                 served.as_mut().graceful_shutdown();
@@ -220,17 +241,18 @@ fn reason(error: &hyper::Error) -> Option<&'static str> {
     }
 }
 
-/// Answers a request: who may not come in, or comes too often, is told so before anything is looked at.
+/// Answers a request, and keeps its connection busy: who may not come in, or comes too often, is told so before anything
+/// is looked at.
 async fn answer(
     mut request: hyper::Request<Incoming>,
     connection: Arc<Connection>,
     router: TowerToHyperService<Router>,
     shared: &Shared,
-) -> Response {
+) -> (Response, Option<Busy>) {
     let Some(busy) = connection.begin() else {
         let message = "more than limits.requests_per_second from this connection: try again later";
         let refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, Code::Overloaded, "Too many requests", message);
-        return finished(refused.into_response(), shared);
+        return (refused.into_response(), None);
     };
     let response = match guard::admit(request.method(), request.uri(), request.headers(), &shared.live().hosts) {
         Ok(()) => {
@@ -242,7 +264,7 @@ async fn answer(
         }
         Err(refused) => refused.into_response(),
     };
-    finished(response, shared).map(|body| Body::new(Busily { body, _busy: busy }))
+    (response, Some(busy))
 }
 
 /// A response as it leaves: with what all have, and counted.
