@@ -266,13 +266,13 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         let by_flag = place.show(&[&format!("{key}={value}")], &[]);
         assert_eq!(by_flag["config"].pointer(&pointer), Some(expected), "{key}");
     }
-    // Those are in config/security.rs, and http.tokens in config/http.rs.
-    const SECURITY_KEYS: usize = 6;
+    // Those are in config/security.rs, and http.tokens and those of TLS in config/http.rs.
+    const OTHER_KEYS: usize = 6 + http::TLS_KEYS;
     let keys: usize = defaults.as_object().unwrap().values().map(|section| section.as_object().unwrap().len()).sum();
     assert_eq!(
         keys,
-        cases.len() + 1 + SECURITY_KEYS,
-        "all but backend.options, [security] and http.tokens are in the list above"
+        cases.len() + 1 + OTHER_KEYS,
+        "all but backend.options, [security], http.tokens and TLS are in the list above"
     );
 }
 

@@ -38,6 +38,31 @@ fn its_port_is_none_of_the_others_unless_nobody_has_asked_for_it() {
     Place::with("[http]\nport = 5557\nenabled = false\n").show(&[], &[]);
 }
 
+/// How many keys are about TLS. Each is of no use without another.
+pub(crate) const TLS_KEYS: usize = 5;
+
+#[test]
+fn what_is_said_of_tls_can_be_said_by_variables_and_flags() {
+    let all: [(&str, &str); TLS_KEYS] = [
+        ("certificate_file", "a.pem"),
+        ("key_file", "a.key"),
+        ("client_ca_file", "ca.pem"),
+        ("client_crl_file", "crl.pem"),
+        ("rules", "[{clients = [\"*.lab\"], allow = [\"read\"]}]"),
+    ];
+    let variables = all.map(|(key, value)| (format!("REGISTRY_HTTP__{}", key.to_uppercase()), value));
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (&**name, *value)).collect();
+    let flags = all.map(|(key, value)| format!("http.{key}={value}"));
+    let flags: Vec<&str> = flags.iter().map(|flag| &**flag).collect();
+    let place = Place::empty();
+    for shown in [place.show(&[], &variables), place.show(&flags, &[])] {
+        for (key, value) in &all[..4] {
+            assert_eq!(shown["config"]["http"][key], *value);
+        }
+        assert_eq!(shown["config"]["http"]["rules"], json!([{"clients": ["*.lab"], "allow": ["read"]}]));
+    }
+}
+
 #[test]
 fn what_cannot_be_used_is_told() {
     for (line, expected) in [
@@ -53,7 +78,7 @@ fn what_cannot_be_used_is_told() {
     let refusal_of_token = |lines: &str| Place::refusal_of(&format!("[[http.tokens]]\n{lines}\n"));
     let good = format!("name = \"a\"\nhash = \"{HASH}\"\nallow = [\"read\"]\n");
     for (from, to, expected) in [
-        ("name = \"a\"", "", "token 1: name is missing or empty: expected a text of at most 64 bytes"),
+        ("name = \"a\"", "", "token 1: name is missing or empty: expected a text of at most 128 bytes"),
         ("name = \"a\"", "name = \" a\"", "token 1: name is \" a\": expected a text"),
         ("sha256:ba", "sha256:", "expected sha256: and 64 hexadecimal digits"),
         ("[\"read\"]", "[\"write\"]", "token 1: allow has \"write\": expected a list of"),

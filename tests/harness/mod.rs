@@ -152,7 +152,7 @@ impl Host {
 
     /// The port for HTTP.
     pub fn http(&self) -> u16 {
-        let line = self.wait_for_log("HTTP on http://");
+        let line = self.wait_for_log("HTTP on http");
         let rest = line.rsplit(':').find(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         let digits = rest.map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
         let port = digits.and_then(|port| port.parse().ok());

@@ -2,17 +2,25 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::harness::PATIENCE;
 
 /// A connection.
 pub(crate) struct Http {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Carried>>,
+    socket: TcpStream,
     port: u16,
 }
+
+/// What carries it: TCP, or TLS over that.
+trait Carried: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Carried for S {}
 
 /// What came back.
 #[derive(Debug)]
@@ -36,9 +44,23 @@ impl Response {
 
 impl Http {
     pub(crate) fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is served");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a time-out");
-        Http { stream: BufReader::new(stream), port }
+        let socket = TcpStream::connect(("127.0.0.1", port)).expect("the port is served");
+        let stream = Box::new(socket.try_clone().expect("there is room"));
+        Http::over(stream, socket, port)
+    }
+
+    /// A connection with TLS; its handshake is made with the first request.
+    pub(crate) fn connect_tls(port: u16, config: Arc<ClientConfig>) -> Self {
+        let socket = TcpStream::connect(("127.0.0.1", port)).expect("the port is served");
+        let session =
+            ClientConnection::new(config, "localhost".try_into().expect("it is a name")).expect("it is set up");
+        let stream = StreamOwned::new(session, socket.try_clone().expect("there is room"));
+        Http::over(Box::new(stream), socket, port)
+    }
+
+    fn over(stream: Box<dyn Carried>, socket: TcpStream, port: u16) -> Self {
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has a time-out");
+        Http { stream: BufReader::new(stream), socket, port }
     }
 
     /// A connection from another address of this machine.
@@ -46,13 +68,20 @@ impl Http {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("there is room");
         socket.bind(&SocketAddr::from((address, 0)).into()).expect("it is this machine's");
         socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("the port is served");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has a time-out");
-        Http { stream: BufReader::new(socket.into()), port }
+        let socket = TcpStream::from(socket);
+        let stream = Box::new(socket.try_clone().expect("there is room"));
+        Http::over(stream, socket, port)
     }
 
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        self.stream.get_mut().write_all(bytes).expect("the connection takes it");
+        self.try_send(bytes).expect("the connection takes it");
+    }
+
+    /// Sends bytes as they are, if the connection takes them.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.get_mut().write_all(bytes)?;
+        self.stream.get_mut().flush()
     }
 
     /// Sends a request with a `Host`, and a `Content-Length` and the type of JSON if it has a body.
@@ -141,10 +170,11 @@ impl Http {
 
     /// Whether the other side closes the connection within so long, whatever it sends before.
     pub(crate) fn closes_within(&mut self, patience: Duration) -> bool {
-        self.stream.get_ref().set_read_timeout(Some(patience)).expect("a socket has a time-out");
+        use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
+        self.socket.set_read_timeout(Some(patience)).expect("a socket has a time-out");
         match self.stream.read_to_end(&mut Vec::new()) {
             Ok(_) => true,
-            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+            Err(error) => [ConnectionReset, UnexpectedEof].contains(&error.kind()),
         }
     }
 }
@@ -166,7 +196,11 @@ pub(crate) struct Event {
 impl Events {
     /// Opens a stream.
     pub(crate) fn open(port: u16, target: &str, headers: &[(&str, &str)]) -> Self {
-        let mut http = Http::connect(port);
+        Events::over(Http::connect(port), target, headers)
+    }
+
+    /// Opens a stream over this connection.
+    pub(crate) fn over(mut http: Http, target: &str, headers: &[(&str, &str)]) -> Self {
         http.request("GET", target, &[&[("Accept", "text/event-stream")], headers].concat(), None);
         let (status, headers) = http.head().expect("there is a response");
         assert_eq!(status, 200, "{:?}", http.chunk().map(String::from_utf8));
@@ -176,6 +210,7 @@ impl Events {
 
     /// The next event, or an id alone; comments are passed over. `None` at the end.
     pub(crate) fn next(&mut self) -> Option<Event> {
+        let began = Instant::now();
         loop {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_string(), rest.to_string());
@@ -194,6 +229,7 @@ impl Events {
                     return Some(event);
                 }
             }
+            assert!(began.elapsed() < PATIENCE, "nothing but comments");
             let chunk = self.http.chunk()?;
             self.text.push_str(str::from_utf8(&chunk).expect("events are text"));
         }

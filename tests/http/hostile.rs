@@ -52,8 +52,7 @@ fn what_is_no_http_hurts_nobody() {
     let mut witness = stage.http();
     let many = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "A: b\r\n".repeat(1000));
     let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(100_000));
-    let odd: [&[u8]; 8] = [
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    let odd: [&[u8]; 7] = [
         b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x03\x01NULL\0\0",
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
@@ -65,10 +64,32 @@ fn what_is_no_http_hurts_nobody() {
     for bytes in odd {
         let mut http = stage.http();
         http.send(bytes);
-        let status = http.head().map(|(status, _)| status);
-        assert!(status.is_none_or(|status| (400..500).contains(&status)), "{status:?}: {:?}", bytes.get(..40));
+        let refused = http.response(true);
+        assert!((400..500).contains(&refused.status), "{refused:?}: {:?}", bytes.get(..40));
+        assert_eq!(refused.json()["code"], "invalid_request", "{refused:?}");
+        assert_eq!(refused.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(witness.get("/live").status, 200);
     }
+    for (bytes, status, error) in [(&many, 431, "Too long a head"), (&long, 431, "Too long a head")] {
+        let mut http = stage.http();
+        http.send(bytes.as_bytes());
+        let refused = http.response(true);
+        assert_eq!((refused.status, &refused.json()["error"]), (status, &json!(error)));
+        assert_eq!(refused.header("connection"), Some("close"));
+    }
+    let statuses = String::from_utf8(witness.get("/metrics").body).unwrap();
+    assert!(statuses.contains("registry_http_responses_total{status=\"431\"} 4"), "{statuses}");
+    // So are those that come later over a connection, one after the other or at once.
+    let mut http = stage.http();
+    for target in ["/live", "/nowhere", "/nowhere"] {
+        assert_eq!(http.get(target).status, if target == "/live" { 200 } else { 404 });
+    }
+    let valid = "GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    http.send(format!("{valid}{long}").as_bytes());
+    assert_eq!(http.response(true).status, 200);
+    let refused = http.response(true);
+    assert_eq!((refused.status, &refused.json()["error"]), (431, &json!("Too long a head")));
+    assert_eq!(http.head(), None);
 }
 
 #[test]

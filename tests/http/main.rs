@@ -1,6 +1,7 @@
 //! HTTP over the real program: every route, what browsers may be made to send, what clients may cost, and streams over
 //! restarts.
 
+mod authority;
 mod client;
 mod doc;
 mod document;
@@ -10,9 +11,12 @@ mod hostile;
 mod limits;
 mod metrics;
 mod page;
+mod reload;
 mod routes;
+mod spoofed;
 mod starting;
 mod streams;
+mod tls;
 mod tokens;
 
 use client::{Events, Http};

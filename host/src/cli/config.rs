@@ -4,6 +4,7 @@ use crate::config::{self, Loaded};
 use crate::fronts::{self, Listeners};
 use crate::plugin::{self, Plugin};
 use crate::security::guard::Guard;
+use crate::security::tls::Tls;
 
 use super::arguments::Configuration;
 use super::output::{self, Failure};
@@ -19,6 +20,10 @@ pub(super) fn check(from: &Configuration, running: bool) -> Result<(), Failure> 
     let mut problems = Vec::new();
     match Guard::load(&loaded.config.security) {
         Ok(security) => security.warnings().iter().for_each(|warning| output::note(warning)),
+        Err(error) => problems.push(error.to_string()),
+    }
+    match loaded.config.http.enabled.then(|| Tls::load(&loaded.config.http)).transpose() {
+        Ok(tls) => tls.flatten().iter().flat_map(|tls| tls.warnings()).for_each(|warning| output::note(warning)),
         Err(error) => problems.push(error.to_string()),
     }
     loaded.unused_options().iter().for_each(|(_, line)| output::note(line));

@@ -129,8 +129,11 @@ pub(super) async fn history(id: &str, connection: &Connection) -> Result<(), Fai
         return Ok(());
     }
     let rows = entries.iter().map(|entry| {
-        let by = entry.key.as_ref().map(|key| format!("key {key}"));
-        let by = entry.address.clone().into_iter().chain(by).collect::<Vec<_>>().join(", ");
+        // A key, a token or a certificate, in the registry's own words.
+        let proof = entry.fields.get("by").and_then(Value::as_object).into_iter().flatten();
+        let proof = proof.filter(|(kind, _)| *kind != "address");
+        let proof = proof.filter_map(|(kind, name)| Some(format!("{kind} {}", name.as_str()?)));
+        let by = entry.address.clone().into_iter().chain(proof).collect::<Vec<_>>().join(", ");
         let by = if by.is_empty() { String::new() } else { format!("by {}", output::printable(&by)) };
         let more = entry.fields.iter().filter(|(name, _)| !["timestamp", "what", "by"].contains(&name.as_str()));
         let more = more.map(|(name, value)| format!("{}: {}", output::printable(name), table::cell(Some(value))));

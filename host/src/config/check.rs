@@ -15,10 +15,17 @@ pub(super) fn across_keys(layers: &[Layer]) -> Result<(), Vec<String>> {
         heartbeats(in_force),
         openness(in_force),
         http_openness(in_force),
+        tls(in_force),
         keys(in_force),
         ipc(in_force),
     ]
     .concat();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Says what would be wrong with HTTP if these were the values in force, wherever each comes from.
+pub(super) fn http_in_force(layer: &Layer) -> Result<(), Vec<String>> {
+    let problems = http_openness(|key| layer.entries.iter().rfind(|entry| entry.key() == key));
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
@@ -95,23 +102,42 @@ fn http_openness<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String
         return Vec::new();
     }
     let mut problems = Vec::new();
-    if !is("http.plain_text", true.into()) {
+    if in_force("http.certificate_file").is_none() && !is("http.plain_text", true.into()) {
         problems.push(format!(
             "http.bind is {value} ({origin}), and HTTP sends everything, tokens too, in plain text: expected a loopback \
-             address such as \"127.0.0.1\", with a proxy for TLS before it, or http.plain_text = true to say that the \
-             network may be trusted with it"
+             address such as \"127.0.0.1\", or http.certificate_file and http.key_file for TLS, or \
+             http.plain_text = true to say that the network may be trusted with it"
         ));
     }
     let has_tokens = in_force("http.tokens").is_some_and(|entry| entry.value != Value::Array(Vec::new()));
-    let asks = has_tokens || is("security.mechanism", "curve".into());
+    let has_authority = in_force("http.client_ca_file").is_some();
+    let asks = has_tokens || has_authority || is("security.mechanism", "curve".into());
     if !asks && !is("server.trusted_network", true.into()) {
         problems.push(format!(
             "http.bind is {value} ({origin}), where everybody who reaches it could register, deregister and read: \
-             expected a loopback address such as \"127.0.0.1\", or http.tokens, by which clients prove who they are \
-             (`registry token --help`), or server.trusted_network = true to let everybody in"
+             expected a loopback address such as \"127.0.0.1\", or http.tokens or http.client_ca_file, by which clients \
+             prove who they are (`registry token --help`), or server.trusted_network = true to let everybody in"
         ));
     }
     problems
+}
+
+/// What TLS needs and has not, or what is said of it to no effect.
+fn tls<'a>(in_force: impl Fn(&str) -> Option<&'a Entry>) -> Vec<String> {
+    let is_set = |key: &str| in_force(key).filter(|entry| entry.value != Value::Array(Vec::new()));
+    // Each with what it is nothing without.
+    let pairs = [
+        ("http.certificate_file", "http.key_file"),
+        ("http.key_file", "http.certificate_file"),
+        ("http.client_ca_file", "http.certificate_file"),
+        ("http.client_crl_file", "http.client_ca_file"),
+        ("http.rules", "http.client_ca_file"),
+    ];
+    let alone = |(key, other): (&str, &str)| {
+        let entry = is_set(key).filter(|_| is_set(other).is_none())?;
+        Some(format!("{key} is set ({}), but is of no use without {other}: expected both or neither", entry.origin))
+    };
+    pairs.into_iter().filter_map(alone).collect()
 }
 
 /// Keys that are missing, or that seem to protect something and do not.

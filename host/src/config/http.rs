@@ -1,12 +1,13 @@
 //! `[http]`: HTTP beside ZeroMQ.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::security::grant;
-use crate::security::access::{Grant, Right};
+use crate::security::access::{Grant, Pattern, Right};
 use crate::security::principal::Name;
 use crate::security::token::Tokens;
 
@@ -22,6 +23,14 @@ pub struct Http {
     pub port: u16,
     /// Whether what is said may cross a network in plain text.
     pub plain_text: bool,
+    /// The registry's certificate for TLS, and those that lead to its authority: PEM.
+    pub certificate_file: Option<PathBuf>,
+    /// The private key of the certificate: PEM.
+    pub key_file: Option<PathBuf>,
+    /// The authorities whose certificates clients may show: PEM.
+    pub client_ca_file: Option<PathBuf>,
+    /// Lists of certificates that these authorities have revoked: PEM.
+    pub client_crl_file: Option<PathBuf>,
     /// The names that the registry is reached by, besides addresses and `localhost`.
     pub hosts: Vec<String>,
     /// The most connections at the same time.
@@ -34,6 +43,8 @@ pub struct Http {
     pub buffered_bytes: u32,
     /// By which clients prove who they are.
     pub tokens: Vec<Token>,
+    /// What clients may do that have a certificate.
+    pub rules: Vec<ClientRule>,
 }
 
 /// `[[http.tokens]]`, as it is written.
@@ -54,6 +65,22 @@ pub struct Token {
     pub names: Vec<String>,
 }
 
+/// `[[http.rules]]`, as it is written.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientRule {
+    /// Patterns of the names of certificates.
+    pub clients: Vec<String>,
+    /// What they may do.
+    pub allow: Vec<Right>,
+    /// Patterns of types; none for any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
+    /// Patterns of names; none for any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+}
+
 impl Default for Http {
     fn default() -> Self {
         Http {
@@ -61,12 +88,17 @@ impl Default for Http {
             bind: "127.0.0.1".to_string(),
             port: 5559,
             plain_text: false,
+            certificate_file: None,
+            key_file: None,
+            client_ca_file: None,
+            client_crl_file: None,
             hosts: Vec::new(),
             connections: 1000,
             connections_per_address: 500,
             request_timeout: 10.0,
             buffered_bytes: 64 << 20,
             tokens: Vec::new(),
+            rules: Vec::new(),
         }
     }
 }
@@ -88,12 +120,27 @@ impl Http {
         Tokens::new(self.tokens.iter().filter_map(token).collect())
     }
 
-    /// What those that have one may do.
+    /// What those that have a token may do.
     pub(super) fn grants(&self) -> impl Iterator<Item = (Name, Grant)> {
         self.tokens.iter().filter_map(|token| {
             let Token { name, allow, types, names, .. } = token;
             Some((Name::new(name)?, grant(None, allow, types, names)))
         })
+    }
+
+    /// What those that have a certificate may do; `None` if certificates are not looked at.
+    pub(super) fn certificate_grants(&self) -> Option<impl Iterator<Item = (Vec<Pattern>, Grant)>> {
+        self.client_ca_file.is_some().then(|| {
+            self.rules.iter().map(|ClientRule { clients, allow, types, names }| {
+                let clients = clients.iter().map(|name| Pattern::new(name.as_str())).collect();
+                (clients, grant(None, allow, types, names))
+            })
+        })
+    }
+
+    /// Whether clients prove who they are, by tokens or certificates.
+    pub fn asks_for_proof(&self) -> bool {
+        !self.tokens.is_empty() || self.client_ca_file.is_some()
     }
 
     /// How long a client may take to send a request.

@@ -63,10 +63,17 @@ pub(super) struct Layer {
 impl Layer {
     /// The defaults.
     pub(super) fn defaults() -> Self {
-        let defaults = Value::try_from(Config::default()).unwrap_or_else(|_| Value::Table(toml::Table::new()));
+        Layer::of(&Config::default(), DEFAULT)
+    }
+
+    /// All values of a configuration but the plugin's options, whose numbers TOML may not have.
+    pub(super) fn of(config: &Config, label: &str) -> Self {
+        let mut config = config.clone();
+        config.backend.options.clear();
+        let values = Value::try_from(config).unwrap_or_else(|_| Value::Table(toml::Table::new()));
         let mut layer = Layer::default();
-        leaves(&mut Vec::new(), &defaults, &mut |path, value| {
-            layer.entries.push(Entry { path: path.to_vec(), value: value.clone(), origin: Origin::new(DEFAULT) });
+        leaves(&mut Vec::new(), &values, &mut |path, value| {
+            layer.entries.push(Entry { path: path.to_vec(), value: value.clone(), origin: Origin::new(label) });
         });
         layer
     }

@@ -156,7 +156,11 @@ pub enum Transport {
 impl Config {
     /// Who may do what.
     pub fn access(&self) -> Access {
-        self.security.access().with_tokens(self.http.grants())
+        let access = self.security.access().with_tokens(self.http.grants());
+        match self.http.certificate_grants() {
+            Some(grants) => access.with_certificates(grants),
+            None => access,
+        }
     }
 
     /// How much clients may follow.

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Config, ConfigError, Loaded, load, schema};
+use super::layer::Layer;
+use super::{Config, ConfigError, Loaded, check, load, schema};
 
 /// What takes a restart, and in `backend.options` everything does: what is bound, opened or chosen once.
-const FIXED: [&str; 16] = [
+const FIXED: [&str; 18] = [
     "log.audit",
-    "http",
+    "http.enabled",
+    "http.bind",
+    "http.port",
     "server.bind",
     "server.trusted_network",
     "server.transport",
@@ -86,6 +89,15 @@ pub fn changed(from: &Config, to: &Config) -> Vec<Changed> {
 }
 
 impl Config {
+    /// Whether HTTP may be served so. [`load`] says so of what is written; what is in force after a reload is that, but on
+    /// the address of before: a file that has become right for another address must not open this one.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn check_http(&self) -> Result<(), Vec<String>> {
+        check::http_in_force(&Layer::of(self, "in force until a restart"))
+    }
+
     /// This configuration with all of `next` that a running registry can take over.
     pub fn taking_over(&self, next: &Config) -> Config {
         let mut taken = next.clone();
@@ -101,7 +113,7 @@ impl Config {
             receive_high_water_mark: server.receive_high_water_mark,
             ..taken.server
         };
-        taken.http = http;
+        taken.http = super::Http { enabled: http.enabled, bind: http.bind, port: http.port, ..taken.http };
         taken.security.mechanism = security.mechanism;
         (taken.log.format, taken.log.audit) = (log.format, log.audit);
         taken.backend = super::Backend {
@@ -145,6 +157,7 @@ mod tests {
                 Value::Number(number) if number.is_u64() => json!(number.as_u64().unwrap() + 1),
                 Value::Number(number) => json!(number.as_f64().unwrap() / 2.0),
                 Value::Array(_) if *key == "http.hosts" => json!(["a"]),
+                Value::Array(_) if *key == "http.rules" => json!([{"clients": ["a"], "allow": ["read"]}]),
                 Value::Array(_) if *key == "http.tokens" => json!([{"name": "n", "hash": "h", "allow": ["read"]}]),
                 Value::Array(_) => json!([{"clients": ["*"], "allow": ["read"]}]),
                 Value::Null => json!("/x"),
@@ -175,6 +188,25 @@ mod tests {
             stayed.into_iter().map(|changed| changed.key).collect::<Vec<_>>()
         );
         assert!(changed(&old, &old).is_empty());
+    }
+
+    #[test]
+    fn what_is_safe_at_another_address_is_not_taken_for_safe_here() {
+        let mut open = Config::default();
+        open.http.bind = "10.0.0.1".into();
+        (open.http.certificate_file, open.http.client_ca_file) = (Some("a.pem".into()), Some("ca.pem".into()));
+        assert_eq!(open.check_http(), Ok(()));
+        // Each of both would be fine on loopback, which it says that it means.
+        let mut plain = Config::default();
+        plain.http.client_ca_file = open.http.client_ca_file.clone();
+        let mut anonymous = Config::default();
+        anonymous.http.certificate_file = open.http.certificate_file.clone();
+        for (next, part) in [(plain, "in plain text"), (anonymous, "could register, deregister and read")] {
+            let problems = open.taking_over(&next).check_http().unwrap_err();
+            assert!(problems[0].contains(part) && problems[0].contains("in force until a restart"), "{problems:?}");
+            assert_eq!(problems.len(), 1);
+        }
+        assert_eq!(Config::default().taking_over(&open).check_http(), Ok(()));
     }
 
     #[test]

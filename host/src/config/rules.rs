@@ -1,4 +1,4 @@
-//! `[[security.rules]]` and `[[http.tokens]]`: whether they can be used, and if not, which part of which one is wrong.
+//! `[[security.rules]]`, `[[http.tokens]]` and `[[http.rules]]`: whether they can be used, and if not, which part of which one is wrong.
 
 use std::collections::HashSet;
 
@@ -15,6 +15,8 @@ pub(super) const EVERYBODY: &str = "*";
 pub(super) const EXPECTED: &str = "tables [[security.rules]], each with clients and allow";
 
 pub(super) const EXPECTED_TOKENS: &str = "tables [[http.tokens]], each with name, hash and allow";
+
+pub(super) const EXPECTED_CLIENT_RULES: &str = "tables [[http.rules]], each with clients and allow";
 
 /// What can be allowed.
 pub(crate) const RIGHTS: [&str; 3] = ["read", "register", "admin"];
@@ -39,6 +41,17 @@ pub(super) fn read_tokens(value: &Value) -> Result<(), String> {
     Ok(())
 }
 
+/// Says what is wrong with the rules for certificates, if anything is.
+pub(super) fn read_client_rules(value: &Value) -> Result<(), String> {
+    each(value, "rule", EXPECTED_CLIENT_RULES, |rule| {
+        let names = format!(
+            "a list of names of certificates of at most {} bytes, in which * stands for any text",
+            Name::BYTES_MAX
+        );
+        read_clients(rule, &names, |text| Name::new(text).is_some())
+    })
+}
+
 /// Says what is wrong with one token, if anything is.
 pub(crate) fn token_problem(token: &Table) -> Option<String> {
     read_token(token).err()
@@ -56,10 +69,16 @@ fn each(value: &Value, what: &str, expected: &str, read: impl Fn(&Table) -> Resu
 }
 
 fn read_rule(rule: &Table) -> Result<(), String> {
-    known(rule, &["clients", "allow", "types", "names"])?;
     let keys = "a list of public keys of 40 characters, such as `registry keygen` prints, or [\"*\"] for everybody";
     let is_client = |text: &str| text == EVERYBODY || text.parse::<PublicKey>().is_ok();
-    texts(rule, "clients", keys, is_client)?.filter(|list| !list.is_empty()).ok_or_else(|| missing("clients", keys))?;
+    read_clients(rule, keys, is_client)
+}
+
+/// For whom something is allowed, and what.
+fn read_clients(rule: &Table, expected: &str, is_client: impl Fn(&str) -> bool) -> Result<(), String> {
+    known(rule, &["clients", "allow", "types", "names"])?;
+    let clients = texts(rule, "clients", expected, is_client)?;
+    clients.filter(|list| !list.is_empty()).ok_or_else(|| missing("clients", expected))?;
     read_rights(rule)
 }
 

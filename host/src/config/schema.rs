@@ -48,12 +48,14 @@ pub(super) enum Kind {
     Hosts,
     /// What is kept of tokens: see [`rules`].
     Tokens,
+    /// What is said of clients that have certificates: see [`rules`].
+    ClientRules,
     /// A part of all, from none to all.
     Share,
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 64] = [
+pub(super) const KEYS: [(&str, Kind); 69] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
@@ -73,12 +75,17 @@ pub(super) const KEYS: [(&str, Kind); 64] = [
     ("http.bind", Kind::Address),
     ("http.port", Kind::Port),
     ("http.plain_text", Kind::Boolean),
+    ("http.certificate_file", Kind::Text),
+    ("http.key_file", Kind::Text),
+    ("http.client_ca_file", Kind::Text),
+    ("http.client_crl_file", Kind::Text),
     ("http.hosts", Kind::Hosts),
     ("http.connections", Kind::Count { min: 3, max: 100_000 }),
     ("http.connections_per_address", Kind::Count { min: 3, max: 100_000 }),
     ("http.request_timeout", Kind::Seconds { max: INTERVAL_SECONDS_MAX }),
     ("http.buffered_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
     ("http.tokens", Kind::Tokens),
+    ("http.rules", Kind::ClientRules),
     ("limits.message_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
     ("limits.message_frames", Kind::Count { min: 3, max: 1000 }),
     // serde_json itself goes no deeper than 128.
@@ -190,6 +197,7 @@ impl Kind {
                 .to_string(),
             Kind::Rules => rules::EXPECTED.to_string(),
             Kind::Tokens => rules::EXPECTED_TOKENS.to_string(),
+            Kind::ClientRules => rules::EXPECTED_CLIENT_RULES.to_string(),
             Kind::Hosts => "a list of names without ports, such as [\"registry.example\"]".to_string(),
             Kind::Word(words) => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or "),
         }
@@ -209,7 +217,7 @@ impl Kind {
             (Kind::Text, Value::String(text)) => !text.is_empty(),
             (Kind::Filter, Value::String(text)) => is_filter(text),
             (Kind::Word(words), Value::String(text)) => words.contains(&text.as_str()),
-            (Kind::Rules | Kind::Tokens, value) => self.problem(value).is_none(),
+            (Kind::Rules | Kind::Tokens | Kind::ClientRules, value) => self.problem(value).is_none(),
             (Kind::Hosts, Value::Array(names)) => names.iter().all(|name| name.as_str().is_some_and(is_host)),
             _ => false,
         }
@@ -220,6 +228,7 @@ impl Kind {
         match self {
             Kind::Rules => rules::read(value).err(),
             Kind::Tokens => rules::read_tokens(value).err(),
+            Kind::ClientRules => rules::read_client_rules(value).err(),
             _ => None,
         }
     }
@@ -231,7 +240,7 @@ impl Kind {
             Kind::Port | Kind::Count { .. } => text.trim().parse().ok().map(Value::Integer),
             Kind::Seconds { .. } | Kind::Share => text.trim().parse().ok().map(Value::Float),
             Kind::Boolean => text.trim().parse().ok().map(Value::Boolean),
-            Kind::Rules | Kind::Tokens | Kind::Hosts => text.parse().ok(),
+            Kind::Rules | Kind::Tokens | Kind::ClientRules | Kind::Hosts => text.parse().ok(),
             Kind::Address | Kind::Text | Kind::Filter | Kind::Word(_) => unquoted(text),
         };
         parsed.unwrap_or_else(|| Value::String(text.to_string()))

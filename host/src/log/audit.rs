@@ -125,6 +125,7 @@ fn told(deed: &Deed, guard: &Guard) -> String {
             }
         }
         Principal::Token(name) => drop(write!(text, " token={}", quoted(&name.to_string()))),
+        Principal::Certificate(name) => drop(write!(text, " certificate={}", quoted(&name.to_string()))),
         Principal::Nobody | Principal::Stranger => {}
     }
     text

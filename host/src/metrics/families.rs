@@ -292,6 +292,12 @@ static FAMILIES: &[Family] = &[
         |seen, samples| samples.one(&[], seconds(&seen.metrics.held_up)),
     ),
     family(
+        ("registry_http_certificate_expiry_timestamp_seconds", GAUGE),
+        &[],
+        "When the certificate of HTTP runs out, in seconds since the Unix epoch; 0 if there is none",
+        |seen, samples| samples.one(&[], seen.metrics.certificate_until.get()),
+    ),
+    family(
         ("registry_ready", GAUGE),
         &[],
         "1 if the registry has its services and its storage works",

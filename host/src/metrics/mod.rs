@@ -68,6 +68,8 @@ pub struct Metrics {
     pub(crate) held_up: Number,
     pub(crate) zeromq: Transport,
     pub(crate) http: Transport,
+    /// When the certificate of HTTP runs out, in seconds since the Unix epoch; 0 if there is none.
+    pub(crate) certificate_until: Number,
     /// Responses over HTTP by status.
     statuses: Box<[Number]>,
     core: Mutex<Arc<Figures>>,
@@ -184,6 +186,7 @@ impl Default for Metrics {
             held_up: Number::default(),
             zeromq: Transport::default(),
             http: Transport::default(),
+            certificate_until: Number::default(),
             statuses: (0..STATUSES).map(|_| Number::default()).collect(),
             core: Mutex::default(),
             began: SystemTime::now(),

@@ -31,8 +31,8 @@ pub struct Service {
     /// The record as JSON, without `last_heartbeat` and `health`: what the store keeps, and what replies begin with.
     document: Arc<str>,
     types: Arc<[Arc<str>]>,
-    /// Who registered it, if that was asked.
-    owner: Principal,
+    /// Who registered it, if that was asked. Apart, because names are long and most services have none.
+    owner: Option<Box<Principal>>,
     /// Which registration it is: another one of the same id has another number.
     generation: u64,
     ttl_ms: u64,
@@ -63,7 +63,7 @@ impl Service {
             id,
             document,
             types,
-            owner,
+            owner: apart(owner),
             generation,
             ttl_ms,
             heartbeat_ms,
@@ -126,7 +126,7 @@ impl Service {
             id: record.id.into(),
             document: document.into(),
             types: record.types.iter().map(|name| Arc::from(name.as_str())).collect(),
-            owner,
+            owner: apart(owner),
             generation,
             ttl_ms: record.ttl_ms,
             heartbeat_ms: now.uptime_ms,
@@ -176,7 +176,7 @@ impl Service {
 
     /// Whom it belongs to.
     pub(super) fn owner(&self) -> Principal {
-        self.owner
+        self.owner.as_deref().copied().unwrap_or_default()
     }
 
     /// Which registration it is.
@@ -315,6 +315,11 @@ impl Seen<'_> {
         self.show(&mut json);
         json
     }
+}
+
+/// Nobody takes no room.
+fn apart(owner: Principal) -> Option<Box<Principal>> {
+    (owner != Principal::Nobody).then(|| Box::new(owner))
 }
 
 /// About how much memory a service takes with a document, an id and types of these lengths, in bytes.

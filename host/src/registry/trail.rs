@@ -21,7 +21,7 @@ const REFUSALS_PART: usize = 4;
 /// How many changes and how many refusals of one service are kept.
 const OF_ONE_MAX: (usize, usize) = (64, 16);
 /// About what an entry takes, and what a service takes that has entries, besides its id, in bytes.
-const ENTRY_BYTES: usize = 320;
+const ENTRY_BYTES: usize = 384;
 const SERVICE_BYTES: usize = 240;
 
 /// What has happened to a service.
@@ -150,6 +150,7 @@ pub(super) fn push_by(json: &mut String, by: Option<&Origin>) {
     let proof = match by.map(|by| by.principal) {
         Some(Principal::Key(key)) => Some(("key", key.to_string())),
         Some(Principal::Token(name)) => Some(("token", name.to_string())),
+        Some(Principal::Certificate(name)) => Some(("certificate", name.to_string())),
         Some(Principal::Nobody | Principal::Stranger) | None => None,
     };
     if address.is_some() || proof.is_some() {

@@ -35,6 +35,14 @@ pub struct Grant {
     pub names: Vec<Pattern>,
 }
 
+impl Default for Grant {
+    /// What everybody may do where there are no rules: to read, and to register anything.
+    fn default() -> Self {
+        let allow = HashSet::from([Right::Read, Right::Register]);
+        Grant { clients: None, allow, types: Vec::new(), names: Vec::new() }
+    }
+}
+
 impl Grant {
     fn is_for(&self, client: &PublicKey) -> bool {
         self.clients.as_ref().is_none_or(|clients| clients.contains(client))
@@ -83,12 +91,14 @@ pub struct Access {
     rules: Option<Vec<Grant>>,
     /// What tokens may do, each by its name.
     tokens: HashMap<Name, Grant>,
+    /// What certificates may do: the patterns of the names that each rule is for.
+    certificates: Vec<(Vec<Pattern>, Grant)>,
 }
 
 impl Access {
     /// Everybody may do everything.
     pub fn open() -> Self {
-        Access { rules: None, tokens: HashMap::new() }
+        Access { rules: None, tokens: HashMap::new(), certificates: Vec::new() }
     }
 
     /// Those that have a token may do what is granted to its name, whatever others may do.
@@ -100,10 +110,19 @@ impl Access {
     /// register, and nobody is an admin.
     pub fn by_rules(mut rules: Vec<Grant>) -> Self {
         if rules.is_empty() {
-            let allow = HashSet::from([Right::Read, Right::Register]);
-            rules.push(Grant { clients: None, allow, types: Vec::new(), names: Vec::new() });
+            rules.push(Grant::default());
         }
-        Access { rules: Some(rules), tokens: HashMap::new() }
+        Access { rules: Some(rules), ..Access::open() }
+    }
+
+    /// Those that have a certificate may do what is granted to a pattern that its name matches. Without any grant they
+    /// may what those with keys may without rules.
+    pub fn with_certificates(self, grants: impl IntoIterator<Item = (Vec<Pattern>, Grant)>) -> Self {
+        let mut certificates: Vec<_> = grants.into_iter().collect();
+        if certificates.is_empty() {
+            certificates.push((vec![Pattern::new("*")], Grant::default()));
+        }
+        Access { certificates, ..self }
     }
 
     /// Whether a client may see services.
@@ -128,17 +147,19 @@ impl Access {
     }
 
     fn is_allowed(&self, principal: &Principal, allows: impl Fn(&Grant) -> bool) -> bool {
-        if let Principal::Token(name) = principal {
-            let grant = self.tokens.get(name);
-            return grant.is_some_and(|grant| grant.allow.contains(&Right::Admin) || allows(grant));
+        let is_enough = |grant: &Grant| grant.allow.contains(&Right::Admin) || allows(grant);
+        match principal {
+            Principal::Stranger => false,
+            Principal::Token(name) => self.tokens.get(name).is_some_and(is_enough),
+            Principal::Certificate(name) => {
+                let is_for = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name.as_str()));
+                self.certificates.iter().any(|(patterns, grant)| is_for(patterns) && is_enough(grant))
+            }
+            Principal::Nobody => self.rules.is_none(),
+            Principal::Key(key) => {
+                self.rules.as_ref().is_none_or(|rules| rules.iter().any(|rule| rule.is_for(key) && is_enough(rule)))
+            }
         }
-        if *principal == Principal::Stranger {
-            return false;
-        }
-        let Some(rules) = &self.rules else { return true };
-        let Some(client) = principal.key() else { return false };
-        let mut own = rules.iter().filter(|rule| rule.is_for(client));
-        own.any(|rule| rule.allow.contains(&Right::Admin) || allows(rule))
     }
 
     /// The keys that rules name.
@@ -253,6 +274,39 @@ mod tests {
             );
             assert!(!access.may_read(&token("unknown")) && !access.is_admin(&token("unknown")));
         }
+    }
+
+    #[test]
+    fn a_certificate_may_do_what_is_granted_to_names_like_its_own() {
+        let certificate = |text: &str| Principal::Certificate(Name::new(text).unwrap());
+        let mut only = rule(&[], &[Right::Register]);
+        only.types = patterns(&["camera"]);
+        let rules = [
+            (patterns(&["*.lab"]), rule(&[], &[Right::Read])),
+            (patterns(&["cam-*.lab", "cam"]), only),
+            (patterns(&["root"]), rule(&[], &[Right::Admin])),
+        ];
+        for access in
+            [Access::open(), Access::by_rules(Vec::new())].map(|access| access.with_certificates(rules.clone()))
+        {
+            assert!(access.may_read(&certificate("a.lab")) && !access.may_register(&certificate("a.lab"), "n", &[]));
+            let camera = certificate("cam-1.lab");
+            assert!(access.may_read(&camera) && access.may_register(&camera, "n", &types(&["camera"])));
+            assert!(!access.may_register(&camera, "n", &types(&["stage"])) && !access.is_admin(&camera));
+            assert!(access.is_admin(&certificate("root")) && access.may_change(&certificate("root"), camera));
+            assert!(
+                !access.may_read(&certificate("a.lab.example")) && !access.may_change(&certificate("a.lab"), camera)
+            );
+            assert!(
+                !access.may_read(&Principal::Token(Name::new("a.lab").unwrap())),
+                "a token of that name is another"
+            );
+        }
+        let open = Access::open();
+        assert!(!open.may_read(&certificate("a")), "where certificates are not asked for, none has a right");
+        let without = open.with_certificates([]);
+        assert!(without.may_read(&certificate("a")) && without.may_register(&certificate("a"), "n", &[]));
+        assert!(!without.is_admin(&certificate("a")));
     }
 
     #[test]

@@ -251,6 +251,7 @@ impl Guard {
             (Principal::Key(key), Guard::Null) => shown(key, None),
             (Principal::Key(key), Guard::Curve(keyring)) => keyring.shown(key),
             (Principal::Token(name), _) => format!("who has the token {name:?}"),
+            (Principal::Certificate(name), _) => format!("who has the certificate {name:?}"),
         }
     }
 

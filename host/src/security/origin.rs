@@ -72,6 +72,8 @@ pub enum Holder {
     Key(PublicKey),
     /// Whoever has the token of this name, from wherever.
     Token(Name),
+    /// Whoever has a certificate with this name, from wherever.
+    Certificate(Name),
     /// Everybody in this network.
     Network(IpAddr),
     /// Everybody over this machine's Unix sockets.
@@ -95,6 +97,7 @@ impl Origin {
         match (self.principal, self.address) {
             (Principal::Key(key), _) => Holder::Key(key),
             (Principal::Token(name), _) => Holder::Token(name),
+            (Principal::Certificate(name), _) => Holder::Certificate(name),
             (Principal::Nobody | Principal::Stranger, Address::Tcp(address)) => Holder::Network(network(address.ip())),
             (Principal::Nobody | Principal::Stranger, Address::Ipc) => Holder::Ipc,
             (Principal::Nobody | Principal::Stranger, Address::Unknown) => Holder::Unknown,

@@ -4,8 +4,9 @@ use std::fmt;
 
 use super::key::PublicKey;
 
-/// What stands before the name of a token where an owner is written down. No key has a space in it.
+/// What stands before the name of a token, and of a certificate, where an owner is written down. No key has a space in it.
 const TOKEN: &str = "token ";
+const CERTIFICATE: &str = "certificate ";
 
 /// Who asks, as far as it is proved. Rights and ownership go by this and by nothing that a client says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,6 +21,8 @@ pub enum Principal {
     Key(PublicKey),
     /// Whoever has the token of this name.
     Token(Name),
+    /// Whoever has a certificate of TLS with this name, from an authority that the registry trusts.
+    Certificate(Name),
 }
 
 impl Principal {
@@ -27,7 +30,7 @@ impl Principal {
     pub fn key(&self) -> Option<&PublicKey> {
         match self {
             Principal::Key(key) => Some(key),
-            Principal::Nobody | Principal::Stranger | Principal::Token(_) => None,
+            Principal::Nobody | Principal::Stranger | Principal::Token(_) | Principal::Certificate(_) => None,
         }
     }
 
@@ -37,14 +40,16 @@ impl Principal {
             Principal::Nobody | Principal::Stranger => None,
             Principal::Key(key) => Some(key.to_string()),
             Principal::Token(name) => Some(format!("{TOKEN}{name}")),
+            Principal::Certificate(name) => Some(format!("{CERTIFICATE}{name}")),
         }
     }
 
     /// The owner that was written down so; `None` if nobody would write that.
     pub fn read(written: &str) -> Option<Self> {
-        match written.strip_prefix(TOKEN) {
-            Some(name) => Name::new(name).map(Principal::Token),
-            None => written.parse().ok().map(Principal::Key),
+        match (written.strip_prefix(TOKEN), written.strip_prefix(CERTIFICATE)) {
+            (Some(name), _) => Name::new(name).map(Principal::Token),
+            (_, Some(name)) => Name::new(name).map(Principal::Certificate),
+            (None, None) => written.parse().ok().map(Principal::Key),
         }
     }
 
@@ -53,6 +58,7 @@ impl Principal {
         match self {
             Principal::Nobody | Principal::Stranger | Principal::Key(_) => "this key",
             Principal::Token(_) => "this token",
+            Principal::Certificate(_) => "this certificate",
         }
     }
 }
@@ -69,7 +75,7 @@ pub struct Name([u8; Name::BYTES_MAX]);
 
 impl Name {
     /// The longest name, in bytes.
-    pub const BYTES_MAX: usize = 64;
+    pub const BYTES_MAX: usize = 128;
 
     /// A name that is neither empty nor too long, and has no control characters and no space at its ends.
     pub fn new(text: &str) -> Option<Self> {
@@ -106,20 +112,22 @@ mod tests {
     #[test]
     fn an_owner_is_read_as_it_was_written() {
         let token = Principal::Token(Name::new("the ci, ä").unwrap());
-        for principal in [Principal::Key(PublicKey::from_bytes([7; 32])), token] {
+        let certificate = Principal::Certificate(Name::new("spiffe://lab/camera").unwrap());
+        for principal in [Principal::Key(PublicKey::from_bytes([7; 32])), token, certificate] {
             assert_eq!(Principal::read(&principal.written().unwrap()), Some(principal));
         }
         assert_eq!((Principal::Nobody.written(), token.written().as_deref()), (None, Some("token the ci, ä")));
-        for odd in ["", "nobody", "token ", "token  ci", "tokenci", "token a\u{0}b"] {
+        assert_eq!(certificate.written().as_deref(), Some("certificate spiffe://lab/camera"));
+        for odd in ["", "nobody", "token ", "token  ci", "tokenci", "token a\u{0}b", "certificate "] {
             assert_eq!(Principal::read(odd), None, "{odd:?}");
         }
     }
 
     #[test]
     fn a_name_has_an_end() {
-        let longest = "x".repeat(64);
+        let longest = "x".repeat(128);
         assert_eq!(Name::new(&longest).unwrap().as_str(), longest);
-        for odd in ["", " a", "a ", "a\nb", "a\0", &"x".repeat(65)] {
+        for odd in ["", " a", "a ", "a\nb", "a\0", &"x".repeat(129)] {
             assert_eq!(Name::new(odd), None, "{odd:?}");
         }
     }

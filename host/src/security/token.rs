@@ -88,9 +88,9 @@ impl Tokens {
         self.0.is_empty()
     }
 
-    /// The name of a token, if it is known. How long this takes says nothing of how near it is to one that is.
-    pub fn find(&self, token: &str) -> Option<Name> {
-        let presented = Hash::of(token);
+    /// The name of the token with this hash, if it is known. How long this takes says nothing of how near it is to one
+    /// that is.
+    pub fn find(&self, presented: &Hash) -> Option<Name> {
         let mut found = u64::MAX;
         for (place, (_, hash)) in self.0.iter().enumerate() {
             let is_it: Choice = presented.0.ct_eq(&hash.0);
@@ -111,11 +111,11 @@ mod tests {
         let names = ["one", "two"].map(|name| Name::new(name).unwrap());
         let hashes = [&one, &two].map(|token| Hash::of(token.as_str()));
         let tokens = Tokens::new(names.into_iter().zip(hashes).collect());
-        assert_eq!([&one, &two].map(|token| tokens.find(token.as_str())), names.map(Some));
+        assert_eq!([&one, &two].map(|token| tokens.find(&Hash::of(token.as_str()))), names.map(Some));
         for other in ["", &one.as_str()[..72], &hashes[0].to_string()] {
-            assert_eq!(tokens.find(other), None, "{other}");
+            assert_eq!(tokens.find(&Hash::of(other)), None, "{other}");
         }
-        assert!(Tokens::default().find("").is_none() && Tokens::default().is_empty());
+        assert!(Tokens::default().find(&Hash::of("")).is_none() && Tokens::default().is_empty());
     }
 
     #[test]

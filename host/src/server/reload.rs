@@ -3,18 +3,26 @@
 //! It is read on a thread of its own, since disks may hang. What can be used is taken over all at once, between two
 //! turns of the loop; if anything is wrong, nothing is. What takes a restart is named and stays as it is.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::Server;
-use super::start::policy;
+use super::start::{policy, warn_of};
 use super::swap::To;
 use crate::config::{Backend, Changed, Config, Loaded, changed};
 use crate::fronts::Front;
+use crate::fronts::http::live::Steering;
 use crate::protocol::reply::{Code, Reply};
 use crate::security::guard::{self, Keys};
+use crate::security::tls::Tls;
 use crate::text::counted;
+
+/// What clients may do goes by these, and who they are.
+const OF_RIGHTS: [&str; 5] =
+    ["security.rules", "http.tokens", "http.rules", "http.client_ca_file", "http.client_crl_file"];
 
 /// What is found when the configuration is read again.
 pub(super) type Found = Result<Box<Read>, Vec<String>>;
@@ -24,6 +32,8 @@ pub(super) struct Read {
     loaded: Loaded,
     /// The registry's keys and its clients', if they have some.
     keys: Option<Keys>,
+    /// What TLS is spoken with.
+    tls: Option<Arc<Tls>>,
 }
 
 /// What the server is configured by, and who wants it to be read again.
@@ -33,6 +43,8 @@ pub(super) struct Settings<C> {
     /// The storage that is in charge.
     in_charge: Backend,
     loaded: Loaded,
+    /// What HTTP is served by, if it is.
+    http: Option<Steering>,
     hangup: Signal,
     /// Who asks, and whether each only wants to know what would change: what they asked for is being read.
     asking: Vec<(C, bool)>,
@@ -48,10 +60,11 @@ impl<C> Settings<C> {
     ///
     /// # Errors
     /// The signal cannot be listened to.
-    pub(super) fn new(config: Config, loaded: Loaded) -> std::io::Result<Self> {
+    pub(super) fn new(config: Config, loaded: Loaded, http: Option<Steering>) -> std::io::Result<Self> {
         let (hangup, asking, next) = (signal(SignalKind::hangup())?, Vec::new(), Vec::new());
         let in_charge = config.backend.clone();
-        Ok(Settings { config, in_charge, loaded, hangup, asking, next, by_signal: (false, false), under_way: None })
+        let by_signal = (false, false);
+        Ok(Settings { config, in_charge, loaded, http, hangup, asking, next, by_signal, under_way: None })
     }
 
     /// Waits until the configuration has been read again because somebody has asked for it. Nothing is lost if the
@@ -81,19 +94,44 @@ impl<C> Settings<C> {
         self.in_charge = backend;
     }
 
+    /// What a configuration changes. Files of TLS that are others under the same name are among it.
+    fn changes(&self, read: &Read) -> Vec<Changed> {
+        let mut all = changed(&self.config, &read.loaded.config);
+        let before = self.http.as_ref().and_then(Steering::tls);
+        for (key, now) in read.tls.iter().flat_map(|tls| tls.files()) {
+            let was = before.iter().flat_map(|tls| tls.files()).find(|(known, was)| known == key && was != now);
+            let is_named = all.iter().any(|changed| changed.key == *key);
+            if let Some((_, was)) = was.filter(|_| !is_named) {
+                let values = (was.as_str().into(), now.as_str().into());
+                all.push(Changed { key: key.to_string(), values, is_live: true });
+            }
+        }
+        all
+    }
+
     fn begin(&mut self) {
         let is_asked = self.by_signal.1 || !self.next.is_empty();
         if self.under_way.is_none() && is_asked {
             self.by_signal = (self.by_signal.1, false);
             self.asking.append(&mut self.next);
-            let source = self.loaded.source.clone();
+            let (source, config, has_http) = (self.loaded.source.clone(), self.config.clone(), self.http.is_some());
+            let in_use = self.http.as_ref().and_then(Steering::tls);
             self.under_way = Some(tokio::task::spawn_blocking(move || {
                 let loaded = source.read().map_err(|error| error.problems().to_vec())?;
                 let keys = guard::read_again(&loaded.config.security).map_err(|error| vec![error.to_string()])?;
-                Ok(Box::new(Read { loaded, keys }))
+                let tls = if has_http { tls_of(&config.taking_over(&loaded.config), in_use.as_deref())? } else { None };
+                Ok(Box::new(Read { loaded, keys, tls }))
             }));
         }
     }
+}
+
+/// What TLS is spoken with by this configuration, if that can take the place of what is in use.
+fn tls_of(config: &Config, in_use: Option<&Tls>) -> Result<Option<Arc<Tls>>, Vec<String>> {
+    config.check_http()?;
+    let tls = Tls::load(&config.http).map_err(|error| vec![error.to_string()])?;
+    let problem = tls.as_deref().zip(in_use).and_then(|(tls, in_use)| tls.is_worse_than(in_use));
+    problem.map_or(Ok(tls), |problem| Err(vec![problem]))
 }
 
 async fn finished(under_way: &mut Option<JoinHandle<Found>>) -> Found {
@@ -123,7 +161,7 @@ impl<F: Front> Server<F> {
         let asking = std::mem::take(&mut settings.asking);
         let is_meant = settings.by_signal.0 || asking.iter().any(|(_, is_trial)| !is_trial);
         let told = match &found {
-            Ok(read) => Ok(Told::of(settings, &read.loaded)),
+            Ok(read) => Ok(Told::of(settings, read)),
             Err(problems) => Err(problems.clone()),
         };
         if is_meant {
@@ -154,20 +192,27 @@ impl<F: Front> Server<F> {
         self.front.flush();
     }
 
-    fn take_over(&mut self, Read { loaded, keys }: Read) {
+    fn take_over(&mut self, read: Read) {
         let Some(settings) = &mut self.settings else { return };
+        let changes = settings.changes(&read);
+        let Read { loaded, keys, tls } = read;
         let mut config = settings.config.taking_over(&loaded.config);
         let reply_timeout = config.backend.reply_timeout;
         config.backend = Backend { reply_timeout, ..settings.in_charge.clone() };
         let for_http = if config.http.enabled { config.http.connections } else { 0 };
-        (config.limits.connections, _) = crate::open_files::raise(config.limits.connections, for_http);
+        (config.limits.connections, config.http.connections) =
+            crate::open_files::raise(config.limits.connections, for_http);
         if let Err(problem) = crate::log::set_level(&config.log.level) {
             tracing::error!("{problem}");
         }
         crate::log::audit::open_anew();
         self.guard.take_over(config.access(), keys);
         self.front.set_limits(&config.limits, &config.server);
-        if config.security.rules != settings.config.security.rules {
+        if let Some(http) = &settings.http {
+            warn_of(tls.as_deref());
+            http.set(&config, tls);
+        }
+        if changes.iter().any(|changed| OF_RIGHTS.contains(&&*changed.key)) {
             // What a client was allowed when it began to wait it may not be now.
             self.end_waits();
             self.registry.begin_watches();
@@ -189,9 +234,10 @@ struct Told {
 }
 
 impl Told {
-    fn of<C>(Settings { config, in_charge, .. }: &Settings<C>, loaded: &Loaded) -> Self {
+    fn of<C>(settings: &Settings<C>, read: &Read) -> Self {
+        let (in_charge, loaded) = (&settings.in_charge, &read.loaded);
         let is_of_store = |changed: &Changed| !changed.is_live && changed.key.starts_with("backend.");
-        let (of_store, changes): (Vec<_>, _) = changed(config, &loaded.config).into_iter().partition(is_of_store);
+        let (of_store, changes): (Vec<_>, _) = settings.changes(read).into_iter().partition(is_of_store);
         let backend = &loaded.config.backend;
         // Where a client has had it moved meanwhile, the file may say the same now.
         let is_there = backend.plugin == in_charge.plugin && backend.options == in_charge.options;

@@ -16,6 +16,7 @@ use registry_plugin_api::Capabilities;
 use crate::config::{self, Config, Loaded, Transport as TransportName};
 use crate::fronts::both::Both;
 use crate::fronts::http::Http;
+use crate::fronts::http::live::{Basis, Steering};
 use crate::fronts::metered::Metered;
 use crate::fronts::zeromq::ZeroMq;
 use crate::fronts::zmtp::Zmtp;
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::plugin::{self, Plugin};
 use crate::registry::{About, Policy, Promises, Unreadable};
 use crate::security::guard::Guard;
+use crate::security::tls::Tls;
 use crate::server::Server;
 use crate::server::reload::Settings;
 use crate::server::signals::{self, Stop};
@@ -69,6 +71,7 @@ struct Prepared {
     /// Somebody has said which port HTTP is to have.
     has_http_port: bool,
     guard: Guard,
+    tls: Option<Arc<Tls>>,
     plugin: Plugin,
 }
 
@@ -83,6 +86,7 @@ struct Bound {
     loaded: Loaded,
     config: Config,
     guard: Guard,
+    tls: Option<Arc<Tls>>,
     plugin: Plugin,
     policy: Policy,
     promises: Promises,
@@ -100,13 +104,15 @@ fn prepare(loaded: Loaded) -> Result<Prepared, Failure> {
     }
     let guard = Guard::load(&loaded.config.security)?;
     guard.news().log();
+    let tls = loaded.config.http.enabled.then(|| Tls::load(&loaded.config.http)).transpose()?.flatten();
+    warn_of(tls.as_deref());
     let plugin = load_plugin(&loaded)?;
     let has_http_port = loaded.is_set("http.port");
     let mut config = loaded.config.clone();
     let for_http = if config.http.enabled { config.http.connections } else { 0 };
     (config.limits.connections, config.http.connections) =
         crate::open_files::raise(config.limits.connections, for_http);
-    Ok(Prepared { loaded, config, has_http_port, guard, plugin })
+    Ok(Prepared { loaded, config, has_http_port, guard, tls, plugin })
 }
 
 /// Finds and loads the configured plugin, and checks its options.
@@ -122,7 +128,7 @@ pub(crate) fn load_plugin(loaded: &Loaded) -> Result<Plugin, Failure> {
 }
 
 fn bind(prepared: Prepared) -> Result<(Ports, Bound), Failure> {
-    let Prepared { loaded, config, has_http_port, guard, plugin } = prepared;
+    let Prepared { loaded, config, has_http_port, guard, tls, plugin } = prepared;
     let listeners = Listeners::bind(&config.server)?;
     let http = bind_http(&config.http, has_http_port)?;
     let about = About {
@@ -137,7 +143,7 @@ fn bind(prepared: Prepared) -> Result<(Ports, Bound), Failure> {
     let capabilities = plugin.capabilities(&config.backend.options)?;
     let [balances, history] = [Capabilities::NONE.balances(), Capabilities::NONE.history()];
     let promises = Promises { balances: capabilities.has(balances), history: capabilities.has(history) };
-    Ok((Ports { listeners, http }, Bound { loaded, config, guard, plugin, policy, promises, about }))
+    Ok((Ports { listeners, http }, Bound { loaded, config, guard, tls, plugin, policy, promises, about }))
 }
 
 /// Binds the port for HTTP. If nobody has asked for it, and somebody else has it, there is none: who runs a second
@@ -178,12 +184,17 @@ pub(super) fn announce(config: &Config, guard: &Guard, about: &About) {
         tracing::info!("ipc://{directory}/requests, ipc://{directory}/events, ipc://{directory}/heartbeats");
     }
     if let Some(port) = about.http_port {
-        let proof = match (config.http.tokens.len(), guard) {
-            (0, Guard::Null) => String::new(),
-            (0, Guard::Curve(_)) => ", for probes only: there are no http.tokens".to_string(),
-            (count, _) => format!(", for {}", counted(count, "token", "tokens")),
+        let http = &config.http;
+        let certificates = http.client_ca_file.is_some().then_some("certificates");
+        let proof = match (http.tokens.len(), certificates, guard) {
+            (0, None, Guard::Null) => String::new(),
+            (0, None, Guard::Curve(_)) => ", for probes only: there are no http.tokens".to_string(),
+            (0, Some(certificates), _) => format!(", for {certificates}"),
+            (count, None, _) => format!(", for {}", counted(count, "token", "tokens")),
+            (count, Some(certificates), _) => format!(", for {} and {certificates}", counted(count, "token", "tokens")),
         };
-        tracing::info!("HTTP on http://{}:{port}{proof}", show_address(&config.http.bind));
+        let scheme = if http.certificate_file.is_some() { "https" } else { "http" };
+        tracing::info!("HTTP on {scheme}://{}:{port}{proof}", show_address(&http.bind));
     }
     let address = show_address(&config.server.bind);
     let [requests, events, heartbeats] = [about.req_port, about.pub_port, about.heartbeat_port];
@@ -193,32 +204,42 @@ pub(super) fn announce(config: &Config, guard: &Guard, about: &About) {
     );
 }
 
+/// Tells operators of certificates that they should look at.
+pub(super) fn warn_of(tls: Option<&Tls>) {
+    tls.into_iter().flat_map(Tls::warnings).for_each(|warning| tracing::warn!("{warning}"));
+}
+
 /// Serves by the configured fronts.
 async fn serve(ports: Ports, bound: Bound) -> Result<(), Failure> {
     let Ports { listeners, http } = ports;
     let Config { server, limits, .. } = &bound.config;
     let requests = limits.for_requests(bound.about.req_port);
-    let has_keys = matches!(bound.guard, Guard::Curve(_));
     let metrics = Arc::<Metrics>::default();
-    let for_http = (requests.clone(), has_keys);
-    let http = http.map(|http| Http::serve(http, &bound.config, for_http, metrics.clone())).transpose()?;
+    let basis = Basis { req_port: bound.about.req_port, has_keys: matches!(bound.guard, Guard::Curve(_)) };
+    let serve_http = |http| Http::serve(http, &bound.config, bound.tls.clone(), basis, metrics.clone());
+    let (http, steering) = http.map(serve_http).transpose()?.unzip();
     match server.transport {
         TransportName::Zmtp => {
             let transport = Zmtp::serve(listeners, limits.for_transport(server), bound.guard.clone(), metrics.clone())?;
-            serve_by(Both::of(Messages::over(transport, requests), http), metrics, bound).await
+            serve_by(Both::of(Messages::over(transport, requests), http), steering, metrics, bound).await
         }
         TransportName::ZeroMq => {
             let transport = ZeroMq::serve(listeners, server.receive_high_water_mark as usize).await?;
-            serve_by(Both::of(Messages::over(transport, requests), http), metrics, bound).await
+            serve_by(Both::of(Messages::over(transport, requests), http), steering, metrics, bound).await
         }
     }
 }
 
-async fn serve_by<F: Front>(front: F, metrics: Arc<Metrics>, bound: Bound) -> Result<(), Failure> {
-    let Bound { loaded, config, guard, plugin, policy, promises, about } = bound;
+async fn serve_by<F: Front>(
+    front: F,
+    http: Option<Steering>,
+    metrics: Arc<Metrics>,
+    bound: Bound,
+) -> Result<(), Failure> {
+    let Bound { loaded, config, guard, plugin, policy, promises, about, .. } = bound;
     let stop = Stop::listen()?.wait();
     let audit = Audit::begin(config.log.audit.as_deref())?;
-    let settings = Settings::new(loaded.config.clone(), loaded)?;
+    let settings = Settings::new(loaded.config.clone(), loaded, http)?;
     let began = Instant::now();
     let (options, call_timeout) = (config.backend.options.clone(), config.backend.call_timeout());
     let reopened = config.backend.reopen_closed;

@@ -59,6 +59,22 @@ pub enum KeyFileError {
 /// # Errors
 /// See [`KeyFileError`]; each says what was expected, and where.
 pub fn key_file(path: &Path) -> Result<KeyPair, KeyFileError> {
+    let text = secret_file(path)?;
+    let path = path.to_path_buf();
+    let certificate = match Certificate::parse(&text) {
+        Ok(certificate) => certificate,
+        Err(error) => return Err(KeyFileError::Malformed { path, error }),
+    };
+    let Some(secret) = certificate.secret else { return Err(KeyFileError::NoSecretKey(path)) };
+    let keys = KeyPair::from(secret);
+    if *keys.public() == certificate.public { Ok(keys) } else { Err(KeyFileError::Mismatch(path)) }
+}
+
+/// The text of a file with a secret key of any kind, which nobody else can read.
+///
+/// # Errors
+/// [`KeyFileError::Unreadable`], [`KeyFileError::Exposed`] or [`KeyFileError::NoFile`].
+pub fn secret_file(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     let unreadable = |error| KeyFileError::Unreadable { path: path.to_path_buf(), error };
     // First, because opening a pipe would wait. Everything else is asked of the file that was opened.
     if std::fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -68,7 +84,7 @@ pub fn key_file(path: &Path) -> Result<KeyPair, KeyFileError> {
             return Err(KeyFileError::Exposed { path: path.to_path_buf(), mode: metadata.mode() });
         }
         if metadata.len() <= FILE_BYTES_MAX {
-            return read(path, file, metadata.len()).map_err(unreadable)?;
+            return read(file, metadata.len()).map_err(unreadable);
         }
     }
     Err(KeyFileError::NoFile(path.to_path_buf()))
@@ -81,18 +97,11 @@ fn others_of(path: &Path) -> u32 {
     if credentials.is_some_and(|directory| path.parent() == Some(Path::new(&directory))) { 0o037 } else { 0o077 }
 }
 
-fn read(path: &Path, file: File, length: u64) -> std::io::Result<Result<KeyPair, KeyFileError>> {
-    let path = path.to_path_buf();
+fn read(file: File, length: u64) -> std::io::Result<Zeroizing<String>> {
     // With room for all of it: a string that grows leaves copies of secrets behind.
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(length).unwrap_or_default() + 1));
     file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-    let certificate = match Certificate::parse(&text) {
-        Ok(certificate) => certificate,
-        Err(error) => return Ok(Err(KeyFileError::Malformed { path, error })),
-    };
-    let Some(secret) = certificate.secret else { return Ok(Err(KeyFileError::NoSecretKey(path))) };
-    let keys = KeyPair::from(secret);
-    Ok(if *keys.public() == certificate.public { Ok(keys) } else { Err(KeyFileError::Mismatch(path)) })
+    Ok(text)
 }
 
 #[cfg(test)]

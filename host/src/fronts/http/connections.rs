@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -12,34 +12,53 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
+use crate::config;
 use crate::fronts::zmtp::hub::origin;
 use crate::security::origin::Address;
+
+use super::certified::Certified;
 
 /// All connections.
 #[derive(Debug)]
 pub(super) struct Connections {
+    people: Mutex<People>,
+}
+
+/// How many there may be, and how much they may ask for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Limits {
     max: usize,
+    /// How many of them may be about to begin.
+    strangers_max: usize,
     per_address_max: usize,
     /// The most requests per second from one connection, on average; 0 for any number.
     requests_per_second: u32,
-    people: Mutex<People>,
 }
 
 #[derive(Debug, Default)]
 struct People {
+    limits: Limits,
     next_id: u64,
     next_turn: u64,
     connections: HashMap<u64, Entry>,
-    /// Those without a request under way, by when they had the last one.
-    idle: BTreeMap<u64, u64>,
+    /// Those without a request under way: first those that have not begun to speak yet, and then by when they had the last
+    /// one.
+    idle: BTreeMap<Turn, u64>,
+    /// How many have not begun yet.
+    strangers: usize,
     per_origin: HashMap<Option<IpAddr>, usize>,
 }
+
+/// Whether it has begun to speak, and since when it is idle.
+type Turn = (bool, u64);
 
 #[derive(Debug)]
 struct Entry {
     cut: Arc<Notify>,
+    has_begun: bool,
+    is_plain: bool,
     /// Where it stands among the idle ones.
-    idle: Option<u64>,
+    idle: Option<Turn>,
 }
 
 /// A connection, until this is dropped.
@@ -51,37 +70,52 @@ pub(super) struct Connection {
     /// Told when it has to make room.
     pub(super) cut: Arc<Notify>,
     requests: Mutex<Bucket>,
+    /// Whose it is, if a certificate says so.
+    pub(super) certified: OnceLock<Arc<Certified>>,
 }
 
 impl Connections {
-    pub(super) fn new(max: usize, per_address_max: usize, requests_per_second: u32) -> Arc<Self> {
-        Arc::new(Connections { max, per_address_max, requests_per_second, people: Mutex::default() })
+    /// As many as are configured.
+    pub(super) fn new(http: &config::Http, requests_per_second: u32) -> Arc<Self> {
+        let limits = Limits::of(http, requests_per_second);
+        Arc::new(Connections { people: Mutex::new(People { limits, ..People::default() }) })
     }
 
-    /// Takes in a connection if there is room for it. At the limit the one goes that has asked for nothing for longest.
+    /// Sets how many there may be from now on. Idle ones beyond that go, and those in plain text if there is TLS now.
+    pub(super) fn set_limits(&self, http: &config::Http, requests_per_second: u32) {
+        let mut people = self.lock();
+        people.limits = Limits::of(http, requests_per_second);
+        if http.certificate_file.is_some() {
+            people.connections.values().filter(|entry| entry.is_plain).for_each(|entry| entry.cut.notify_one());
+        }
+        for _ in people.limits.max..people.connections.len() {
+            people.cut_one();
+        }
+    }
+
+    /// Takes in a connection if there is room for it. At the limit the one goes that has asked for nothing for longest,
+    /// or that has not begun to speak. With TLS there may be half as many of those: each holds what a handshake takes.
     ///
     /// # Errors
     /// Why there is none.
     pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Result<Arc<Connection>, &'static str> {
         let mut people = self.lock();
         let from = origin(Some(peer.ip()));
-        if people.per_origin.get(&from).is_some_and(|count| *count >= self.per_address_max) {
+        let Limits { max, strangers_max, per_address_max, requests_per_second } = people.limits;
+        if people.per_origin.get(&from).is_some_and(|count| *count >= per_address_max) {
             return Err("too many from there");
         }
-        if people.connections.len() >= self.max {
-            let idle = people.idle.pop_first().map(|(_, id)| id);
-            let entry = idle.and_then(|id| people.connections.get_mut(&id)).ok_or("too many connections")?;
-            entry.idle = None;
-            // It counts until it is gone: so there may be a few more than the limit, for a moment.
-            entry.cut.notify_one();
+        if (people.connections.len() >= max || people.strangers >= strangers_max) && !people.cut_one() {
+            return Err("too many connections");
         }
         people.next_id += 1;
         let (id, cut) = (people.next_id, Arc::new(Notify::new()));
-        people.connections.insert(id, Entry { cut: cut.clone(), idle: None });
+        people.connections.insert(id, Entry { cut: cut.clone(), has_begun: false, is_plain: false, idle: None });
+        people.strangers += 1;
         *people.per_origin.entry(from).or_default() += 1;
         people.rest(id);
-        let requests = Mutex::new(Bucket::full(self.requests_per_second, Instant::now()));
-        Ok(Arc::new(Connection { id, peer, connections: self.clone(), cut, requests }))
+        let requests = Mutex::new(Bucket::full(requests_per_second, Instant::now()));
+        Ok(Arc::new(Connection { id, peer, connections: self.clone(), cut, requests, certified: OnceLock::new() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, People> {
@@ -89,15 +123,41 @@ impl Connections {
     }
 }
 
+impl Limits {
+    fn of(http: &config::Http, requests_per_second: u32) -> Self {
+        let (max, per_address_max) = (http.connections as usize, http.connections_per_address as usize);
+        let strangers_max = if http.certificate_file.is_some() { max.div_ceil(2) } else { max };
+        Limits { max, strangers_max, per_address_max, requests_per_second }
+    }
+}
+
 impl People {
+    /// Has the first of the idle ones make room. Whether there is one.
+    fn cut_one(&mut self) -> bool {
+        let idle = self.idle.pop_first().map(|(_, id)| id);
+        let Some(entry) = idle.and_then(|id| self.connections.get_mut(&id)) else { return false };
+        entry.idle = None;
+        // It counts until it is gone: so there may be a few more than the limit, for a moment.
+        entry.cut.notify_one();
+        true
+    }
+
     /// A connection has nothing under way.
     fn rest(&mut self, id: u64) {
         self.next_turn += 1;
-        let turn = self.next_turn;
         if let Some(entry) = self.connections.get_mut(&id) {
+            let turn = (entry.has_begun, self.next_turn);
             entry.idle = Some(turn);
             self.idle.insert(turn, id);
         }
+    }
+
+    /// A connection speaks as it should.
+    fn begin(&mut self, id: u64) {
+        self.wake(id);
+        let Some(entry) = self.connections.get_mut(&id).filter(|entry| !entry.has_begun) else { return };
+        entry.has_begun = true;
+        self.strangers -= 1;
     }
 
     fn wake(&mut self, id: u64) {
@@ -114,6 +174,19 @@ impl Connection {
         Address::of_peer(Some(self.peer))
     }
 
+    /// It has begun to speak as it should: others make room for new ones first.
+    pub(super) fn has_begun(&self) {
+        let mut people = self.connections.lock();
+        people.begin(self.id);
+        people.rest(self.id);
+    }
+
+    /// It speaks plain text: it goes when there is TLS.
+    pub(super) fn is_plain(&self) {
+        let mut people = self.connections.lock();
+        people.connections.get_mut(&self.id).into_iter().for_each(|entry| entry.is_plain = true);
+    }
+
     /// How many connections there are, this one among them.
     pub(super) fn all(&self) -> usize {
         self.connections.lock().connections.len()
@@ -121,12 +194,13 @@ impl Connection {
 
     /// A request is under way, until what is given back is dropped; `None` if there were too many.
     pub(super) fn begin(self: &Arc<Self>) -> Option<Busy> {
-        let rate = self.connections.requests_per_second;
+        let mut people = self.connections.lock();
+        let rate = people.limits.requests_per_second;
         let mut bucket = self.requests.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if rate > 0 && !bucket.take(rate, Instant::now()) {
             return None;
         }
-        self.connections.lock().wake(self.id);
+        people.wake(self.id);
         Some(Busy(self.clone()))
     }
 }
@@ -134,7 +208,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let mut people = self.connections.lock();
-        people.wake(self.id);
+        people.begin(self.id);
         people.connections.remove(&self.id);
         let from = origin(Some(self.peer.ip()));
         if let Some(count) = people.per_origin.get_mut(&from) {
@@ -180,13 +254,13 @@ impl Bucket {
     }
 }
 
-/// A body for which its connection is busy until it has left.
-pub(super) struct Busily {
+/// A body, and what is held until it has left.
+pub(super) struct Holding<H> {
     pub(super) body: Body,
-    pub(super) _busy: Busy,
+    pub(super) _held: H,
 }
 
-impl HttpBody for Busily {
+impl<H: Unpin> HttpBody for Holding<H> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -215,14 +289,19 @@ mod tests {
         address.parse().unwrap()
     }
 
+    fn configured(connections: u32, connections_per_address: u32) -> config::Http {
+        config::Http { connections, connections_per_address, ..config::Http::default() }
+    }
+
     fn is_cut(connection: &Connection) -> bool {
         connection.cut.notified().now_or_never().is_some()
     }
 
     #[test]
     fn at_the_limit_the_one_goes_that_has_asked_for_nothing_for_longest() {
-        let connections = Connections::new(3, 10, 0);
+        let connections = Connections::new(&configured(3, 10), 0);
         let [a, b, c] = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(|from| connections.admit(peer(from)).unwrap());
+        [&a, &b, &c].into_iter().for_each(|connection| connection.has_begun());
         let busy = a.begin().unwrap();
         drop(b.begin());
         let d = connections.admit(peer("10.0.0.4:1")).unwrap();
@@ -235,8 +314,51 @@ mod tests {
     }
 
     #[test]
+    fn those_go_first_that_have_not_begun_and_there_are_half_as_many() {
+        let connections = Connections::new(&configured(4, 10), 0);
+        let admit = |from: &str| connections.admit(peer(from)).unwrap();
+        let begun = admit("10.0.0.1:1");
+        begun.has_begun();
+        let strangers = ["10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"].map(admit);
+        let _late = admit("10.0.0.5:1");
+        assert_eq!(strangers.each_ref().map(|stranger| is_cut(stranger)), [true, false, false]);
+        let tls = config::Http { certificate_file: Some("a.pem".into()), ..configured(100, 100) };
+        let connections = Connections::new(&tls, 0);
+        let strangers: Vec<_> = (1..=51).map(|port| connections.admit(peer(&format!("10.0.0.1:{port}")))).collect();
+        let cut = strangers.iter().filter(|stranger| is_cut(stranger.as_ref().unwrap())).count();
+        assert_eq!(cut, 1, "though there is room for more connections");
+    }
+
+    #[test]
+    fn a_lower_limit_counts_for_those_that_are_there() {
+        let connections = Connections::new(&configured(4, 10), 1);
+        let all = [1, 2, 3, 4].map(|port| connections.admit(peer(&format!("10.0.0.1:{port}"))).unwrap());
+        all.iter().for_each(|connection| connection.has_begun());
+        let busy = all[0].begin().unwrap();
+        assert!(all[0].begin().is_none(), "one in a second");
+        connections.set_limits(&configured(3, 2), 0);
+        assert_eq!(all.each_ref().map(|connection| is_cut(connection)), [false, true, false, false]);
+        assert!(all[0].begin().is_some(), "any number");
+        assert_eq!(connections.admit(peer("10.0.0.1:5")).unwrap_err(), "too many from there");
+        drop(busy);
+    }
+
+    #[test]
+    fn those_in_plain_text_go_when_there_is_tls_whatever_they_do() {
+        let connections = Connections::new(&configured(10, 10), 0);
+        let all = [1, 2, 3].map(|port| connections.admit(peer(&format!("10.0.0.1:{port}"))).unwrap());
+        all.iter().for_each(|connection| connection.has_begun());
+        all[..2].iter().for_each(|connection| connection.is_plain());
+        let _busy = all[0].begin().unwrap();
+        connections.set_limits(&configured(10, 10), 0);
+        assert_eq!(all.each_ref().map(|connection| is_cut(connection)), [false; 3]);
+        connections.set_limits(&config::Http { certificate_file: Some("a.pem".into()), ..configured(10, 10) }, 0);
+        assert_eq!(all.each_ref().map(|connection| is_cut(connection)), [true, true, false]);
+    }
+
+    #[test]
     fn one_address_has_a_part_of_them() {
-        let connections = Connections::new(10, 2, 0);
+        let connections = Connections::new(&configured(10, 2), 0);
         let first = connections.admit(peer("10.0.0.1:1")).unwrap();
         let _second = connections.admit(peer("10.0.0.1:2")).unwrap();
         assert_eq!(connections.admit(peer("10.0.0.1:3")).unwrap_err(), "too many from there");

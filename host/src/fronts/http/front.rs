@@ -1,6 +1,8 @@
 //! What stands between the thread that speaks HTTP and the one that serves: requests over a channel of limited length,
 //! and a way back for each reply.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,17 +28,30 @@ const CLOSE_MAX: Duration = Duration::from_secs(2);
 pub struct Asking {
     request: Request,
     origin: Origin,
+    /// What held when it was proved who asks.
+    version: u64,
     back: Back,
 }
 
 /// The way back.
 #[derive(Debug)]
-pub struct Back(oneshot::Sender<Answer>);
+pub struct Back(oneshot::Sender<Came>);
+
+/// What comes back.
+#[derive(Debug)]
+pub(super) enum Came {
+    /// The answer.
+    Answer(Answer),
+    /// The request: something else holds since, by which it has to be proved again who asks.
+    Again(Request),
+}
 
 /// The serving thread's end of HTTP.
 #[derive(Debug)]
 pub struct Http {
     requests: mpsc::Receiver<Asking>,
+    /// What holds now.
+    version: Arc<AtomicU64>,
     /// Tells the other thread to end.
     stop: watch::Sender<bool>,
     /// Dropped when it has.
@@ -50,6 +65,8 @@ pub(super) struct Core(mpsc::Sender<Asking>);
 /// What the thread that speaks HTTP needs to know of the one that serves.
 pub(super) struct Serving {
     pub(super) core: Core,
+    /// To be set to another number when something else holds.
+    pub(super) version: Arc<AtomicU64>,
     pub(super) stop: watch::Receiver<bool>,
     /// To be dropped at the end.
     pub(super) ended: oneshot::Sender<()>,
@@ -61,17 +78,19 @@ impl Http {
         let (sender, requests) = mpsc::channel(WAITING_MAX);
         let (stop, told_to_stop) = watch::channel(false);
         let (end, ended) = oneshot::channel();
-        (Http { requests, stop, ended }, Serving { core: Core(sender), stop: told_to_stop, ended: end })
+        let version = Arc::<AtomicU64>::default();
+        let serving = Serving { core: Core(sender), version: version.clone(), stop: told_to_stop, ended: end };
+        (Http { requests, version, stop, ended }, serving)
     }
 }
 
 impl Core {
     /// Has a request answered; `None` if nobody answers it any more. If this is dropped before, nobody waits for the
-    /// answer.
-    pub(super) async fn ask(&self, request: Request, origin: Origin) -> Option<Answer> {
-        let (back, answer) = oneshot::channel();
-        self.0.send(Asking { request, origin, back: Back(back) }).await.ok()?;
-        answer.await.ok()
+    /// answer. Who asks was proved by what held in this version.
+    pub(super) async fn ask(&self, request: Request, origin: Origin, version: u64) -> Option<Came> {
+        let (back, came) = oneshot::channel();
+        self.0.send(Asking { request, origin, version, back: Back(back) }).await.ok()?;
+        came.await.ok()
     }
 }
 
@@ -86,7 +105,12 @@ impl Front for Http {
         }
     }
 
-    fn read(&mut self, Asking { request, origin, back }: Asking) -> Option<Asked<Back>> {
+    fn read(&mut self, Asking { request, origin, version, back }: Asking) -> Option<Asked<Back>> {
+        if version != self.version.load(Ordering::Acquire) {
+            // If it fails, the client is gone.
+            let _ = back.0.send(Came::Again(request));
+            return None;
+        }
         let Origin { principal, address } = origin;
         Some(Asked { caller: back, principal, address, request: Ok(request) })
     }
@@ -103,7 +127,7 @@ impl Front for Http {
 
     fn reply(&mut self, caller: Back, reply: Reply) {
         // If it fails, the client is gone.
-        let _ = caller.0.send(reply.into());
+        let _ = caller.0.send(Came::Answer(reply.into()));
     }
 
     /// Who follows changes over HTTP does so by `watch`.
@@ -111,7 +135,7 @@ impl Front for Http {
 
     fn notify(&mut self, _notice: Notice) {}
 
-    /// Its limits are fixed: those of a connection are its thread's.
+    /// Its limits are its thread's: see [`Steering`](super::live::Steering).
     fn set_limits(&mut self, _: &config::Limits, _: &config::Server) {}
 
     fn flush(&mut self) {}

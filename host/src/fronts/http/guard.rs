@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use axum::http::{Method, StatusCode, Uri};
@@ -16,9 +17,12 @@ use crate::protocol::registration::cut;
 use crate::protocol::reply::Code;
 
 use crate::security::principal::Principal;
-use crate::security::token::Tokens;
+use crate::security::token::Hash;
 
 use super::answer::Refused;
+use super::certified::Certified;
+use super::live::Live;
+use super::table::Needs;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -131,20 +135,68 @@ fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Refused> 
     Ok(value)
 }
 
-/// Who asks, as far as a token proves it.
-///
-/// # Errors
-/// What refuses a token that is not known: it must not do less than none.
-pub(super) fn proved(headers: &HeaderMap, tokens: &Tokens) -> Result<Principal, Refused> {
-    let Some(said) = only(headers, AUTHORIZATION)? else { return Ok(Principal::Nobody) };
-    let token = said.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let found = token.and_then(|(_, token)| tokens.find(token.trim()));
-    found.map(Principal::Token).ok_or_else(|| unproved("this token is not known"))
+/// What a request shows to prove who asks. It outlives the request where a stream follows, and may prove nothing later.
+#[derive(Clone, Debug)]
+pub(super) enum Proof {
+    /// Nothing.
+    Nothing,
+    /// A token, or something that none can be.
+    Token(Option<Hash>),
+    /// The certificate of its connection.
+    Certificate(Arc<Certified>),
+}
+
+impl Proof {
+    /// What there is. A token counts for more than a certificate: the request itself says it.
+    ///
+    /// # Errors
+    /// What refuses several tokens.
+    pub(super) fn of(headers: &HeaderMap, certified: Option<&Arc<Certified>>) -> Result<Self, Refused> {
+        Ok(match (only(headers, AUTHORIZATION)?, certified) {
+            (None, None) => Proof::Nothing,
+            (None, Some(certified)) => Proof::Certificate(certified.clone()),
+            (Some(said), _) => {
+                let token = said.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+                Proof::Token(token.map(|(_, token)| Hash::of(token.trim())))
+            }
+        })
+    }
+
+    /// Who asks, as far as this proves it now, for an operation that needs so much.
+    ///
+    /// # Errors
+    /// What refuses who proves too little. A token that is not known must not do less than none.
+    pub(super) fn principal(&self, live: &Live, needs: Needs) -> Result<Principal, Refused> {
+        let problem = match self {
+            Proof::Nothing if !live.asks_for_proof => return Ok(Principal::Nobody),
+            Proof::Nothing => "clients of this registry have to prove who they are",
+            Proof::Token(hash) => match hash.and_then(|hash| live.tokens.find(&hash)) {
+                Some(name) => return Ok(Principal::Token(name)),
+                None => "this token is not known",
+            },
+            Proof::Certificate(certified) => match certified.name(live) {
+                Ok(name) => return Ok(Principal::Certificate(name)),
+                Err(problem) => problem,
+            },
+        };
+        // Who looks after the host is told how it is, whatever else is sent.
+        if needs == Needs::Nothing { Ok(Principal::Stranger) } else { Err(unproved(problem, live.tls.is_some())) }
+    }
+
+    /// What operators are told of a proof that proves nothing, if there is one.
+    pub(super) fn failure(&self) -> Option<&'static str> {
+        match self {
+            Proof::Nothing => None,
+            Proof::Token(_) => Some("unknown token"),
+            Proof::Certificate(_) => Some("certificate without a name, or not trusted any more"),
+        }
+    }
 }
 
 /// What is said to who has not proved who they are.
-pub(super) fn unproved(problem: &str) -> Refused {
-    let message = format!("{problem}: expected Authorization: Bearer and a token, as `registry token` makes them");
+fn unproved(problem: &str, has_tls: bool) -> Refused {
+    let or = if has_tls { ", or a certificate of TLS that is trusted" } else { "" };
+    let message = format!("{problem}: expected Authorization: Bearer and a token, as `registry token` makes them{or}");
     Refused::new(StatusCode::UNAUTHORIZED, Code::Forbidden, "Not allowed", &message)
 }
 

@@ -13,22 +13,32 @@
 //! | `sse`, `probes`, `openapi`, `prometheus` | the others | |
 //! | `page` | the web page | |
 //! | `answer` | replies into responses | |
-//! | `budget` | how many bytes wait, and whether there is room for more | |
+//! | `budget` | how many bytes and clients wait, and whether there is room for more | |
 //! | `connections` | who is connected, and how many may be | |
+//! | `certified` | who has shown a certificate | |
+//! | `live` | what can change while it is served | |
+//! | `handshake` | how a connection begins: with TLS, if that is configured | yes |
 //! | `serve` | connections, and what they may take of time | yes |
+//! | `paced` | how long clients may take for what they are sent | yes |
+//! | `refusing` | what hyper refuses by itself, said as all else | yes |
 //! | `front` | what stands between the two threads | |
 
 mod answer;
 mod budget;
+mod certified;
 mod connections;
 mod fields;
 pub mod front;
 mod guard;
+mod handshake;
+pub mod live;
 mod openapi;
 mod operators;
+mod paced;
 mod page;
 mod probes;
 mod prometheus;
+mod refusing;
 mod routes;
 mod serve;
 mod sse;
@@ -36,54 +46,53 @@ mod table;
 
 use std::io;
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
-
-use tokio::sync::Semaphore;
+use std::sync::{Arc, Mutex, RwLock};
 
 use crate::config::Config;
 use crate::fronts::zmtp::report::Report;
 use crate::metrics::Metrics;
 use crate::protocol::reply::Reply;
 use crate::protocol::request::{self, Action, Request};
+use crate::security::tls::Tls;
 use budget::Budget;
 use connections::Connections;
 use fields::Fields;
 pub use front::Http;
 use front::Serving;
-use guard::Hosts;
+use handshake::Handshakes;
+use live::{Basis, Live, Steering};
 use routes::Shared;
-use serve::{Patience, serve};
+use serve::serve;
 
 impl Http {
-    /// Serves HTTP on a thread of its own. `limits` are those of requests, and `has_keys` says that clients of other
-    /// fronts have to prove who they are. What it counts, and what it shows of all that is counted, is in `metrics`.
+    /// Serves HTTP on a thread of its own. What it counts, and what it shows of all that is counted, is in `metrics`. What
+    /// comes back second changes what holds.
     ///
     /// # Errors
     /// The listener cannot be used, or there is no thread.
     pub fn serve(
         listener: TcpListener,
         config: &Config,
-        (limits, has_keys): (request::Limits, bool),
+        tls: Option<Arc<Tls>>,
+        basis: Basis,
         metrics: Arc<Metrics>,
-    ) -> io::Result<Self> {
-        let (front, Serving { core, stop, ended }) = Http::new();
-        let (http, all) = (&config.http, &config.limits);
+    ) -> io::Result<(Self, Steering)> {
+        let (front, Serving { core, version, stop, ended }) = Http::new();
+        let http = &config.http;
+        let live = Live::of(config, tls, 0, &basis);
+        metrics.certificate_until.set(live.certificate_until());
         let shared = Arc::new(Shared {
             core,
             budget: Budget::new(http.buffered_bytes as usize),
-            limits,
-            body_bytes_max: all.message_bytes as usize,
-            patience: Patience { request: http.request_timeout(), unread: all.unread_timeout() },
-            hosts: Hosts::new(&http.hosts),
-            asks_for_proof: has_keys || !http.tokens.is_empty(),
-            tokens: http.tokens(),
+            live: RwLock::new(Arc::new(live)),
             report: Arc::new(Mutex::new(Report::counted_by(metrics.http.incidents.clone()))),
             metrics,
-            waiting: Arc::new(Semaphore::new(http.connections as usize / 2)),
+            waiting: Arc::default(),
             stop,
         });
-        let (connections, per_address) = (http.connections as usize, http.connections_per_address as usize);
-        let connections = Connections::new(connections, per_address, all.requests_per_second);
+        let connections = Connections::new(http, config.limits.requests_per_second);
+        let steering = Steering { shared: shared.clone(), connections: connections.clone(), version, basis };
+        let handshakes = Handshakes::start()?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
@@ -91,11 +100,11 @@ impl Http {
             tokio::net::TcpListener::from_std(listener)?
         };
         std::thread::Builder::new().name("http".into()).spawn(move || {
-            run(&runtime, serve(listener, shared, connections));
+            run(&runtime, serve(listener, shared, connections, handshakes));
             runtime.shutdown_background();
             drop(ended);
         })?;
-        Ok(front)
+        Ok((front, steering))
     }
 }
 

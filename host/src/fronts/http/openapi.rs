@@ -34,7 +34,10 @@ fn described() -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas(),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "certificate": {"type": "mutualTLS"},
+            },
         },
     })
 }
@@ -75,8 +78,8 @@ fn described_operation(operation: &Operation) -> Value {
         }
     }
     if operation.needs == Needs::Proof {
-        // Without keys and tokens nobody is asked.
-        described["security"] = json!([{}, {"token": []}]);
+        // Without keys, tokens and certificates nobody is asked.
+        described["security"] = json!([{}, {"token": []}, {"certificate": []}]);
     }
     described
 }

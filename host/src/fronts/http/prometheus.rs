@@ -31,7 +31,7 @@ pub(super) async fn metrics(mut call: Call, body: Body) -> Response {
     }
     // Who has proved who they are may still have no right to read, which only the serving thread knows. Where nobody
     // is asked for a proof it is not needed, so that a registry that hangs is still looked into.
-    if call.origin.principal != Principal::Nobody {
+    if call.principal != Principal::Nobody {
         match tokio::time::timeout(ANSWER_MAX, call.answer_to(Action::Watch, &Fields::default())).await {
             Ok(Ok((answer, _))) if answer.code == Some(Code::Forbidden) => {
                 return answer.into_response(&call.shared.budget);

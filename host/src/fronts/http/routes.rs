@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use axum::http::{Method as HttpMethod, StatusCode};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::fronts::zmtp::report::{Incident, Report};
 use crate::metrics::Metrics;
@@ -21,16 +21,15 @@ use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::{self, Action};
 use crate::security::origin::{Address, Origin};
 use crate::security::principal::Principal;
-use crate::security::token::Tokens;
 
 use super::answer::{Answer, Refused, no_room};
-use super::budget::{Budget, Held};
+use super::budget::{Budget, Held, Place, Places};
 use super::connections::Connection;
 use super::fields::Fields;
-use super::front::Core;
-use super::guard::{self, Hosts};
+use super::front::{Came, Core};
+use super::guard::Proof;
+use super::live::Live;
 use super::page;
-use super::serve::Patience;
 use super::table::{Method, Needs, Operation, Payload, operations};
 
 /// The longest body of a request that has none to send: what clients add without a thought.
@@ -40,21 +39,28 @@ const NO_BODY_BYTES_MAX: usize = 1024;
 pub(super) struct Shared {
     pub(super) core: Core,
     pub(super) budget: Arc<Budget>,
-    pub(super) limits: request::Limits,
-    pub(super) body_bytes_max: usize,
-    pub(super) patience: Patience,
-    pub(super) hosts: Hosts,
-    /// Whether clients have to prove who they are.
-    pub(super) asks_for_proof: bool,
-    /// By which they do.
-    pub(super) tokens: Tokens,
+    /// What holds now.
+    pub(super) live: RwLock<Arc<Live>>,
     /// What operators are told of clients that went too far.
     pub(super) report: Arc<Mutex<Report>>,
     pub(super) metrics: Arc<Metrics>,
     /// For those that wait for something to happen.
-    pub(super) waiting: Arc<Semaphore>,
+    pub(super) waiting: Arc<Places>,
     /// True when the registry stops.
     pub(super) stop: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// What holds now.
+    pub(super) fn live(&self) -> Arc<Live> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Something else holds from now on.
+    pub(super) fn set_live(&self, live: Live) {
+        self.metrics.certificate_until.set(live.certificate_until());
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
+    }
 }
 
 /// A request to one of the operations.
@@ -62,7 +68,11 @@ pub(super) struct Call {
     pub(super) operation: &'static Operation,
     pub(super) shared: Arc<Shared>,
     pub(super) parts: Parts,
-    pub(super) origin: Origin,
+    pub(super) address: Address,
+    /// Who asks, as it was proved when the request came.
+    pub(super) principal: Principal,
+    /// By what.
+    proof: Proof,
 }
 
 /// The routes of the table.
@@ -101,26 +111,21 @@ async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Req
     let (parts, body) = request.into_parts();
     let connection = parts.extensions.get::<Arc<Connection>>();
     let address = connection.map(|connection| connection.address()).unwrap_or_default();
-    let proved = guard::proved(&parts.headers, &shared.tokens);
-    let principal = match proved {
-        Ok(Principal::Nobody) if shared.asks_for_proof => match operation.needs {
-            Needs::Nothing => Principal::Stranger,
-            Needs::Proof => {
-                return guard::unproved("clients of this registry have to prove who they are").into_response();
-            }
-        },
+    let proof = match Proof::of(&parts.headers, connection.and_then(|connection| connection.certified.get())) {
+        Ok(proof) => proof,
+        Err(_) if operation.needs == Needs::Nothing => Proof::Token(None),
+        Err(refused) => return refused.into_response(),
+    };
+    let principal = match proof.principal(&shared.live(), operation.needs) {
         Ok(principal) => principal,
-        // Who looks after the host is told how it is, whatever else is sent.
-        Err(_) if operation.needs == Needs::Nothing => Principal::Stranger,
         Err(refused) => {
-            if let (Ok(mut report), Address::Tcp(from)) = (shared.report.lock(), address) {
-                report.note(Some(from.ip()), Incident::Handshake, "unknown token", 1);
+            if let (Some(why), Ok(mut report), Address::Tcp(from)) = (proof.failure(), shared.report.lock(), address) {
+                report.note(Some(from.ip()), Incident::Handshake, why, 1);
             }
             return refused.into_response();
         }
     };
-    let origin = Origin { principal, address };
-    (operation.handler)(Call { operation, shared, parts, origin }, body).await
+    (operation.handler)(Call { operation, shared, parts, address, principal, proof }, body).await
 }
 
 /// Asks the core for what the operation says.
@@ -171,13 +176,13 @@ fn set_tag(response: &mut Response, tag: &str) {
 impl Call {
     /// What the request says, read whole, and the room that it takes.
     pub(super) async fn fields(&mut self, body: Body) -> Result<(Fields, Held), Refused> {
+        let live = self.shared.live();
         let max = match self.operation.body {
             Payload::None => NO_BODY_BYTES_MAX,
-            Payload::Service | Payload::Members(_) => self.shared.body_bytes_max,
+            Payload::Service | Payload::Members(_) => live.body_bytes_max,
         };
-        let (body, held) = tokio::time::timeout(self.shared.patience.request, self.read_body(body, max))
-            .await
-            .unwrap_or_else(|_| {
+        let (body, held) =
+            tokio::time::timeout(live.patience.request, self.read_body(body, max)).await.unwrap_or_else(|_| {
                 let message = "the body has not come within http.request_timeout";
                 Err(Refused::new(StatusCode::REQUEST_TIMEOUT, Code::InvalidRequest, "Too slow", message))
             })?;
@@ -225,25 +230,32 @@ impl Call {
     }
 
     /// The core's answer; and the place among those that wait, if it may take its time.
-    pub(super) async fn answer_to(
-        &self,
-        action: Action,
-        fields: &Fields,
-    ) -> Result<(Answer, Option<OwnedSemaphorePermit>), Refused> {
-        let request = fields.request(action, &self.shared.limits)?;
+    pub(super) async fn answer_to(&self, action: Action, fields: &Fields) -> Result<(Answer, Option<Place>), Refused> {
+        let request = fields.request(action, &self.shared.live().limits)?;
         let waiting = if request.may_wait() { Some(self.may_wait()?) } else { None };
-        let answer = self.ask(request).await.ok_or_else(stopping)?;
-        Ok((answer, waiting))
+        Ok((self.ask(request).await?, waiting))
     }
 
-    /// The core's answer to a request; `None` if the registry stops.
-    pub(super) async fn ask(&self, request: request::Request) -> Option<Answer> {
-        self.shared.core.ask(request, self.origin).await
+    /// The core's answer to a request, from whoever the proof still proves to ask; and to whoever it does, if that took
+    /// its time.
+    pub(super) async fn ask(&self, mut request: request::Request) -> Result<Answer, Refused> {
+        let may_wait = request.may_wait();
+        let proved = |live: &Live| self.proof.principal(live, self.operation.needs);
+        loop {
+            let live = self.shared.live();
+            let principal = proved(&live)?;
+            let origin = Origin { principal, address: self.address };
+            match self.shared.core.ask(request, origin, live.version).await.ok_or_else(stopping)? {
+                Came::Answer(answer) if may_wait => return proved(&self.shared.live()).map(|_| answer),
+                Came::Answer(answer) => return Ok(answer),
+                Came::Again(again) => request = again,
+            }
+        }
     }
 
     /// A place among those that wait for something to happen.
-    pub(super) fn may_wait(&self) -> Result<OwnedSemaphorePermit, Refused> {
-        self.shared.waiting.clone().try_acquire_owned().map_err(|_| {
+    pub(super) fn may_wait(&self) -> Result<Place, Refused> {
+        self.shared.waiting.take(self.shared.live().waiting_max).ok_or_else(|| {
             let message = "too many HTTP clients wait, half as many as http.connections: try again later";
             Refused::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, "Too many requests", message)
         })

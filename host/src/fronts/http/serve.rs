@@ -2,9 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -16,16 +15,19 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Sleep;
 
 use crate::fronts::zmtp::report::{Incident, Report};
 use crate::protocol::reply::Code;
 
 use super::answer::Refused;
-use super::connections::{Busily, Connection, Connections};
+use super::certified::Certified;
+use super::connections::{Busy, Connection, Connections, Holding};
 use super::guard;
+use super::handshake::{Begun, Handshakes};
+use super::live::Live;
+use super::refusing::{Refusing, Tally};
 use super::routes::{self, Shared};
 
 /// The most bytes of a request before its body, and the most headers.
@@ -45,10 +47,18 @@ pub(super) struct Patience {
     pub(super) request: Duration,
     /// To take nothing of an answer.
     pub(super) unread: Duration,
+    /// To begin with TLS.
+    pub(super) handshake: Duration,
 }
 
 /// Serves until it is told to stop.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, connections: Arc<Connections>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    connections: Arc<Connections>,
+    handshakes: Handshakes,
+) {
+    let handshakes = Arc::new(handshakes);
     let report = shared.report.clone();
     let router = routes::router(&shared);
     let mut stop = shared.stop.clone();
@@ -59,7 +69,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, connection
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => match connections.admit(peer) {
                     Ok(connection) => {
-                        tasks.spawn(drive(stream, connection, router.clone(), shared.clone(), report.clone()));
+                        tasks.spawn(drive(stream, connection, router.clone(), shared.clone(), handshakes.clone()));
                     }
                     Err(reason) => note(&report, peer, Incident::Refused, reason),
                 },
@@ -95,39 +105,129 @@ async fn drive(
     connection: Arc<Connection>,
     router: Router,
     shared: Arc<Shared>,
-    report: Arc<Mutex<Report>>,
+    handshakes: Arc<Handshakes>,
 ) {
     let Ok(peer) = stream.peer_addr() else { return };
     // Small answers must not wait for the next ones.
     let _ = stream.set_nodelay(true);
-    let mut stop = shared.stop.clone();
-    let cut = connection.cut.clone();
-    let patience = shared.patience;
-    let router = TowerToHyperService::new(router);
-    let answer = service_fn(move |request| {
-        let (connection, router, shared) = (connection.clone(), router.clone(), shared.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(request, connection, router, &shared).await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience.request)
-        .max_headers(HEADERS_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Paced::new(stream, patience.unread)), answer);
-    let mut served = pin!(served);
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = cut.notified() => return note(&report, peer, Incident::Dropped, "idle, and others want to come in"),
-        _ = stop.changed() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
+    let (mut stop, cut, live) = (shared.stop.clone(), connection.cut.clone(), shared.live());
+    let report = &shared.report;
+    let begun = tokio::select! {
+        begun = handshakes.begin(stream, &live) => begun,
+        () = cut.notified() => return note(report, peer, Incident::Dropped, "says nothing, and others want to come in"),
+        _ = stop.changed() => return,
     };
-    if let Err(error) = ended {
-        let reason = reason(&error);
-        reason.into_iter().for_each(|reason| note(&report, peer, Incident::Dropped, reason));
+    connection.has_begun();
+    let speaking = Speaking { peer, connection, router: TowerToHyperService::new(router), shared: &shared };
+    match begun {
+        Ok(Begun::Plain(stream)) => {
+            speaking.connection.is_plain();
+            // There may be TLS since it has begun.
+            let how = if shared.live().tls.is_some() { How::Misdirected } else { How::Plain };
+            speaking.speak(stream, &live, how).await;
+        }
+        Ok(Begun::Misdirected(stream)) => speaking.speak(stream, &live, How::Misdirected).await,
+        Ok(Begun::Tls(stream)) => {
+            if let (Some(chain), Some(tls)) = (stream.get_ref().1.peer_certificates(), &live.tls) {
+                // It is the only one that sets it.
+                let _ = speaking.connection.certified.set(Arc::new(Certified::new(chain, tls, live.version)));
+            }
+            speaking.speak(*stream, &live, How::Tls).await;
+        }
+        Err(reason) => reason.into_iter().for_each(|reason| note(report, peer, Incident::Handshake, reason)),
     }
+}
+
+/// How it is spoken over a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Plain,
+    /// In plain text, where TLS is expected: who does so is told, whatever is asked.
+    Misdirected,
+    Tls,
+}
+
+/// A connection that has begun.
+struct Speaking<'a> {
+    peer: SocketAddr,
+    connection: Arc<Connection>,
+    router: TowerToHyperService<Router>,
+    shared: &'a Arc<Shared>,
+}
+
+impl Speaking<'_> {
+    /// Speaks HTTP over it.
+    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin, live: &Live, how: How) {
+        let Speaking { peer, connection, router, shared } = self;
+        let (mut stop, cut, patience) = (shared.stop.clone(), connection.cut.clone(), live.patience);
+        let is_misdirected = how == How::Misdirected;
+        if is_misdirected {
+            note(&shared.report, peer, Incident::Handshake, "speaks no TLS, which is expected here");
+        }
+        let tally = Arc::<Tally>::default();
+        let stream = Refusing::new(stream, tally.clone(), {
+            let shared = shared.clone();
+            move |status| finished(unreadable(status).into_response(), &shared)
+        });
+        let answer = service_fn(move |request| {
+            let asked = tally.ask();
+            let (connection, router, shared) = (connection.clone(), router.clone(), shared.clone());
+            async move {
+                let (response, busy) = match is_misdirected {
+                    false => answer(request, connection, router, &shared).await,
+                    true => (misdirected().into_response(), None),
+                };
+                let held = (busy, asked);
+                let held = |body| Body::new(Holding { body, _held: held });
+                Ok::<_, std::convert::Infallible>(finished(response, &shared).map(held))
+            }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(patience.request)
+            .max_headers(HEADERS_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .keep_alive(!is_misdirected)
+            .serve_connection(TokioIo::new(stream), answer);
+        let mut served = pin!(served);
+        let ended = tokio::select! {
+            ended = served.as_mut() => ended,
+            () = cut.notified() => {
+                let reason = match how == How::Plain && shared.live().tls.is_some() {
+                    true => "in plain text, and TLS is expected now",
+                    false => "idle, and others want to come in",
+                };
+                return note(&shared.report, peer, Incident::Dropped, reason);
+            }
+            _ = stop.changed() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = ended {
+            let reason = reason(&error);
+            reason.into_iter().for_each(|reason| note(&shared.report, peer, Incident::Dropped, reason));
+        }
+    }
+}
+
+/// What is said to who speaks plain text to a port with TLS.
+fn misdirected() -> Refused {
+    let message = "this port speaks TLS: expected https:// in place of http://";
+    Refused::new(StatusCode::BAD_REQUEST, Code::InvalidRequest, "No TLS", message)
+}
+
+/// What is said to who sends what hyper cannot read, and refuses with this status.
+fn unreadable(status: StatusCode) -> Refused {
+    let (error, message) = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => (
+            "Too long a head",
+            format!("expected at most {HEAD_BYTES_MAX} bytes before the body, and {HEADERS_MAX} headers"),
+        ),
+        _ => ("Not HTTP", "expected a request of HTTP/1.1".to_string()),
+    };
+    Refused::new(status, Code::InvalidRequest, error, &message)
 }
 
 /// Why a connection ended, if that is anybody's business. Who leaves, or is slow between two requests, is not.
@@ -141,22 +241,20 @@ fn reason(error: &hyper::Error) -> Option<&'static str> {
     }
 }
 
-/// Answers a request: who may not come in, or comes too often, is told so before anything is looked at.
+/// Answers a request, and keeps its connection busy: who may not come in, or comes too often, is told so before anything
+/// is looked at.
 async fn answer(
     mut request: hyper::Request<Incoming>,
     connection: Arc<Connection>,
     router: TowerToHyperService<Router>,
     shared: &Shared,
-) -> Response {
+) -> (Response, Option<Busy>) {
     let Some(busy) = connection.begin() else {
         let message = "more than limits.requests_per_second from this connection: try again later";
         let refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, Code::Overloaded, "Too many requests", message);
-        let mut response = refused.into_response();
-        guard::protect(&mut response);
-        shared.metrics.note_status(response.status().as_u16());
-        return response;
+        return (refused.into_response(), None);
     };
-    let mut response = match guard::admit(request.method(), request.uri(), request.headers(), &shared.hosts) {
+    let response = match guard::admit(request.method(), request.uri(), request.headers(), &shared.live().hosts) {
         Ok(()) => {
             request.extensions_mut().insert(connection);
             match router.call(request).await {
@@ -166,73 +264,12 @@ async fn answer(
         }
         Err(refused) => refused.into_response(),
     };
+    (response, Some(busy))
+}
+
+/// A response as it leaves: with what all have, and counted.
+fn finished(mut response: Response, shared: &Shared) -> Response {
     guard::protect(&mut response);
     shared.metrics.note_status(response.status().as_u16());
-    response.map(|body| Body::new(Busily { body, _busy: busy }))
-}
-
-/// A socket on which a client that takes nothing of what it is sent is given up.
-struct Paced<S> {
-    stream: S,
-    unread_max: Duration,
-    /// When it is given up, if something waits for it.
-    deadline: Option<Pin<Box<Sleep>>>,
-}
-
-impl<S> Paced<S> {
-    fn new(stream: S, unread_max: Duration) -> Self {
-        Paced { stream, unread_max, deadline: None }
-    }
-
-    /// Looks at what became of a write.
-    fn judge<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.deadline = None;
-            return written;
-        }
-        let unread_max = self.unread_max;
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(unread_max)));
-        ready!(deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.judge(written, context)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(context, pieces);
-        this.judge(written, context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let flushed = Pin::new(&mut this.stream).poll_flush(context);
-        this.judge(flushed, context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let shut = Pin::new(&mut this.stream).poll_shutdown(context);
-        this.judge(shut, context)
-    }
+    response
 }

@@ -12,13 +12,12 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use serde_json::value::RawValue;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::protocol::reply::Code;
 use crate::protocol::request::Action;
 
 use super::answer::{Answer, Refused};
-use super::budget::Held;
+use super::budget::{Held, Place};
 use super::fields::Fields;
 use super::routes::Call;
 
@@ -84,7 +83,7 @@ struct Stream {
     position: (String, u64),
     /// Keeps the room for what has been handed on last.
     held: Option<Held>,
-    _waiting: OwnedSemaphorePermit,
+    _waiting: Place,
 }
 
 impl Stream {
@@ -103,10 +102,10 @@ impl Stream {
         let (epoch, revision) = &self.position;
         self.fields.set("epoch", serde_json::Value::from(epoch.as_str()).to_string());
         self.fields.set("after", revision.to_string());
-        let request = self.fields.request(Action::Watch, &self.call.shared.limits).ok()?;
+        let request = self.fields.request(Action::Watch, &self.call.shared.live().limits).ok()?;
         let mut stop = self.call.shared.stop.clone();
         let answer = tokio::select! {
-            answer = self.call.ask(request) => answer?,
+            answer = self.call.ask(request) => answer.ok()?,
             _ = stop.wait_for(|is_stopping| *is_stopping) => return None,
         };
         // What else may be wrong, the client hears when it comes back.

@@ -111,14 +111,18 @@ struct By<'a> {
     key: Option<Cow<'a, str>>,
     #[serde(borrow)]
     token: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    certificate: Option<Cow<'a, str>>,
 }
 
 impl By<'_> {
     fn origin(&self) -> Origin {
         let key: Option<PublicKey> = self.key.as_ref().and_then(|key| key.parse().ok());
-        let token = self.token.as_ref().and_then(|token| Name::new(token)).map(Principal::Token);
+        let named = |name: &Option<Cow<'_, str>>| name.as_ref().and_then(|name| Name::new(name));
+        let token = named(&self.token).map(Principal::Token);
+        let certificate = named(&self.certificate).map(Principal::Certificate);
         let address = self.address.as_ref().map(|address| Address::read(address)).unwrap_or_default();
-        Origin { principal: token.unwrap_or(key.into()), address }
+        Origin { principal: token.or(certificate).unwrap_or(key.into()), address }
     }
 }
 

@@ -32,7 +32,7 @@ function facts(pairs) {
 }
 
 function told(entry) {
-  const by = entry.by ? [entry.by.name, entry.by.token, entry.by.key, entry.by.address].filter(Boolean).join(", ") : null;
+  const by = entry.by ? [entry.by.name, entry.by.token, entry.by.certificate, entry.by.key, entry.by.address].filter(Boolean).join(", ") : null;
   let [title, more] = [WHAT[entry.what] ?? entry.what, []];
   if (entry.what === "expired") {
     title = "Expired";
