@@ -52,8 +52,8 @@ fn masked(value: &Value) -> Value {
 #[test]
 fn what_the_document_shows_happens() {
     if Command::new("curl").arg("--version").output().is_err() {
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "there is no curl");
-        eprintln!("NOT RUN: there is no curl");
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "there is no curl: scripts/test-tools installs it");
+        eprintln!("NOT RUN: there is no curl: scripts/test-tools installs it");
         return;
     }
     let stage = Stage::with(MEMORY);

@@ -203,8 +203,12 @@ fn curl_is_served_by_its_certificate() {
 fn what_the_document_makes_by_openssl_is_what_the_registry_and_curl_take() {
     let has = |program: &str, argument: &str| Command::new(program).arg(argument).output().is_ok();
     if !has("openssl", "version") || !has("curl", "--version") {
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "there is no openssl, or no curl");
-        eprintln!("NOT RUN: there is no openssl, or no curl");
+        assert_ne!(
+            std::env::var("CI").as_deref(),
+            Ok("true"),
+            "there is no openssl, or no curl: scripts/test-tools installs them"
+        );
+        eprintln!("NOT RUN: there is no openssl, or no curl: scripts/test-tools installs them");
         return;
     }
     let directory = tempfile::tempdir().unwrap();
