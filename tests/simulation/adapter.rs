@@ -13,7 +13,7 @@ use registry_host::security::principal::Principal;
 use registry_plugin_api::{Change, Error, Group, Outcome, Position, Record};
 use serde_json::Value;
 
-use crate::history::Service;
+use crate::history::{HISTORY_BYTES, Service};
 use crate::plan::Settings;
 
 /// A key by its number.
@@ -50,7 +50,7 @@ impl Core {
             services_bytes_max: 1 << 24,
             following: Following {
                 changes: settings.history_changes,
-                bytes: 1 << 26,
+                bytes: HISTORY_BYTES,
                 watchers: 20,
                 watchers_per_address: 20,
             },

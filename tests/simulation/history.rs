@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+/// How much a host keeps of the recent changes, in bytes.
+pub(crate) const HISTORY_BYTES: usize = 1 << 26;
+
 /// What was agreed on before anything happened.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
@@ -14,7 +17,7 @@ pub(crate) struct Rules {
     pub(crate) reply_timeout_ms: u64,
     /// How often critical services are removed.
     pub(crate) sweep_ms: u64,
-    /// How many changes may wait for the store, and how many clients for long lists.
+    /// How many changes may wait for the store, and how many clients for long lists; one client has half of the places.
     pub(crate) waiting_max: usize,
     /// Whether service types are unique unless a service says otherwise.
     pub(crate) enforce_unique: bool,

@@ -197,8 +197,9 @@ impl Host {
     fn end(&mut self, life: Life, how: How, part: u8, around: &mut Around<'_>) {
         let host = self.number;
         // What the store has said, and nobody has heard.
-        for Answer { sent_at_ms, text, .. } in life.answers {
-            around.history.push(around.now_ms, What::Committed { host, sent_at_ms, end: End::Failed, text });
+        for Answer { sent_at_ms, text, end, .. } in life.answers {
+            let end = if end == End::Refused { end } else { End::Failed };
+            around.history.push(around.now_ms, What::Committed { host, sent_at_ms, end, text });
         }
         if let Some((sent_at_ms, text)) = around.store.abandon(host, part, around.reached) {
             around.history.push(around.now_ms, What::Committed { host, sent_at_ms, end: End::Failed, text });

@@ -141,7 +141,11 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
                 })
         }
         ("overloaded", Ask::Register(_) | Ask::Deregister { .. } | Ask::Update { .. } | Ask::Watch { .. }) => true,
-        ("overloaded", Ask::List { .. }) => lists_under_way(index, call) >= index.rules.waiting_max,
+        ("overloaded", Ask::List { .. }) => {
+            // One client may have half of the places.
+            let (all, its) = lists_under_way(index, call);
+            all >= index.rules.waiting_max || its >= index.rules.waiting_max.div_ceil(2)
+        }
         // Whether it is true is seen by what is told.
         ("compacted", Ask::Watch { .. }) => true,
         ("backend_refused", ask) => ask.is_change() && has_trouble(index, life, call.asked, answer.moment),
@@ -157,13 +161,14 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
     }
 }
 
-/// How many lists a host had not answered yet when it was asked for another.
-fn lists_under_way(index: &Index<'_>, call: &Call<'_>) -> usize {
+/// How many lists a host had not answered yet when it was asked for another, and how many of them for the same client.
+fn lists_under_way(index: &Index<'_>, call: &Call<'_>) -> (usize, usize) {
     let is_open = |other: &&Call<'_>| {
         let is_earlier = other.host == call.host && other.asked < call.asked;
         is_earlier && other.answer.as_ref().is_none_or(|answer| answer.moment > call.asked)
     };
-    index.calls.iter().filter(|other| matches!(other.ask, Ask::List { .. })).filter(is_open).count()
+    let open = index.calls.iter().filter(|other| matches!(other.ask, Ask::List { .. })).filter(is_open);
+    open.fold((0, 0), |(all, its), other| (all + 1, its + usize::from(other.client == call.client)))
 }
 
 /// Whether the store failed, or was slow, or the host was held up, between two moments.
@@ -272,8 +277,12 @@ fn no_rest(index: &Index<'_>, verdicts: &mut Verdicts) {
             if last.at_ms - first.at_ms >= WINDOW_MS {
                 continue;
             }
-            let from_ms = first.at_ms.saturating_sub(WINDOW_MS);
-            let is_near = |call: &&Call<'_>| (from_ms..=last.at_ms).contains(&call.asked.at_ms);
+            let near = first.at_ms.saturating_sub(WINDOW_MS)..=last.at_ms;
+            // What a host was asked for while it was held up comes all at once.
+            let is_near = |call: &&Call<'_>| {
+                let answered = call.answer.as_ref().filter(|_| call.ask.is_change()).map(|answer| answer.moment.at_ms);
+                near.contains(&call.asked.at_ms) || answered.is_some_and(|at_ms| near.contains(&at_ms))
+            };
             let asked = index
                 .calls
                 .iter()

@@ -7,10 +7,12 @@ use serde_json::Value;
 use super::Verdicts;
 use super::index::{Answer, Call, Index};
 use super::life::Life;
-use crate::history::{Ask, Event, How, Kind, Service};
+use crate::history::{Ask, Event, HISTORY_BYTES, How, Kind, Service};
 
 /// After how long a host that is not held up has certainly read what it was sent.
 const READ_MS: u64 = 200;
+/// Which part of the history the long records of one service may take: as in `registry/follow/long.rs`.
+const LONG_SHARE: usize = 8;
 
 /// A change as it is known of a life.
 struct Change<'a> {
@@ -135,6 +137,7 @@ fn told(
         service_type.is_none_or(|service_type| change.service.is_of(service_type))
             && !told.contains_key(revision)
             && !is_void(index, change)
+            && !is_left_out(index, changes, **revision)
     });
     if let Some((revision, change)) = missing {
         return Some(format!("{revision} ({}) is not told, from {first} to {bookmark}", change.service.id));
@@ -175,6 +178,20 @@ fn is_void(index: &Index<'_>, change: &Change<'_>) -> bool {
     let Service { call, updated, .. } = &change.service;
     let is_nothing = |call: usize| !index.call(call).is_some_and(Call::has_succeeded);
     change.kind != Kind::Registered && (call.is_none_or(is_nothing) || updated.is_some_and(is_nothing))
+}
+
+/// A long record that changes over and over is told of in its later states only: see `registry/follow/long.rs`.
+fn is_left_out(index: &Index<'_>, changes: &Changes<'_>, revision: u64) -> bool {
+    let Some(id) = changes.get(&revision).map(|change| &change.service.id) else { return false };
+    let bulk = |change: &Change<'_>| match change.service.call.and_then(|call| index.call(call)).map(|call| call.ask) {
+        Some(Ask::Register(registration)) => registration.bulk,
+        _ => 0,
+    };
+    let mut its = changes.range(revision..).map(|(_, change)| change).filter(|change| change.service.id == *id);
+    let is_long = its.next().is_some_and(|change| change.kind == Kind::Registered && bulk(change) > 0);
+    let mut later = its.peekable();
+    let is_followed = later.peek().is_some_and(|change| change.kind == Kind::Registered);
+    is_long && is_followed && later.map(bulk).sum::<usize>() > HISTORY_BYTES / LONG_SHARE
 }
 
 /// A service that is no longer of the type has to leave, if it was.

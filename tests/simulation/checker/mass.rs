@@ -3,6 +3,7 @@
 use super::Verdicts;
 use super::index::{Call, Index, Moment};
 use super::life::{Beat, Life};
+use super::unique::makes_way;
 use crate::history::{Ask, Kind};
 
 /// Fewer are no mass: as in `registry/changes/mass.rs`.
@@ -162,7 +163,7 @@ fn at_a_rate(index: &Index<'_>, life: &Life<'_>, mass: &Mass, verdicts: &mut Ver
             true => groups.any(|group| group.sent_at_ms <= mass.began.at_ms),
             false => at_ms <= mass.began_ms + index.rules.slack_ms,
         };
-        if told.event.kind != Kind::Expired || was_sent {
+        if told.event.kind != Kind::Expired || was_sent || makes_way(index, &told.event.service, told.moment) {
             continue;
         }
         removed += 1;

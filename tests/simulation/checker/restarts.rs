@@ -262,6 +262,14 @@ fn missing(index: &Index<'_>, before: &Life<'_>, id: &str) -> Option<String> {
     if before.uptime_ms(ended.at_ms) > before.passing_until_ms(id, state, ended.place) {
         return None;
     }
+    // It was about to when everybody was given more time.
+    let mut forgiven = before.forgiven.iter().map(|forgiven| forgiven.moment);
+    if forgiven.any(|moment| {
+        let until_ms = before.passing_until_ms(id, state, moment.place);
+        !before.is_settled_since(moment.at_ms) && before.uptime_ms(moment.at_ms) > until_ms
+    }) {
+        return None;
+    }
     let is_open = |beat: &&Beat| !before.is_settled_since(beat.seen.at_ms);
     let mut open = before.tracks.get(id)?.beats.iter().filter(is_open);
     let was_critical =

@@ -1,7 +1,7 @@
 //! Unique types: no two passing services of a type that one of them demanded for itself.
 
 use super::Verdicts;
-use super::index::Index;
+use super::index::{Index, Moment};
 use super::life::Life;
 use crate::history::{Ask, Claim, Kind, Service};
 
@@ -30,13 +30,26 @@ pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
 
 /// The type that a registration demanded for itself.
 fn demanded<'a>(index: &Index<'a>, service: &Service) -> Option<&'a str> {
-    let Ask::Register(registration) = index.call(service.call?)?.ask else { return None };
+    demanded_by(index, index.call(service.call?)?.ask)
+}
+
+fn demanded_by<'a>(index: &Index<'a>, ask: &'a Ask) -> Option<&'a str> {
+    let Ask::Register(registration) = ask else { return None };
     let is_demanded = match registration.claim {
         Claim::Plain => index.rules.enforce_unique,
         Claim::Singleton => true,
         Claim::AllowDuplicate => false,
     };
     is_demanded.then_some(registration.service_type.as_str())
+}
+
+/// Whether a service that has run out may have had to make way at a moment for one that demands its type for itself.
+pub(super) fn makes_way(index: &Index<'_>, service: &Service, moment: Moment) -> bool {
+    index.calls.iter().any(|call| {
+        let is_answered = call.answer.as_ref().is_some_and(|answer| answer.moment.at_ms < moment.at_ms);
+        let is_open = call.asked.at_ms <= moment.at_ms && !is_answered;
+        is_open && demanded_by(index, call.ask).is_some_and(|service_type| service.is_of(service_type))
+    })
 }
 
 fn others<'a>(
