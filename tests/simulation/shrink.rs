@@ -1,11 +1,14 @@
 //! Makes a plan that fails as short as it gets.
 
+use std::time::{Duration, Instant};
+
 use crate::checker::{Verdict, judge};
 use crate::plan::{Action, Does, Plan};
 use crate::world::play;
 
-/// How many plans are tried at most.
+/// How many plans are tried at most, and for how long: some have megabytes of records.
 const TRIES: usize = 3000;
+const TRIED_FOR: Duration = Duration::from_secs(60);
 
 /// The verdict on a plan.
 pub(crate) fn verdict(plan: &Plan) -> Option<Verdict> {
@@ -15,10 +18,10 @@ pub(crate) fn verdict(plan: &Plan) -> Option<Verdict> {
 /// A shorter plan that breaks the same rule.
 pub(crate) fn shrink(plan: &Plan, rule: &str) -> Plan {
     let mut best = plan.clone();
-    let mut tries = 0;
+    let (mut tries, began) = (0, Instant::now());
     let mut fails = |plan: &Plan| {
         tries += 1;
-        tries <= TRIES && verdict(plan).is_some_and(|verdict| verdict.rule == rule)
+        tries <= TRIES && began.elapsed() < TRIED_FOR && verdict(plan).is_some_and(|verdict| verdict.rule == rule)
     };
     loop {
         let before = size(&best);

@@ -142,7 +142,7 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
         }
         ("overloaded", Ask::Register(_) | Ask::Deregister { .. } | Ask::Update { .. } | Ask::Watch { .. }) => true,
         ("overloaded", Ask::List { .. }) => {
-            // One client may have half of the places.
+            // One key may have half of the places, and so may all without one.
             let (all, its) = lists_under_way(index, call);
             all >= index.rules.waiting_max || its >= index.rules.waiting_max.div_ceil(2)
         }
@@ -161,14 +161,15 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
     }
 }
 
-/// How many lists a host had not answered yet when it was asked for another, and how many of them for the same client.
+/// How many lists a host had not answered yet when it was asked for another, and how many of them for the same key, or
+/// like it for nobody's.
 fn lists_under_way(index: &Index<'_>, call: &Call<'_>) -> (usize, usize) {
     let is_open = |other: &&Call<'_>| {
         let is_earlier = other.host == call.host && other.asked < call.asked;
         is_earlier && other.answer.as_ref().is_none_or(|answer| answer.moment > call.asked)
     };
     let open = index.calls.iter().filter(|other| matches!(other.ask, Ask::List { .. })).filter(is_open);
-    open.fold((0, 0), |(all, its), other| (all + 1, its + usize::from(other.client == call.client)))
+    open.fold((0, 0), |(all, its), other| (all + 1, its + usize::from(other.key == call.key)))
 }
 
 /// Whether the store failed, or was slow, or the host was held up, between two moments.

@@ -187,11 +187,11 @@ fn is_left_out(index: &Index<'_>, changes: &Changes<'_>, revision: u64) -> bool 
         Some(Ask::Register(registration)) => registration.bulk,
         _ => 0,
     };
-    let mut its = changes.range(revision..).map(|(_, change)| change).filter(|change| change.service.id == *id);
-    let is_long = its.next().is_some_and(|change| change.kind == Kind::Registered && bulk(change) > 0);
-    let mut later = its.peekable();
-    let is_followed = later.peek().is_some_and(|change| change.kind == Kind::Registered);
-    is_long && is_followed && later.map(bulk).sum::<usize>() > HISTORY_BYTES / LONG_SHARE
+    let its = changes.values().filter(|change| change.service.id == *id);
+    let is_long = changes.get(&revision).is_some_and(|change| change.kind == Kind::Registered && bulk(change) > 0);
+    let next = changes.range(revision + 1..).map(|(_, change)| change).find(|change| change.service.id == *id);
+    let is_followed = next.is_some_and(|change| change.kind == Kind::Registered);
+    is_long && is_followed && its.map(bulk).sum::<usize>() > HISTORY_BYTES / LONG_SHARE
 }
 
 /// A service that is no longer of the type has to leave, if it was.
