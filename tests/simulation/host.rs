@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::adapter::Core;
 use crate::follower;
-use crate::history::{End, Event, History, How, Kind, What};
+use crate::history::{End, Event, History, How, What};
 use crate::plan::Settings;
 use crate::reached::Reached;
 use crate::store::{Answer, Store};
@@ -224,6 +224,9 @@ impl Host {
         let kept = &around.store.kept;
         let (epoch, revision) = (position.epoch, position.revision);
         let (contents, history) = (kept.contents(), around.settings.keeps_history.then(|| kept.history()));
+        if contents.iter().flatten().any(|service| service.drain.is_some()) {
+            around.reached.note("start: a drained service is there");
+        }
         let complete_after = if around.settings.keeps_history { kept.complete_after() } else { revision };
         around.history.push(
             around.now_ms,
@@ -366,20 +369,9 @@ impl Life {
         for event in self.core.take_events() {
             self.step()?;
             let event = serde_json::from_str(&event).map_err(|error| error.to_string()).and_then(Event::read);
-            around.reached.note(match &event {
-                Ok(Event { kind: Kind::Registered, .. }) => "event: register",
-                Ok(Event { kind: Kind::Deregistered, .. }) => "event: deregister",
-                Ok(Event { kind: Kind::Expired, .. }) => "event: expire",
-                Err(_) => "event: unreadable",
-            });
             self.told = event.as_ref().map_or(self.told, |event| event.revision);
-            if let Ok(Event { kind: Kind::Registered, service, .. }) = &event
-                && service.updated.is_some()
-            {
-                around.reached.note("event: register of an update");
-                if service.fixed["metadata"].as_object().is_some_and(|fields| fields.len() > 3) {
-                    around.reached.note("event: update on an update");
-                }
+            if let Ok(event) = &event {
+                around.reached.note_event(event);
             }
             around.history.push(around.now_ms, What::Announced { host: number, event });
         }

@@ -329,7 +329,7 @@ impl Writer {
     fn request(&mut self) -> Does {
         let host = 0;
         let client = self.rng.random_range(0..CLIENTS);
-        let ask = match self.rng.random_range(0..20) {
+        let ask = match self.rng.random_range(0..22) {
             0..5 => Ask::Register(self.registration(client)),
             5 | 6 => {
                 let registration = self.registration(client);
@@ -345,10 +345,21 @@ impl Writer {
             12 | 13 => Ask::Update { id: self.id_of(client), generation: self.generation() },
             14 => Ask::Get { id: self.id() },
             15..18 => Ask::List { service_type: self.rng.random_bool(0.2).then(|| self.service_type()) },
+            18 | 19 => self.drain(client),
             _ => Ask::Discover { service_type: self.service_type() },
         };
         let times = if self.rng.random_bool(0.1) { self.rng.random_range(2..12) } else { 1 };
         Does::Ask { client, host, ask, times }
+    }
+
+    /// Somebody takes a service out of discovery, its own or another's, or has it discovered again.
+    fn drain(&mut self, client: usize) -> Ask {
+        let (id, generation) = (self.id_of(client), self.generation());
+        match self.rng.random_range(0..5) {
+            0 | 1 => Ask::Undrain { id, generation },
+            2 => Ask::Drain { id, generation, for_ms: None },
+            _ => Ask::Drain { id, generation, for_ms: Some(one_of(&mut self.rng, &[1, 700, 1000, 2500, 12_000])) },
+        }
     }
 
     /// Half of the clients name the generation that they know of; which that is, is seen then.

@@ -5,6 +5,7 @@
 //! between its request and itself, so it has to agree with some state in between.
 
 mod answers;
+mod drains;
 mod events;
 mod follow;
 mod index;
@@ -45,6 +46,7 @@ pub(crate) fn judge(history: &History) -> Option<Verdict> {
     let mut verdicts = Verdicts(Vec::new());
     let index = Index::new(history, &mut verdicts);
     answers::judge(&index, &mut verdicts);
+    drains::judge(&index, &mut verdicts);
     events::judge(&index, &mut verdicts);
     lives::judge(&index, &mut verdicts);
     follow::judge(&index, &mut verdicts);
