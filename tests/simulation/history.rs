@@ -294,6 +294,14 @@ pub(crate) enum How {
     StoppedInTrouble,
 }
 
+/// What a host would find in a store: the epoch if one goes on, the revision and the services.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) epoch: Option<String>,
+    pub(crate) revision: u64,
+    pub(crate) contents: Vec<Result<Service, String>>,
+}
+
 /// Something that was seen.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
@@ -316,6 +324,12 @@ pub(crate) enum What {
         /// Every change with a greater revision can be followed.
         complete_after: u64,
     },
+    /// An operator has named a store, and a host was not started on it: it says that it is not in charge.
+    Refused { host: usize, store: usize },
+    /// A host has moved: this store is in charge.
+    Moved { host: usize, store: usize },
+    /// A host has ended while it was moving. `stores`: those on which another one could be started now.
+    Left { host: usize, stores: Vec<Found> },
     /// A host has opened its store: its clock begins.
     Serving { host: usize },
     /// A host takes no more requests: it is about to stop.

@@ -2,12 +2,14 @@
 //! from a seed before anything is done, so that parts of it can be cut out.
 
 mod left_behind;
+mod moving;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::follower::Follow;
 use crate::history::{Ask, Claim, Registration};
+use crate::host::Wish;
 
 /// What stays the same for a whole simulation.
 #[derive(Clone, Debug)]
@@ -81,6 +83,13 @@ pub(crate) enum Does {
     /// A client follows the changes.
     Follow(Follow),
     Store(Fault),
+    /// The same with the store that is not in charge.
+    Other(Fault),
+    /// An operator asks for a move to the other store.
+    Swap {
+        host: usize,
+        wish: Wish,
+    },
     /// The store loses a record by itself.
     Lose {
         id: String,
@@ -208,6 +217,11 @@ impl Plan {
         for _ in 0..one_of(&mut writer.rng, &[0, 0, 0, 1, 4]) {
             let at = writer.rng.random_range(0..=actions.len());
             let more = writer.left_behind(&settings);
+            actions.splice(at..at, more);
+        }
+        for _ in 0..one_of(&mut writer.rng, &[0, 0, 1, 2, 5]) {
+            let at = writer.rng.random_range(0..=actions.len());
+            let more = writer.moving(&settings);
             actions.splice(at..at, more);
         }
         Plan { settings, actions }

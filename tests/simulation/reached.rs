@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::history::{Drain, Event, Kind};
 
 /// Everything that a run of some length has to reach.
-pub(crate) const KINDS: [&str; 53] = [
+pub(crate) const KINDS: [&str; 67] = [
     "store: slow",
     "store: late",
     "store: lost a reply",
@@ -47,6 +47,20 @@ pub(crate) const KINDS: [&str; 53] = [
     "event: undrained",
     "event: register of what is drained",
     "start: a drained service is there",
+    "move: done",
+    "move: given up",
+    "move: changes are let go",
+    "move: the new store is unmarked",
+    "move: the store in charge is told that it is",
+    "start: on the other store",
+    "kill: while a move is opening",
+    "kill: while a move is filling",
+    "kill: while a move is held",
+    "kill: while a move is ready",
+    "kill: while a move is closing",
+    "kill: while a move is taking back",
+    "kill: while a move is unmarking",
+    "kill: while a move is promoting",
     "mass expiry: begun",
     "mass expiry: ended, returned",
     "mass expiry: ended, hold_over",

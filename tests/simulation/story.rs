@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use crate::checker::Verdict;
-use crate::history::{Ask, Claim, Drain, Entry, Event, History, How, Kind, Registration, What};
+use crate::history::{Ask, Claim, Drain, Entry, Event, Found, History, How, Kind, Registration, What};
 
 /// How long a part of a line gets, in characters.
 const SHOWN_MAX: usize = 200;
@@ -59,6 +59,17 @@ fn line(entry: &Entry) -> String {
                 .collect();
             let services = services.join(", ");
             format!("host {host} starts, the store is at {epoch:?} {revision} and has [{services}]")
+        }
+        What::Refused { host, store } => {
+            format!("host {host} does not start on the store {store}: it is not in charge")
+        }
+        What::Moved { host, store } => format!("host {host} has moved: the store {store} is in charge"),
+        What::Left { host, stores } => {
+            let stores = stores.iter().map(|Found { epoch, revision, contents }| {
+                let ids: Vec<&str> = contents.iter().flatten().map(|service| service.id.as_str()).collect();
+                format!("{epoch:?} {revision} [{}]", ids.join(", "))
+            });
+            format!("host {host} leaves {}", stores.collect::<Vec<_>>().join(" and "))
         }
         What::Serving { host } => format!("host {host} serves"),
         What::Stopping { host } => format!("host {host} is about to stop"),

@@ -177,19 +177,20 @@ fn lists_under_way(index: &Index<'_>, call: &Call<'_>) -> (usize, usize) {
 
 /// Whether the store failed, or was slow, or the host was held up, between two moments.
 pub(super) fn has_trouble(index: &Index<'_>, life: &Life<'_>, from: Moment, to: Moment) -> bool {
+    let is_near =
+        |(since_ms, until_ms): &(u64, u64)| *since_ms <= to.at_ms && until_ms + index.rules.apart_ms >= from.at_ms;
+    if life.troubles.iter().any(is_near) || life.held_up_ms(from.at_ms, to.at_ms) > 0 {
+        return true;
+    }
     if !index.rules.sees_store {
         // Whoever had to wait for so long has seen that it was slow.
-        let is_near =
-            |(since_ms, until_ms): &(u64, u64)| *since_ms <= to.at_ms && until_ms + index.rules.apart_ms >= from.at_ms;
-        return to.at_ms - from.at_ms >= index.rules.reply_timeout_ms
-            || life.troubles.iter().any(is_near)
-            || life.held_up_ms(from.at_ms, to.at_ms) > 0;
+        return to.at_ms - from.at_ms >= index.rules.reply_timeout_ms;
     }
     let is_bad = |group: &Committed| {
         let is_near = group.moment.at_ms >= from.at_ms && group.sent_at_ms <= to.at_ms;
         is_near && (!group.is_clean() || group.moment.at_ms - group.sent_at_ms >= GROUP_MS)
     };
-    life.committed.iter().any(is_bad) || life.held_up_ms(from.at_ms, to.at_ms) > 0
+    life.committed.iter().any(is_bad)
 }
 
 /// Whether so many changes of the same service waited before a change that they alone may have taken all the time: each

@@ -134,6 +134,21 @@ impl<'a> Index<'a> {
                     index.lives.push(life);
                     is_replaced = false;
                 }
+                What::Refused { host, .. } => {
+                    if let Some(before) = index.lives.iter_mut().rev().find(|life| life.host == *host) {
+                        before.refused.get_or_insert(moment);
+                    }
+                }
+                What::Moved { host, .. } => {
+                    if let Some(life) = current.get(host) {
+                        index.lives[*life].moved.push(moment);
+                    }
+                }
+                What::Left { host, stores } => {
+                    if let Some(before) = index.lives.iter_mut().rev().find(|life| life.host == *host) {
+                        before.left = Some((moment, stores));
+                    }
+                }
                 What::Serving { host } => {
                     if let Some(life) = current.get(host) {
                         index.lives[*life].serving_ms = entry.at_ms;

@@ -12,6 +12,7 @@ mod index;
 mod life;
 mod lives;
 mod mass;
+mod moves;
 mod reads;
 mod restarts;
 mod time;
@@ -51,6 +52,7 @@ pub(crate) fn judge(history: &History) -> Option<Verdict> {
     lives::judge(&index, &mut verdicts);
     follow::judge(&index, &mut verdicts);
     mass::judge(&index, &mut verdicts);
+    moves::judge(&index, &mut verdicts);
     reads::judge(&index, &mut verdicts);
     restarts::judge(&index, &mut verdicts);
     time::judge(&index, &mut verdicts);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::index::{Call, Index, Moment};
 use super::life::{Beat, Life, Told};
 use super::reads::heartbeat_problem;
-use super::{Verdicts, drains};
+use super::{Verdicts, drains, moves};
 use crate::history::{Ask, End, How, Kind, Service};
 
 /// How long heartbeats gather before they are written, and the turn of a host that it takes.
@@ -20,17 +20,22 @@ pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
         if life.is_replaced {
             continue;
         }
-        position(index, before, life, verdicts);
         history(index, at, life, verdicts);
-        contents(index, before, life, verdicts);
-        undone(index, before, life, verdicts);
+        found(index, before, life, verdicts);
     }
+}
+
+/// What is found after a life, or would be, by one that begins on it.
+pub(super) fn found(index: &Index<'_>, before: &Life<'_>, life: &Life<'_>, verdicts: &mut Verdicts) {
+    position(index, before, life, verdicts);
+    contents(index, before, life, verdicts);
+    undone(index, before, life, verdicts);
 }
 
 fn position(index: &Index<'_>, before: &Life<'_>, life: &Life<'_>, verdicts: &mut Verdicts) {
     let place = life.began.place;
     let is_untouched = before.told.is_empty() && before.contents.is_empty();
-    if before.epoch != life.epoch && !is_untouched {
+    if before.epoch != life.epoch && !is_untouched && !moves::may_begin_anew(before) {
         let text = format!("{:?} after {:?}, though it is the same store", life.epoch, before.epoch);
         verdicts.add(place, "one epoch", text);
         return;
