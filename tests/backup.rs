@@ -104,7 +104,10 @@ fn a_backup_that_was_changed_by_hand_is_taken_and_one_with_a_mistake_changes_not
         (saved.replace("\"host\"", "\"hots\""), "changed.jsonl: line 2: Missing required field in service_info: host"),
         (saved.replace("{\"id\"", "{\"id"), "changed.jsonl: line 2: "),
         (saved.lines().take(2).collect::<Vec<_>>().join("\n"), "says that there are 2 services, and 1 are there"),
-        (saved.replace("registry_backup\":1", "registry_backup\":2"), "it has the format 2, expected 1"),
+        (
+            saved.replace("registry_backup\":1", "registry_backup\":2"),
+            "it has the format 2, of the newer registry \"0.1.0\", and this one",
+        ),
         (String::new(), "it is no backup"),
     ] {
         let refused = attempt(&changed);

@@ -12,7 +12,7 @@ use crate::log::counted;
 use crate::plugin::OpenBackend;
 use crate::server::start::load_plugin;
 use crate::store;
-use crate::store::mark::Mark;
+use crate::store::mark::{self, Mark};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -48,6 +48,7 @@ pub(crate) fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure>
         let (source, position, records) = store::read(&source_plugin, source.config.backend.options)
             .await
             .map_err(|error| in_file(from, error.into()))?;
+        position.as_ref().map_or(Ok(()), mark::check_known).map_err(|error| in_file(from, error.into()))?;
         if let Some(Mark::Filling(_)) = position.as_ref().and_then(Mark::of) {
             return Err(in_file(from, "it is not whole: a registry was about to move there when it ended".into()));
         }

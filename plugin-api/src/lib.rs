@@ -150,6 +150,15 @@
 //! *Several hosts on one store, and notification from the server, wait for the contract for shared stores. This
 //! contract is for stores that one host has to itself.*
 //!
+//! # A store's own format
+//! The host gives a store texts and numbers, and reads them whichever of its versions has written them: that is its own
+//! business. Yours is how they lie there. Write down in the store itself which format it has and which version of the plugin
+//! has made it, in a place that no format moves, such as the first line or a table of its own. Open every older format; before
+//! you change one, put a copy beside it that begins a new epoch (it has no position), and change it in one step, so that a
+//! kill leaves it as it was or changed. Refuse a newer one with [`ErrorKind::Corrupt`], and say who made it, what you read and
+//! what to do: `registry backup` with the newer version and `registry restore` with the older one lead back. Keep a format as
+//! long as the old version can read what you write. `upgrade.rs` of the SQLite plugin does all that in a page.
+//!
 //! # Versions
 //! The version of this crate is that of the contract, and not that of the host. A plugin that was built against any
 //! `0.1.x` works in a host with any other `0.1.x`, older or newer, whatever compiler built either of them: all that

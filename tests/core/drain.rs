@@ -181,3 +181,43 @@ fn a_drain_of_another_generation_or_of_nobody_is_refused() {
         "{bad}"
     );
 }
+
+#[test]
+fn who_ends_what_the_group_ends_waits_for_what_becomes_of_that() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.call(drain("x"));
+    world.ask("a", undrain("x"));
+    world.ask("b", undrain("x"));
+    assert_eq!(world.group().len(), 1);
+    world.outcome(Err(failed()));
+    assert_eq!(world.reply("a").unwrap()["code"], "backend_unavailable");
+    assert_eq!(world.reply("b"), None, "nobody knows yet");
+    world.store();
+    assert_eq!(world.reply("b").unwrap()["message"], "Service undrained successfully");
+    assert_eq!(world.discover("web").as_deref(), Some("x"));
+
+    world.ask("a", register("y", "web"));
+    world.ask("b", undrain("y"));
+    assert_eq!(world.group().len(), 1);
+    world.outcome(Ok(vec![Outcome::Refused(failed())]));
+    assert_eq!(world.reply("a").unwrap()["code"], "backend_refused");
+    world.store();
+    assert_eq!(world.reply("b").unwrap()["code"], "not_found");
+}
+
+#[test]
+fn what_registers_again_behind_a_removal_that_fails_stays_drained() {
+    let mut world = World::new();
+    world.register("x", "web");
+    world.call(drain("x"));
+    world.ask("a", deregister("x"));
+    world.ask("b", register("x", "web"));
+    let group = world.group();
+    assert_eq!(group.len(), 1, "{group:?}");
+    world.outcome(Ok(vec![Outcome::Refused(failed())]));
+    world.store();
+    assert_eq!(world.reply("b").unwrap()["success"], true);
+    assert!(mark(&mut world, "x").is_some(), "it was never deregistered");
+    assert_eq!(world.discover("web"), None);
+}

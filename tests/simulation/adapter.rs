@@ -89,6 +89,54 @@ impl Core {
         self.registry.tick(now, &mut self.out);
     }
 
+    /// Begins a copy to a store that holds this.
+    pub(crate) fn begin_copy(&mut self, to: &Kept) {
+        self.registry.begin_copy(to.records.keys().cloned());
+    }
+
+    pub(crate) fn next_copy(&mut self) -> Option<Vec<Change>> {
+        self.registry.next_copy()
+    }
+
+    pub(crate) fn left_to_copy(&self) -> usize {
+        self.registry.left_to_copy()
+    }
+
+    pub(crate) fn end_copy(&mut self) {
+        self.registry.end_copy();
+    }
+
+    pub(crate) fn hold_changes(&mut self, are_held: bool) {
+        self.registry.hold_changes(are_held);
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.registry.is_settled()
+    }
+
+    /// Another store is in charge.
+    pub(crate) fn move_to(&mut self, keeps_history: bool) {
+        self.registry.move_to("the other", Promises { balances: false, history: keeps_history });
+    }
+
+    /// What tells a store that it is in charge.
+    pub(crate) fn in_charge(&self) -> Group {
+        Group::new(Position::new(self.registry.position().0, self.registry.issued()), Vec::new())
+    }
+
+    /// What tells a store that another one is.
+    pub(crate) fn closing(&self) -> Group {
+        Group::new(Mark::Closed.at(self.registry.issued()), Vec::new())
+    }
+
+    /// A part of the copy, for a store that is not in charge yet.
+    pub(crate) fn copied(&self, mark: Mark, changes: Vec<Change>) -> Group {
+        let revision = self.registry.issued();
+        let mut group = Group::new(mark.at(revision), changes);
+        group.forget_before = revision + 1;
+        group
+    }
+
     pub(crate) fn is_cleanup_due(&self, now: Now) -> bool {
         self.registry.is_cleanup_due(now)
     }
@@ -165,6 +213,7 @@ pub(crate) fn has_writes(group: &Group) -> bool {
 
 /// A group for readers.
 pub(crate) fn describe(group: &Group) -> String {
+    let mark = Mark::of(&group.position).map(|mark| format!("{mark:?}")).into_iter();
     let describe = |change: &Change| match change {
         Change::Put(put) => {
             let record = &put.record;
@@ -177,7 +226,26 @@ pub(crate) fn describe(group: &Group) -> String {
         Change::Renew(renew) => format!("renew {}", renew.id),
         _ => "what the simulation does not know".into(),
     };
-    group.changes.iter().map(describe).collect::<Vec<_>>().join(", ")
+    mark.chain(group.changes.iter().map(describe)).collect::<Vec<_>>().join(", ")
+}
+
+/// What a store has in place of an epoch while it is not in charge, as `store/mark.rs` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Filling,
+    Ready,
+    Closed,
+}
+
+impl Mark {
+    fn of(position: &Position) -> Option<Mark> {
+        let all = [Mark::Filling, Mark::Ready, Mark::Closed];
+        all.into_iter().find(|mark| mark.at(position.revision) == *position)
+    }
+
+    fn at(self, revision: u64) -> Position {
+        Position::new(format!("{self:?}"), revision)
+    }
 }
 
 /// What a store keeps.
@@ -194,12 +262,46 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    pub(crate) fn new() -> Kept {
-        Kept { position: None, epochs: 0, records: BTreeMap::new(), events: BTreeMap::new(), complete_after: 0 }
+    /// One whose epochs are numbered from there on.
+    pub(crate) fn new(epochs: u64) -> Kept {
+        Kept { position: None, epochs, records: BTreeMap::new(), events: BTreeMap::new(), complete_after: 0 }
+    }
+
+    /// Nothing was ever stored in it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.position.is_none() && self.records.is_empty()
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        self.position.as_ref().and_then(Mark::of)
+    }
+
+    /// Whether a host can be started on it, as `mark::in_charge` has it.
+    pub(crate) fn is_in_charge(&self) -> bool {
+        matches!(self.mark(), None | Some(Mark::Ready))
+    }
+
+    /// Whether a host may move to it, as `mark::check_fillable` has it.
+    pub(crate) fn is_fillable(&self) -> bool {
+        self.records.is_empty() || self.mark().is_some()
+    }
+
+    /// The epoch in which a host would go on with it, if it goes on with one, and the revision.
+    pub(crate) fn position(&self) -> (Option<String>, u64) {
+        let epoch = self.position.as_ref().filter(|position| Mark::of(position).is_none());
+        (epoch.map(|position| position.epoch.clone()), self.position.as_ref().map_or(0, |position| position.revision))
+    }
+
+    /// The operator has it in charge, whatever it says.
+    pub(crate) fn reopen(&mut self) {
+        self.position = None;
     }
 
     /// A host opens the store, as `store::open` does: without a position a new epoch begins.
     pub(crate) fn open(&mut self) -> Position {
+        if self.mark().is_some() {
+            self.position = None;
+        }
         let last = self.records.values().map(|record| record.revision).max().unwrap_or(0);
         if self.position.as_ref().is_none_or(|position| position.revision < last) {
             self.epochs += 1;

@@ -89,6 +89,16 @@ pub(crate) enum Ask {
         id: String,
         generation: Option<u64>,
     },
+    /// Takes it out of discovery, for so long or until somebody ends that.
+    Drain {
+        id: String,
+        generation: Option<u64>,
+        for_ms: Option<u64>,
+    },
+    Undrain {
+        id: String,
+        generation: Option<u64>,
+    },
     /// From epoch and revision on, or from now on.
     Watch {
         after: Option<(String, u64)>,
@@ -105,7 +115,12 @@ pub(crate) enum Ask {
 impl Ask {
     /// Whether it changes what is stored.
     pub(crate) fn is_change(&self) -> bool {
-        matches!(self, Ask::Register(_) | Ask::Deregister { .. } | Ask::Update { .. })
+        matches!(self, Ask::Register(_) | Ask::Deregister { .. }) || self.is_amendment()
+    }
+
+    /// Whether it asks for another document of a service that stays what it is.
+    pub(crate) fn is_amendment(&self) -> bool {
+        matches!(self, Ask::Update { .. } | Ask::Drain { .. } | Ask::Undrain { .. })
     }
 
     /// The service that it is about, if it names one.
@@ -113,6 +128,7 @@ impl Ask {
         match self {
             Ask::Register(registration) => registration.id.as_deref(),
             Ask::Deregister { id, .. } | Ask::Renew { id, .. } | Ask::Update { id, .. } | Ask::Get { id } => Some(id),
+            Ask::Drain { id, .. } | Ask::Undrain { id, .. } => Some(id),
             Ask::List { .. } | Ask::Discover { .. } | Ask::Watch { .. } | Ask::EndMassExpiry { .. } => None,
         }
     }
@@ -120,21 +136,43 @@ impl Ask {
     /// The generation that it names, if it does.
     pub(crate) fn generation(&self) -> Option<u64> {
         match self {
-            Ask::Deregister { generation, .. } | Ask::Renew { generation, .. } | Ask::Update { generation, .. } => {
-                *generation
-            }
+            Ask::Deregister { generation, .. }
+            | Ask::Renew { generation, .. }
+            | Ask::Update { generation, .. }
+            | Ask::Drain { generation, .. }
+            | Ask::Undrain { generation, .. } => *generation,
             _ => None,
         }
     }
 
     /// The same with another generation, if it names one.
     pub(crate) fn with_generation(mut self, named: Option<u64>) -> Self {
-        if let Ask::Deregister { generation, .. } | Ask::Renew { generation, .. } | Ask::Update { generation, .. } =
-            &mut self
+        if let Ask::Deregister { generation, .. }
+        | Ask::Renew { generation, .. }
+        | Ask::Update { generation, .. }
+        | Ask::Drain { generation, .. }
+        | Ask::Undrain { generation, .. } = &mut self
         {
             *generation = generation.and(named);
         }
         self
+    }
+}
+
+/// What a record says of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Drain {
+    /// The call that asked for it: that is its reason.
+    pub(crate) call: Option<usize>,
+    /// In seconds since 1970.
+    pub(crate) since: u64,
+    pub(crate) until: Option<u64>,
+}
+
+impl Drain {
+    fn read(mark: &Value) -> Option<Drain> {
+        let call = mark["reason"].as_str().and_then(|reason| reason.parse().ok());
+        Some(Drain { call, since: mark["since"].as_u64()?, until: mark["until"].as_u64() })
     }
 }
 
@@ -147,6 +185,7 @@ pub(crate) struct Service {
     pub(crate) generation: Option<u64>,
     /// The call that updated it last.
     pub(crate) updated: Option<usize>,
+    pub(crate) drain: Option<Drain>,
     pub(crate) ttl_ms: u64,
     pub(crate) types: Vec<String>,
     pub(crate) owner: Option<String>,
@@ -174,6 +213,10 @@ impl Service {
             call: record["call"].as_u64().map(|call| call as usize),
             generation: record["generation"].as_u64(),
             updated: record["metadata"]["updated"].as_u64().map(|call| call as usize),
+            drain: match &record["drain"] {
+                Value::Null => None,
+                mark => Some(Drain::read(mark).ok_or_else(|| format!("a drain that says nothing: {mark}"))?),
+            },
             ttl_ms: (ttl * 1000.0).round() as u64,
             types: types.into_iter().map(String::from).collect(),
             owner: text("owner_key"),
@@ -251,6 +294,14 @@ pub(crate) enum How {
     StoppedInTrouble,
 }
 
+/// What a host would find in a store: the epoch if one goes on, the revision and the services.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) epoch: Option<String>,
+    pub(crate) revision: u64,
+    pub(crate) contents: Vec<Result<Service, String>>,
+}
+
 /// Something that was seen.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
@@ -273,6 +324,12 @@ pub(crate) enum What {
         /// Every change with a greater revision can be followed.
         complete_after: u64,
     },
+    /// An operator has named a store, and a host was not started on it: it says that it is not in charge.
+    Refused { host: usize, store: usize },
+    /// A host has moved: this store is in charge.
+    Moved { host: usize, store: usize },
+    /// A host has ended while it was moving. `stores`: those on which another one could be started now.
+    Left { host: usize, stores: Vec<Found> },
     /// A host has opened its store: its clock begins.
     Serving { host: usize },
     /// A host takes no more requests: it is about to stop.

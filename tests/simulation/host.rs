@@ -1,8 +1,9 @@
 //! A host: the core, and the loop around it as `host/src/server/mod.rs` has it, played in simulated time.
 //!
 //! What is mirrored: `Server::run` (messages and the store's answers take turns; `tick`; the clean-up in a quiet moment;
-//! `dispatch`), `Server::stop` and `finish`, `store::open`, and `clock::Uptime`, for which time stands still while the
-//! host is held up. Sockets are a queue of messages, and the store's lane is the store's queue of calls.
+//! `dispatch`), `Server::stop` and `finish` and `store::open` ([ends]), moves to another store ([swap]), and
+//! `clock::Uptime`, for which time stands still while the host is held up. Sockets are a queue of messages, and a store's
+//! lane is the store's queue of calls.
 
 use std::collections::VecDeque;
 
@@ -12,17 +13,22 @@ use serde_json::Value;
 
 use crate::adapter::Core;
 use crate::follower;
-use crate::history::{End, Event, History, How, Kind, What};
+use crate::history::{Event, History, How, What};
 use crate::plan::Settings;
 use crate::reached::Reached;
 use crate::store::{Answer, Store};
 use quiet::Quiet;
+use swap::{Leaving, Swap};
+pub(crate) use swap::{STEPS, Wish};
 
+mod ends;
 #[path = "../../host/src/server/quiet.rs"]
 mod quiet;
+mod swap;
 
 /// As in `server/mod.rs`.
 const FLUSH_MAX_MS: u64 = 5000;
+const CLOSE_MAX_MS: u64 = 5000;
 /// As in `server/clock.rs`.
 const HELD_UP_MS: u64 = 1000;
 const READ_INTERVAL_MS: u64 = 100;
@@ -34,7 +40,7 @@ pub(crate) struct Around<'a> {
     pub(crate) now_ms: u64,
     pub(crate) unix_ms: u64,
     pub(crate) settings: &'a Settings,
-    pub(crate) store: &'a mut Store,
+    pub(crate) stores: &'a mut [Store; 2],
     pub(crate) history: &'a mut History,
     pub(crate) reached: &'a mut Reached,
     /// What clients have been answered in this turn.
@@ -55,12 +61,24 @@ pub(crate) struct Host {
     inbox: VecDeque<Message>,
     start_at_ms: u64,
     starts: u64,
+    /// The store that it is started on, as the operator has it, and how often it was not in charge.
+    named: usize,
+    refused: u32,
 }
 
 /// From a start to an end.
 struct Life {
     core: Core,
+    /// The store that is in charge.
+    in_charge: usize,
     answers: VecDeque<Answer>,
+    /// Those of the other store.
+    others: VecDeque<Answer>,
+    swap: Option<Swap>,
+    leaving: Option<Leaving>,
+    /// The store in charge may say that it is not, and the operator has been told so.
+    is_unsure: bool,
+    storage_fails: bool,
     uptime: Uptime,
     quiet: Quiet,
     is_turn_of_messages: bool,
@@ -76,6 +94,8 @@ struct Life {
     is_to_stop: bool,
     /// Since when it stops.
     stopping: Option<u64>,
+    /// All is done, and since then the other store is to be closed.
+    closing: Option<(u64, How)>,
     /// It dies when it has done so many steps; then so much of the group under way lands.
     dies: Option<(u32, u8)>,
     down_ms: u64,
@@ -106,19 +126,22 @@ struct Killed;
 enum Woken {
     Stop,
     Store(Answer),
+    Other(Answer),
     Messages,
     Time,
 }
 
 impl Host {
     pub(crate) fn new(number: usize) -> Host {
-        Host { number, life: None, inbox: VecDeque::new(), start_at_ms: 0, starts: 0 }
+        Host { number, life: None, inbox: VecDeque::new(), start_at_ms: 0, starts: 0, named: 0, refused: 0 }
     }
 
     /// When it has something to do next.
     pub(crate) fn next_at_ms(&self, now_ms: u64) -> u64 {
         let Some(life) = &self.life else { return self.start_at_ms };
-        let is_awaited = life.is_to_stop && life.stopping.is_none() || !life.answers.is_empty();
+        let has_answers = !life.answers.is_empty() && life.closing.is_none()
+            || !life.others.is_empty() && (life.stopping.is_none() || life.closing.is_some());
+        let is_awaited = life.is_to_stop && life.stopping.is_none() || has_answers;
         let is_asked = life.stopping.is_none() && !self.inbox.is_empty();
         let at_ms = if is_awaited || is_asked { now_ms } else { life.wake_at_ms };
         at_ms.max(life.held_until_ms)
@@ -138,7 +161,22 @@ impl Host {
 
     pub(crate) fn answered(&mut self, answer: Answer) {
         if let Some(life) = &mut self.life {
-            life.answers.push_back(answer);
+            match answer.store == life.in_charge {
+                true => life.answers.push_back(answer),
+                false => life.others.push_back(answer),
+            }
+        }
+    }
+
+    /// The store that it has in charge, or is started on next.
+    pub(crate) fn store(&self) -> usize {
+        self.life.as_ref().map_or(self.named, |life| life.in_charge)
+    }
+
+    /// An operator asks for a move to the other store.
+    pub(crate) fn swap(&mut self, wish: Wish, now_ms: u64) {
+        if let Some(life) = &mut self.life {
+            life.begin_swap(wish, now_ms);
         }
     }
 
@@ -193,62 +231,6 @@ impl Host {
             }
         }
     }
-
-    fn end(&mut self, life: Life, how: How, part: u8, around: &mut Around<'_>) {
-        let host = self.number;
-        // What the store has said, and nobody has heard.
-        for Answer { sent_at_ms, text, end, .. } in life.answers {
-            let end = if end == End::Refused { end } else { End::Failed };
-            around.history.push(around.now_ms, What::Committed { host, sent_at_ms, end, text });
-        }
-        if let Some((sent_at_ms, text)) = around.store.abandon(host, part, around.reached) {
-            around.history.push(around.now_ms, What::Committed { host, sent_at_ms, end: End::Failed, text });
-        }
-        around.history.push(around.now_ms, What::Ended { host, how });
-        // What had reached the host is gone with it.
-        self.inbox.clear();
-        self.start_at_ms = around.now_ms + life.down_ms.max(1);
-    }
-
-    /// `serve::run`: the store is opened and loaded, then time begins.
-    fn start(&mut self, around: &mut Around<'_>) {
-        if !around.store.is_there(around.now_ms) {
-            // Whoever starts it tries again.
-            self.start_at_ms = around.now_ms + 500;
-            return;
-        }
-        self.starts += 1;
-        let position = around.store.kept.open();
-        let seed = around.settings.seed ^ (self.starts << 32);
-        let core = Core::load(around.settings, &around.store.kept, &position, seed, around.unix_ms);
-        let kept = &around.store.kept;
-        let (epoch, revision) = (position.epoch, position.revision);
-        let (contents, history) = (kept.contents(), around.settings.keeps_history.then(|| kept.history()));
-        let complete_after = if around.settings.keeps_history { kept.complete_after() } else { revision };
-        around.history.push(
-            around.now_ms,
-            What::Started { host: self.number, epoch, revision, contents, history, complete_after },
-        );
-        self.life = Some(Life {
-            core,
-            answers: VecDeque::new(),
-            uptime: Uptime::default(),
-            quiet: Quiet::default(),
-            is_turn_of_messages: true,
-            began_ms: around.now_ms,
-            revision,
-            told: revision,
-            wake_at_ms: around.now_ms,
-            held_from_ms: 0,
-            held_until_ms: 0,
-            is_to_stop: false,
-            stopping: None,
-            dies: None,
-            down_ms: 0,
-            restless_turns: 0,
-            is_in_turn: false,
-        });
-    }
 }
 
 impl Life {
@@ -275,6 +257,8 @@ impl Life {
             Woken::Store(answer)
         } else if has_messages {
             Woken::Messages
+        } else if let Some(answer) = self.others.pop_front() {
+            Woken::Other(answer)
         } else {
             Woken::Time
         };
@@ -285,6 +269,7 @@ impl Life {
                 self.stopping = Some(around.now_ms);
                 around.history.push(around.now_ms, What::Stopping { host: number });
                 self.wake_at_ms = around.now_ms;
+                self.stop_swapping(number, around);
                 self.core.end_watches();
                 while self.core.is_watched() {
                     self.core.tick(now);
@@ -292,7 +277,8 @@ impl Life {
                 }
                 return Ok(None);
             }
-            Woken::Store(answer) => self.answered(answer, now, around),
+            Woken::Store(answer) => self.answered(answer, now, number, around),
+            Woken::Other(answer) => self.other_answered(&answer, number, around),
             Woken::Messages => {
                 for message in inbox.drain(..) {
                     self.step()?;
@@ -308,41 +294,17 @@ impl Life {
             self.core.clean_up(now);
         }
         self.dispatch(number, now, around)?;
+        self.go_on_swapping(number, around)?;
         self.sleep(number, now, around);
         Ok(None)
     }
 
-    /// `Server::finish`, from one answer of the store to the next, and what comes after it.
-    fn finish(
-        &mut self,
-        number: usize,
-        since_ms: u64,
-        now: Now,
-        around: &mut Around<'_>,
-    ) -> Result<Option<How>, Killed> {
-        if let Some(answer) = self.answers.pop_front() {
-            let has_failed = answer.result.is_err();
-            self.answered(answer, now, around);
-            if has_failed {
-                self.dispatch(number, now, around)?;
-                return Ok(Some(How::StoppedInTrouble));
-            }
+    fn answered(&mut self, answer: Answer, now: Now, number: usize, around: &mut Around<'_>) {
+        if self.store_is_asked() {
+            return self.store_moved(answer, number, around);
         }
-        if around.now_ms >= since_ms + FLUSH_MAX_MS {
-            return Ok(Some(How::StoppedInTrouble));
-        }
-        self.core.tick(now);
-        self.core.hurry();
-        self.dispatch(number, now, around)?;
-        if self.core.is_idle() && !self.core.has_lists() {
-            return Ok(Some(How::Stopped));
-        }
-        self.sleep(number, now, around);
-        Ok(None)
-    }
-
-    fn answered(&mut self, answer: Answer, now: Now, around: &mut Around<'_>) {
-        let Answer { host, sent_at_ms, result, end, text } = answer;
+        let Answer { host, sent_at_ms, result, end, text, .. } = answer;
+        self.storage_fails = result.is_err();
         around.history.push(around.now_ms, What::Committed { host, sent_at_ms, end, text });
         self.core.committed(result, now);
     }
@@ -366,20 +328,9 @@ impl Life {
         for event in self.core.take_events() {
             self.step()?;
             let event = serde_json::from_str(&event).map_err(|error| error.to_string()).and_then(Event::read);
-            around.reached.note(match &event {
-                Ok(Event { kind: Kind::Registered, .. }) => "event: register",
-                Ok(Event { kind: Kind::Deregistered, .. }) => "event: deregister",
-                Ok(Event { kind: Kind::Expired, .. }) => "event: expire",
-                Err(_) => "event: unreadable",
-            });
             self.told = event.as_ref().map_or(self.told, |event| event.revision);
-            if let Ok(Event { kind: Kind::Registered, service, .. }) = &event
-                && service.updated.is_some()
-            {
-                around.reached.note("event: register of an update");
-                if service.fixed["metadata"].as_object().is_some_and(|fields| fields.len() > 3) {
-                    around.reached.note("event: update on an update");
-                }
+            if let Ok(event) = &event {
+                around.reached.note_event(event);
             }
             around.history.push(around.now_ms, What::Announced { host: number, event });
         }
@@ -387,7 +338,7 @@ impl Life {
     }
 
     fn send(&mut self, number: usize, group: Group, around: &mut Around<'_>) {
-        around.store.commit(number, group, around.now_ms, around.reached);
+        around.stores[self.in_charge].commit(number, group, around.now_ms, around.reached);
     }
 
     fn hand_over_replies(&mut self, number: usize, around: &mut Around<'_>) -> Result<(), Killed> {
@@ -425,6 +376,7 @@ impl Life {
         // Without a pause while a list is written.
         self.wake_at_ms =
             around.now_ms + if self.core.has_lists() || self.core.has_news() { 0 } else { pause_ms.max(1) };
+        self.wake_at_ms = self.opens_at_ms().map_or(self.wake_at_ms, |at_ms| self.wake_at_ms.min(at_ms));
         if self.restless_turns > RESTLESS_TURNS_MAX {
             around.history.push(around.now_ms, What::Busy { host: number });
         }

@@ -2,12 +2,14 @@
 //! from a seed before anything is done, so that parts of it can be cut out.
 
 mod left_behind;
+mod moving;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::follower::Follow;
 use crate::history::{Ask, Claim, Registration};
+use crate::host::Wish;
 
 /// What stays the same for a whole simulation.
 #[derive(Clone, Debug)]
@@ -81,6 +83,13 @@ pub(crate) enum Does {
     /// A client follows the changes.
     Follow(Follow),
     Store(Fault),
+    /// The same with the store that is not in charge.
+    Other(Fault),
+    /// An operator asks for a move to the other store.
+    Swap {
+        host: usize,
+        wish: Wish,
+    },
     /// The store loses a record by itself.
     Lose {
         id: String,
@@ -210,6 +219,11 @@ impl Plan {
             let more = writer.left_behind(&settings);
             actions.splice(at..at, more);
         }
+        for _ in 0..one_of(&mut writer.rng, &[0, 0, 1, 2, 5]) {
+            let at = writer.rng.random_range(0..=actions.len());
+            let more = writer.moving(&settings);
+            actions.splice(at..at, more);
+        }
         Plan { settings, actions }
     }
 }
@@ -329,7 +343,7 @@ impl Writer {
     fn request(&mut self) -> Does {
         let host = 0;
         let client = self.rng.random_range(0..CLIENTS);
-        let ask = match self.rng.random_range(0..20) {
+        let ask = match self.rng.random_range(0..22) {
             0..5 => Ask::Register(self.registration(client)),
             5 | 6 => {
                 let registration = self.registration(client);
@@ -345,10 +359,21 @@ impl Writer {
             12 | 13 => Ask::Update { id: self.id_of(client), generation: self.generation() },
             14 => Ask::Get { id: self.id() },
             15..18 => Ask::List { service_type: self.rng.random_bool(0.2).then(|| self.service_type()) },
+            18 | 19 => self.drain(client),
             _ => Ask::Discover { service_type: self.service_type() },
         };
         let times = if self.rng.random_bool(0.1) { self.rng.random_range(2..12) } else { 1 };
         Does::Ask { client, host, ask, times }
+    }
+
+    /// Somebody takes a service out of discovery, its own or another's, or has it discovered again.
+    fn drain(&mut self, client: usize) -> Ask {
+        let (id, generation) = (self.id_of(client), self.generation());
+        match self.rng.random_range(0..5) {
+            0 | 1 => Ask::Undrain { id, generation },
+            2 => Ask::Drain { id, generation, for_ms: None },
+            _ => Ask::Drain { id, generation, for_ms: Some(one_of(&mut self.rng, &[1, 700, 1000, 2500, 12_000])) },
+        }
     }
 
     /// Half of the clients name the generation that they know of; which that is, is seen then.

@@ -1,11 +1,13 @@
 //! What a simulation has come to: a fault that never happens is a test that never fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
+use crate::history::{Drain, Event, Kind};
+
 /// Everything that a run of some length has to reach.
-pub(crate) const KINDS: [&str; 49] = [
+pub(crate) const KINDS: [&str; 67] = [
     "store: slow",
     "store: late",
     "store: lost a reply",
@@ -41,6 +43,24 @@ pub(crate) const KINDS: [&str; 49] = [
     "event: register of an update",
     "event: update on an update",
     "event: expire",
+    "event: drained",
+    "event: undrained",
+    "event: register of what is drained",
+    "start: a drained service is there",
+    "move: done",
+    "move: given up",
+    "move: changes are let go",
+    "move: the new store is unmarked",
+    "move: the store in charge is told that it is",
+    "start: on the other store",
+    "kill: while a move is opening",
+    "kill: while a move is filling",
+    "kill: while a move is held",
+    "kill: while a move is ready",
+    "kill: while a move is closing",
+    "kill: while a move is taking back",
+    "kill: while a move is unmarking",
+    "kill: while a move is promoting",
     "mass expiry: begun",
     "mass expiry: ended, returned",
     "mass expiry: ended, hold_over",
@@ -62,6 +82,8 @@ pub(crate) struct Reached {
     pub(crate) counts: BTreeMap<String, u64>,
     pub(crate) requests: u64,
     pub(crate) simulated_ms: u64,
+    /// The services of the last events: generation and drain.
+    known: HashMap<String, (Option<u64>, Option<Drain>)>,
 }
 
 impl Reached {
@@ -69,6 +91,35 @@ impl Reached {
         match self.counts.get_mut(kind) {
             Some(count) => *count += 1,
             None => drop(self.counts.insert(kind.into(), 1)),
+        }
+    }
+
+    pub(crate) fn note_event(&mut self, event: &Event) {
+        let Event { kind, service, .. } = event;
+        self.note(match kind {
+            Kind::Registered => "event: register",
+            Kind::Deregistered => "event: deregister",
+            Kind::Expired => "event: expire",
+        });
+        if *kind == Kind::Registered && service.updated.is_some() {
+            self.note("event: register of an update");
+            if service.fixed["metadata"].as_object().is_some_and(|fields| fields.len() > 3) {
+                self.note("event: update on an update");
+            }
+        }
+        // A registration has a generation of its own.
+        let is = (service.generation, service.drain);
+        let was = match kind {
+            Kind::Registered => self.known.insert(service.id.clone(), is),
+            _ => self.known.remove(&service.id),
+        };
+        if let (Kind::Registered, Some((generation, drain))) = (kind, was) {
+            match (drain, is.1) {
+                (None, Some(_)) => self.note("event: drained"),
+                (Some(_), None) => self.note("event: undrained"),
+                (Some(_), Some(_)) if generation != is.0 => self.note("event: register of what is drained"),
+                _ => {}
+            }
         }
     }
 

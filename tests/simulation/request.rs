@@ -31,6 +31,12 @@ pub(crate) fn body(ask: &Ask, call: usize) -> Value {
         Ask::Update { id, generation } => {
             json!({"action": "update", "service_id": id, "generation": generation, "metadata": patch(call)})
         }
+        Ask::Drain { id, generation, for_ms } => {
+            let seconds = for_ms.map(|for_ms| for_ms as f64 / 1000.0);
+            json!({"action": "drain", "service_id": id, "generation": generation, "seconds": seconds,
+                "reason": call.to_string()})
+        }
+        Ask::Undrain { id, generation } => json!({"action": "undrain", "service_id": id, "generation": generation}),
         Ask::Get { id } => json!({"action": "get", "service_id": id}),
         Ask::List { service_type } => json!({"action": "list", "service_type": service_type}),
         Ask::Discover { service_type } => json!({"action": "discover", "service_type": service_type}),

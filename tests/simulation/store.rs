@@ -22,6 +22,7 @@ struct Call {
 /// What a host gets to know of its group.
 pub(crate) struct Answer {
     pub(crate) host: usize,
+    pub(crate) store: usize,
     pub(crate) sent_at_ms: u64,
     pub(crate) result: Result<Vec<Outcome>, Error>,
     pub(crate) end: End,
@@ -30,6 +31,7 @@ pub(crate) struct Answer {
 }
 
 pub(crate) struct Store {
+    number: usize,
     pub(crate) kept: Kept,
     calls: Vec<Call>,
     /// What happens to the next groups.
@@ -43,9 +45,11 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub(crate) fn new(latency_ms: u64, call_timeout_ms: u64, is_atomic: bool) -> Store {
+    pub(crate) fn new(number: usize, latency_ms: u64, call_timeout_ms: u64, is_atomic: bool) -> Store {
         Store {
-            kept: Kept::new(),
+            number,
+            // No two stores begin the same epoch.
+            kept: Kept::new(number as u64 * 1000),
             calls: Vec::new(),
             faults: VecDeque::new(),
             latency_ms,
@@ -81,7 +85,8 @@ impl Store {
         let mut delay_ms = self.latency_ms;
         let mut fate = Fate::Done;
         let place = self.faults.iter().position(|fault| match fault {
-            Fault::Next { any, .. } => *any || has_writes(&group),
+            // A group with nothing but a position is of a move, mostly.
+            Fault::Next { any, .. } => *any || has_writes(&group) || group.changes.is_empty(),
             _ => false,
         });
         if let Some(Fault::Next { delay_ms: more_ms, fate: next, .. }) = place.and_then(|at| self.faults.remove(at)) {
@@ -122,14 +127,15 @@ impl Store {
     pub(crate) fn abandon(&mut self, host: usize, part: u8, reached: &mut Reached) -> Option<(u64, String)> {
         let at = self.calls.iter().position(|call| call.host == host)?;
         let Call { group, sent_at_ms, .. } = self.calls.remove(at);
-        let count = self.part_of(group.changes.len(), part);
-        self.store(&group, count, |_| false);
+        let (count, is_whole) = self.part_of(group.changes.len(), part);
+        self.store(&group, count, is_whole, |_| false);
         reached.note(match count {
+            _ if is_whole => "kill: a whole group landed",
             0 => "kill: nothing of a group landed",
-            _ if count == group.changes.len() => "kill: a whole group landed",
             _ => "kill: part of a group landed",
         });
-        Some((sent_at_ms, format!("{} - stored the first {count}", describe(&group))))
+        let stored = if is_whole { "all".into() } else { format!("the first {count}") };
+        Some((sent_at_ms, format!("{} - stored {stored}", describe(&group))))
     }
 
     /// A record is lost.
@@ -146,8 +152,8 @@ impl Store {
         let result = match fate {
             Fate::Done | Fate::Refuse(_) => {
                 let mask = if let Fate::Refuse(mask) = fate { mask } else { 0 };
-                let outcomes =
-                    self.store(&group, all, |(place, is_put)| (is_full && is_put) || mask & (1 << (place % 32)) != 0);
+                let outcomes = self
+                    .store(&group, all, true, |(place, is_put)| (is_full && is_put) || mask & (1 << (place % 32)) != 0);
                 let count = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Refused(_))).count();
                 if count > 0 {
                     reached.note(if is_full { "store: full" } else { "store: refused single changes" });
@@ -165,20 +171,20 @@ impl Store {
                 Ok(outcomes)
             }
             Fate::Miscount => {
-                self.store(&group, all, |_| false);
+                self.store(&group, all, true, |_| false);
                 reached.note("store: wrong number of outcomes");
                 how = "stored all, told nonsense".into();
                 Ok(Vec::new())
             }
             Fate::LostReply => {
-                self.store(&group, all, |_| false);
+                self.store(&group, all, true, |_| false);
                 reached.note("store: lost a reply");
                 how = "stored all, the reply is lost".into();
                 Err(failed("the reply is lost"))
             }
             Fate::Part(part) => {
-                let count = self.part_of(all, part);
-                self.store(&group, count, |_| false);
+                let (count, is_whole) = self.part_of(all, part);
+                self.store(&group, count, is_whole, |_| false);
                 reached.note(if count > 0 && count < all {
                     "store: first part"
                 } else {
@@ -202,23 +208,31 @@ impl Store {
         };
         let how = if how.is_empty() { String::new() } else { format!(" - {how}") };
         let text = format!("{} (after {waited_ms} ms){how}", describe(&group));
-        Answer { host, sent_at_ms, result, end, text }
+        Answer { host, store: self.number, sent_at_ms, result, end, text }
     }
 
-    /// Does the first `count` changes of a group, but for those that are refused.
-    fn store(&mut self, group: &Group, count: usize, refuses: impl Fn((usize, bool)) -> bool) -> Vec<Outcome> {
+    /// Does the first `count` changes of a group, or the whole of it, but for those that are refused.
+    fn store(
+        &mut self,
+        group: &Group,
+        count: usize,
+        is_whole: bool,
+        refuses: impl Fn((usize, bool)) -> bool,
+    ) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for (place, change) in group.changes[..count].iter().enumerate() {
             outcomes.push(if refuses((place, is_put(change))) { refused() } else { self.kept.apply(change) });
         }
-        if count == group.changes.len() {
+        if is_whole {
             self.kept.finish(group);
         }
         outcomes
     }
 
-    fn part_of(&self, all: usize, part: u8) -> usize {
+    /// How many changes of a group are in its first part (of 255), and whether that is the whole group.
+    fn part_of(&self, all: usize, part: u8) -> (usize, bool) {
         let count = (all * usize::from(part) + 127) / 255;
-        if self.is_atomic && count < all { 0 } else { count }
+        let is_whole = if all == 0 { part >= 128 } else { count == all };
+        (if self.is_atomic && !is_whole { 0 } else { count }, is_whole)
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use crate::checker::Verdict;
-use crate::history::{Ask, Claim, Entry, Event, History, How, Kind, Registration, What};
+use crate::history::{Ask, Claim, Drain, Entry, Event, Found, History, How, Kind, Registration, What};
 
 /// How long a part of a line gets, in characters.
 const SHOWN_MAX: usize = 200;
@@ -50,12 +50,26 @@ fn line(entry: &Entry) -> String {
             let services: Vec<String> = contents
                 .iter()
                 .map(|service| match service {
-                    Ok(service) => format!("{} (#{})", service.id, service.call.map_or(-1, |call| call as i64)),
+                    Ok(service) => {
+                        let drain = service.drain.map(drained).unwrap_or_default();
+                        format!("{} (#{}){drain}", service.id, service.call.map_or(-1, |call| call as i64))
+                    }
                     Err(problem) => problem.clone(),
                 })
                 .collect();
             let services = services.join(", ");
             format!("host {host} starts, the store is at {epoch:?} {revision} and has [{services}]")
+        }
+        What::Refused { host, store } => {
+            format!("host {host} does not start on the store {store}: it is not in charge")
+        }
+        What::Moved { host, store } => format!("host {host} has moved: the store {store} is in charge"),
+        What::Left { host, stores } => {
+            let stores = stores.iter().map(|Found { epoch, revision, contents }| {
+                let ids: Vec<&str> = contents.iter().flatten().map(|service| service.id.as_str()).collect();
+                format!("{epoch:?} {revision} [{}]", ids.join(", "))
+            });
+            format!("host {host} leaves {}", stores.collect::<Vec<_>>().join(" and "))
         }
         What::Serving { host } => format!("host {host} serves"),
         What::Stopping { host } => format!("host {host} is about to stop"),
@@ -96,6 +110,11 @@ fn asked(ask: &Ask) -> String {
         Ask::Deregister { id, generation } => format!("deregister {id}{}", named(*generation)),
         Ask::Renew { id, generation } => format!("renew {id}{}", named(*generation)),
         Ask::Update { id, generation } => format!("update {id}{}", named(*generation)),
+        Ask::Drain { id, generation, for_ms } => {
+            let limit = for_ms.map(|for_ms| format!(" for {for_ms} ms")).unwrap_or_default();
+            format!("drain {id}{limit}{}", named(*generation))
+        }
+        Ask::Undrain { id, generation } => format!("undrain {id}{}", named(*generation)),
         Ask::Get { id } => format!("get {id}"),
         Ask::List { service_type } => format!("list {}", service_type.as_deref().unwrap_or("all")),
         Ask::Discover { service_type } => format!("discover {service_type}"),
@@ -136,7 +155,7 @@ fn answered(reply: &Value) -> String {
     }
     match reply["service_id"].as_str() {
         Some(id) => format!("yes, it is {id}, generation {}", reply["generation"]),
-        None => "yes".into(),
+        None => format!("yes: {}", text(&reply["message"])),
     }
 }
 
@@ -148,7 +167,13 @@ fn told(event: &Event) -> String {
     };
     let previous = event.previous.map(|previous| format!(" (after {previous})")).unwrap_or_default();
     let call = event.service.call.map(|call| format!(" (#{call})")).unwrap_or_default();
-    format!("{} {kind} {}{call}{previous}", event.revision, event.service.id)
+    let drain = event.service.drain.map(drained).unwrap_or_default();
+    format!("{} {kind} {}{call}{drain}{previous}", event.revision, event.service.id)
+}
+
+fn drained(drain: Drain) -> String {
+    let until = drain.until.map(|until| format!(" until {until}")).unwrap_or_default();
+    format!(", drained by #{}{until}", drain.call.map_or(-1, |call| call as i64))
 }
 
 fn text(value: &Value) -> &str {

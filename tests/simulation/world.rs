@@ -41,7 +41,7 @@ struct World<'a> {
     now_ms: u64,
     unix_ms: u64,
     hosts: Vec<Host>,
-    store: Store,
+    stores: [Store; 2],
     /// What was stored once.
     backup: Kept,
     keepers: Vec<Keeper>,
@@ -93,8 +93,9 @@ impl World<'_> {
             now_ms: 0,
             unix_ms,
             hosts: (0..settings.hosts).map(Host::new).collect(),
-            store: Store::new(settings.store_ms, settings.call_timeout_ms, settings.keeps_history),
-            backup: Kept::new(),
+            stores: [0, 1]
+                .map(|number| Store::new(number, settings.store_ms, settings.call_timeout_ms, settings.keeps_history)),
+            backup: Kept::new(0),
             keepers: Vec::new(),
             callers: Vec::new(),
             generations: HashMap::new(),
@@ -111,7 +112,8 @@ impl World<'_> {
             let hosts = self.hosts.iter().map(|host| host.next_at_ms(now_ms));
             let keepers = self.keepers.iter().map(|keeper| keeper.next_ms);
             let followers = self.followers.iter().map(|follower| follower.next_ms);
-            let next_ms = hosts.chain(keepers).chain(followers).chain(self.store.next_at_ms()).min();
+            let stores = self.stores.iter().filter_map(Store::next_at_ms);
+            let next_ms = hosts.chain(keepers).chain(followers).chain(stores).min();
             let Some(next_ms) = next_ms.filter(|next_ms| *next_ms <= until_ms) else { break };
             self.pass_to(next_ms.max(now_ms));
             self.happen();
@@ -129,9 +131,11 @@ impl World<'_> {
         self.beat();
         self.follow();
         let timeout_ms = self.plan.settings.reply_timeout_ms;
-        for answer in self.store.answers(self.now_ms, timeout_ms, &mut self.reached) {
-            let host = answer.host;
-            self.hosts[host].answered(answer);
+        for store in &mut self.stores {
+            for answer in store.answers(self.now_ms, timeout_ms, &mut self.reached) {
+                let host = answer.host;
+                self.hosts[host].answered(answer);
+            }
         }
         for number in 0..self.hosts.len() {
             let mut turns = 0;
@@ -152,7 +156,7 @@ impl World<'_> {
             now_ms: self.now_ms,
             unix_ms: self.unix_ms,
             settings: &self.plan.settings,
-            store: &mut self.store,
+            stores: &mut self.stores,
             history: &mut self.history,
             reached: &mut self.reached,
             replies: &mut replies,
@@ -272,10 +276,21 @@ impl World<'_> {
             Does::Follow(follow) => self.followers.push(Follower::new(follow.clone(), self.now_ms)),
             Does::Store(fault) => {
                 self.note(format!("the store: {fault:?}"));
-                self.store.fail(*fault, self.now_ms);
+                let store = self.in_charge();
+                self.stores[store].fail(*fault, self.now_ms);
+            }
+            Does::Other(fault) => {
+                self.note(format!("the other store: {fault:?}"));
+                let store = 1 - self.in_charge();
+                self.stores[store].fail(*fault, self.now_ms);
+            }
+            Does::Swap { host, wish } => {
+                self.note(format!("the host is to move: {wish:?}"));
+                self.hosts[*host].swap(*wish, self.now_ms);
             }
             Does::Lose { id } => {
-                if self.store.lose(id) {
+                let store = self.in_charge();
+                if self.stores[store].lose(id) {
                     self.reached.note("store: lost a record");
                     self.history.push(self.now_ms, What::Lost { id: id.clone() });
                 }
@@ -286,7 +301,8 @@ impl World<'_> {
                 }
                 self.happen();
                 if self.hosts.iter().all(|host| !host.is_up()) {
-                    self.store.kept.restore(&mut self.backup);
+                    let store = self.in_charge();
+                    self.stores[store].kept.restore(&mut self.backup);
                     self.reached.note("store: restored from a backup");
                     self.history.push(self.now_ms, What::Replaced);
                 }
@@ -307,6 +323,11 @@ impl World<'_> {
         self.happen();
     }
 
+    /// The store that is in charge, or is to be.
+    fn in_charge(&self) -> usize {
+        self.hosts[0].store()
+    }
+
     fn note(&mut self, text: String) {
         self.history.push(self.now_ms, What::Note(text));
     }
@@ -315,7 +336,7 @@ impl World<'_> {
     /// find is what was acknowledged.
     fn finish(&mut self) {
         self.note("the plan is at its end: the store is well again".into());
-        self.store.heal();
+        self.stores.iter_mut().for_each(Store::heal);
         self.keepers.clear();
         let settings = &self.plan.settings;
         // A host may be held up, or away.

@@ -1,8 +1,12 @@
 //! `backup`, `restore`: all services of a running registry, as lines of JSON that people can read and change; and from
 //! there into a store.
 //!
-//! The first line says what it is: `registry_backup` (the version of the format), `epoch`, `revision`, `services` (how
-//! many follow) and `taken`. Each line behind it is a service as `list` shows it, all of the same moment.
+//! The first line says what it is: `registry_backup` (the version of the format), `registry` (which one has written it),
+//! `epoch`, `revision`, `services` (how many follow) and `taken`. Each line behind it is a service as `list` shows it, all
+//! of the same moment.
+//!
+//! The format is the way back to an earlier version, too, which keeps what it does not know: fields of the first line, and
+//! of services. So only what an earlier version would get wrong takes another number.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -21,8 +25,10 @@ use crate::protocol::request::Limits;
 use crate::protocol::restore::Restored;
 use crate::text::{counted, utc};
 
-/// The version of the format.
+/// The version of the format. All since 1 are read.
 const FORMAT: u64 = 1;
+/// Which version this is.
+const OWN: &str = env!("CARGO_PKG_VERSION");
 /// What stands for standard input or output in place of a file.
 const STANDARD: &str = "-";
 
@@ -37,7 +43,7 @@ pub(super) async fn backup(file: &Path, connection: &Connection) -> Result<(), F
     let services = list["services"].as_array().map_or(&[][..], Vec::as_slice);
     let (epoch, revision) = (&list["epoch"], &list["revision"]);
     let head = json!({
-        "registry_backup": FORMAT, "epoch": epoch, "revision": revision, "services": services.len(),
+        "registry_backup": FORMAT, "registry": OWN, "epoch": epoch, "revision": revision, "services": services.len(),
         "taken": utc(now_seconds()),
     });
     let lines: String = std::iter::once(&head).chain(services).map(|line| format!("{line}\n")).collect();
@@ -91,8 +97,14 @@ fn records(text: &str, limits: &Limits) -> Result<Vec<Record>, String> {
     let head: Value = serde_json::from_str(head).map_err(|error| format!("line 1: {error}"))?;
     match head["registry_backup"].as_u64() {
         Some(FORMAT) => {}
-        Some(other) => return Err(format!("it has the format {other}, expected {FORMAT}")),
-        None => return Err("it is no backup: its first line has no \"registry_backup\"".into()),
+        Some(other) if other > FORMAT => {
+            let registry = head["registry"].as_str().map(|version| format!(" {version:?}")).unwrap_or_default();
+            return Err(format!(
+                "it has the format {other}, of the newer registry{registry}, and this one, {OWN}, reads 1 to {FORMAT}: restore \
+                 it with that one"
+            ));
+        }
+        _ => return Err("it is no backup: its first line has no \"registry_backup\"".into()),
     }
     let records: Vec<Record> = lines
         .map(|(number, line)| record(line.trim(), limits).map_err(|problem| format!("line {}: {problem}", number + 1)))

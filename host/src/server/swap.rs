@@ -180,7 +180,10 @@ impl<F: Front> Server<F> {
                 let Contents { records, damaged, .. } = contents;
                 let there = records.into_iter().map(|record| record.id).chain(damaged);
                 self.registry.begin_copy(there);
-                swap.step = Step::Filling(store, target, false);
+                // Before there is anything in it: a store that is new and makes a first part of a group only has no mark then,
+                // and looks whole.
+                store.commit(group(&self.filling(), self.registry.issued(), Vec::new()));
+                self.set_step(Step::Filling(store, target, true));
             }
             (_, Moved::Answered(Answer::Opened(Err(error)) | Answer::Closed(Err(error)))) => {
                 self.give_up_swap(error.to_string());

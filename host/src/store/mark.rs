@@ -12,7 +12,9 @@
 
 use registry_plugin_api::{Error, Position, Result};
 
-// As the contract has an epoch: without spaces, and at most 64 bytes.
+// As the contract has an epoch: without spaces, and at most 64 bytes. No epoch begins like this: what does and is not
+// known here is of a later registry.
+const RESERVED: &str = "registry:";
 const FILLING: &str = "registry:filling-from:";
 const READY: &str = "registry:ready";
 const CLOSED: &str = "registry:closed-for:";
@@ -53,11 +55,27 @@ impl Mark {
     }
 }
 
+/// Whether this version can tell what a store is.
+///
+/// # Errors
+/// Its mark is of a later one.
+pub(crate) fn check_known(position: &Position) -> Result<()> {
+    let mark = position.epoch.as_str();
+    if !mark.starts_with(RESERVED) || Mark::of(position).is_some() {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!(
+        "this store was left by a newer registry in a state ({mark:?}) that this one, {}, does not know: open it with that one",
+        env!("CARGO_PKG_VERSION")
+    )))
+}
+
 /// The position of a store that is to be in charge: `None` if a new epoch begins.
 ///
 /// # Errors
 /// It is not whole, or another one has taken its place, unless the operator wants it `reopened`.
 pub(super) fn in_charge(position: Position, reopened: bool) -> Result<Option<Position>> {
+    check_known(&position)?;
     match Mark::of(&position) {
         None => Ok(Some(position)),
         Some(Mark::Ready) => {
@@ -87,6 +105,7 @@ pub(super) fn in_charge(position: Position, reopened: bool) -> Result<Option<Pos
 /// # Errors
 /// It has.
 pub(super) fn check_fillable(position: Option<&Position>, records: usize) -> Result<()> {
+    position.map_or(Ok(()), check_known)?;
     let is_marked = position.is_some_and(|position| Mark::of(position).is_some());
     if records == 0 || is_marked {
         return Ok(());
@@ -118,6 +137,10 @@ mod tests {
         let closed = Mark::Closed("redb".into()).at(3);
         assert!(in_charge(closed.clone(), false).unwrap_err().message().contains("redb has taken its place"));
         assert_eq!(in_charge(closed, true).unwrap(), None);
+        let later = Position::new("registry:shared-with:7", 3);
+        for refused in [in_charge(later.clone(), true).unwrap_err(), check_fillable(Some(&later), 0).unwrap_err()] {
+            assert!(refused.message().contains("newer registry in a state (\"registry:shared-with:7\")"), "{refused}");
+        }
         let filling = Mark::Filling("sqlite".into()).at(3);
         assert!(
             in_charge(filling, true).unwrap_err().message().contains("of the plugin sqlite, which is still in charge")

@@ -4,8 +4,13 @@
 //! one host at a time and is locked for as long as it is open: the [`Backend`] here never meets another writer.
 //!
 //! The other files see to it that this one meets a sound database: `file.rs` finds and claims the file, `schema.rs`
-//! tells whose it is and makes the tables, `takeover.rs` brings in what the Python registry stored. `events.rs` keeps
-//! the recent changes.
+//! tells whose it is and makes the tables, `upgrade.rs` brings up to date what an earlier version has written, and
+//! `takeover.rs` brings in what the Python registry stored. `events.rs` keeps the recent changes.
+//!
+//! # Versions
+//! The tables have a version of their own, in `PRAGMA user_version`. All since 1 are opened: an older one is upgraded in
+//! one transaction, after a copy of the file as it was has been put beside it (`service_registry.db.schema-1`). A newer one
+//! is refused by a line that names the registry that has made it.
 //!
 //! # After a backup was restored
 //! A copy of the file is a store like any other, and knows nothing of what was committed after it was made. If you put
@@ -27,6 +32,7 @@ mod events;
 mod file;
 mod schema;
 mod takeover;
+mod upgrade;
 
 /// A page ends after so many records, or after so many bytes of them, whichever comes first.
 const PAGE_RECORDS: usize = 4096;

@@ -1,7 +1,8 @@
-//! Opening the database: taking its lock, telling whose it is, and making or taking over what is in it.
+//! Opening the database: taking its lock, telling whose it is, and making what is in it.
 //!
-//! All of that is one transaction. Either the file is a registry's when it ends, or it is as it was: a file that is
-//! refused keeps every byte, and so do its `-wal` and `-shm`.
+//! Either the file is a registry's of this version when that ends, or it is as it was: a file that is refused keeps every
+//! byte, and so do its `-wal` and `-shm`. What an earlier version has written is brought up to date in
+//! [`upgrade`](crate::upgrade).
 
 use std::time::Duration;
 
@@ -10,13 +11,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::file::DatabaseFile;
-use crate::takeover;
+use crate::{takeover, upgrade};
 
 /// What marks a database as a registry's, in SQLite's header: "SReg".
 pub(crate) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"SReg");
 
-/// The version of the tables. A file with a greater one is refused.
-const SCHEMA_VERSION: i32 = 2;
+/// The version of the tables. A file with a greater one is refused, one with a smaller one is upgraded.
+pub(crate) const SCHEMA_VERSION: i32 = 3;
 
 /// A service is a row with a rowid, not a `WITHOUT ROWID` one: those are for rows much smaller than a page, and a
 /// document may be larger than one.
@@ -32,7 +33,7 @@ const SERVICES: &str = "
 ";
 
 /// The position has no row in a new store. `events_after` is the revision after which the events are complete.
-const POSITION: &str = "
+pub(crate) const POSITION: &str = "
     CREATE TABLE position (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         epoch TEXT NOT NULL,
@@ -41,23 +42,29 @@ const POSITION: &str = "
     ) STRICT;
 ";
 
-const EVENTS: &str = "
+pub(crate) const EVENTS: &str = "
     CREATE TABLE events (
         revision INTEGER PRIMARY KEY,
         text TEXT NOT NULL
     ) STRICT;
 ";
 
-/// From schema version 1, which kept the position in a table called `history`, and no events.
-const FROM_1: &str = "
-    INSERT INTO position SELECT one, epoch, revision, revision FROM history;
-    DROP TABLE history;
+/// Which registry has made the database one of this schema version, and of those that it was before. It stays as it is in
+/// all later versions: a registry that cannot read such a file says who can.
+pub(crate) const VERSIONS: &str = "
+    CREATE TABLE versions (
+        schema INTEGER PRIMARY KEY,
+        registry TEXT NOT NULL
+    ) STRICT;
 ";
 
-/// Opens the database, alone, and makes it a registry's if it is new or the Python registry's.
+/// Opens the database, alone, and makes it a registry's if it is new, an earlier registry's or the Python registry's.
 pub(crate) fn open(file: &DatabaseFile) -> Result<Connection> {
+    open_by(file, connect(file).map_err(|error| file.error("open", error))?)
+}
+
+fn open_by(file: &DatabaseFile, mut connection: Connection) -> Result<Connection> {
     let failed = |error| file.error("open", error);
-    let mut connection = connect(file).map_err(failed)?;
     if connection.is_readonly("main").map_err(failed)? {
         let name = file.name();
         return Err(Error::unavailable(format!(
@@ -65,8 +72,11 @@ pub(crate) fn open(file: &DatabaseFile) -> Result<Connection> {
         )));
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive).map_err(failed)?;
-    settle(file, &transaction)?;
+    let older = settle(file, &transaction)?;
     transaction.commit().map_err(failed)?;
+    if let Some(older) = older {
+        upgrade::run(file, &mut connection, older)?;
+    }
     let journal_mode = start_log(&connection).map_err(failed)?;
     if journal_mode != "wal" {
         let name = file.name();
@@ -111,34 +121,46 @@ enum Origin {
     Foreign(String),
 }
 
-/// Makes the database a registry's, or refuses it.
-fn settle(file: &DatabaseFile, transaction: &Transaction) -> Result<()> {
+/// What has to be upgraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Older {
+    /// A registry's, with this schema version.
+    Registry(i32),
+    /// The Python registry's.
+    Cgse,
+}
+
+/// Makes a new database a registry's, or says what it is, or refuses it. One that is to be upgraded is as it was.
+fn settle(file: &DatabaseFile, transaction: &Transaction) -> Result<Option<Older>> {
     let failed = |error| file.error("open", error);
     let name = file.name();
     match identify(transaction).map_err(failed)? {
-        Origin::New => create_tables(transaction).map_err(failed),
+        Origin::New => create_tables(transaction).map_err(failed)?,
         Origin::Cgse => {
             check_pages(file, transaction)?;
-            takeover::take_over(file, transaction).map_err(failed)
+            return Ok(Some(Older::Cgse));
         }
         Origin::Registry(SCHEMA_VERSION) => {
             check_pages(file, transaction)?;
-            check_tables(file, transaction)
+            check_tables(file, transaction)?;
         }
-        Origin::Registry(1) => {
+        Origin::Registry(version) if version > SCHEMA_VERSION => {
+            return Err(upgrade::too_new(file, transaction, version));
+        }
+        Origin::Registry(version @ 1..) => {
             check_pages(file, transaction)?;
-            upgrade_from_1(file, transaction)?;
-            check_tables(file, transaction)
+            return Ok(Some(Older::Registry(version)));
         }
-        Origin::Registry(version) if version > SCHEMA_VERSION => Err(Error::corrupt(format!(
-            "{name} was written by a newer registry (schema version {version}, expected {SCHEMA_VERSION}): use that one, \
-             or name another file"
-        ))),
-        Origin::Registry(version) => Err(file.damaged(&format!("schema version {version}, expected {SCHEMA_VERSION}"))),
-        Origin::Foreign(signs) => Err(Error::corrupt(format!(
-            "{name} belongs to another program ({signs}), expected a registry's database: name another file"
-        ))),
+        Origin::Registry(version) => {
+            return Err(file.damaged(&format!("schema version {version}, expected 1 to {SCHEMA_VERSION}")));
+        }
+        Origin::Foreign(signs) => {
+            return Err(Error::corrupt(format!(
+                "{name} belongs to another program ({signs}), expected a registry's database: name another file"
+            )));
+        }
     }
+    Ok(None)
 }
 
 fn identify(connection: &Connection) -> rusqlite::Result<Origin> {
@@ -174,24 +196,11 @@ fn signs(application_id: i32, user_version: i32, names: &[String]) -> String {
 
 /// Makes the tables of a new store.
 pub(crate) fn create_tables(transaction: &Transaction) -> rusqlite::Result<()> {
-    for table in [SERVICES, POSITION, EVENTS] {
+    for table in [SERVICES, POSITION, EVENTS, VERSIONS] {
         transaction.execute_batch(table)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)
-}
-
-/// Makes the tables that schema version 1 lacked. Epoch and revision stay, so clients notice nothing.
-fn upgrade_from_1(file: &DatabaseFile, transaction: &Transaction) -> Result<()> {
-    let upgrade = || -> rusqlite::Result<()> {
-        for batch in [POSITION, EVENTS, FROM_1] {
-            transaction.execute_batch(batch)?;
-        }
-        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)
-    };
-    upgrade().map_err(|error| file.unavailable_or_damaged("upgrade", error))?;
-    tracing::info!(file = file.name(), from = 1, to = SCHEMA_VERSION, "upgraded the database");
-    Ok(())
+    upgrade::note_version(transaction)
 }
 
 /// Looks at every page. It costs about what loading costs, once, and finds damage before anything is written on top.
@@ -206,11 +215,12 @@ fn check_pages(file: &DatabaseFile, connection: &Connection) -> Result<()> {
 }
 
 /// A registry's database has the registry's tables.
-fn check_tables(file: &DatabaseFile, connection: &Connection) -> Result<()> {
+pub(crate) fn check_tables(file: &DatabaseFile, connection: &Connection) -> Result<()> {
     let check = || -> rusqlite::Result<()> {
         connection.prepare(crate::SELECT_PAGE)?;
         crate::position(connection)?;
         crate::events::read_page(connection, &Cursor::start())?;
+        connection.prepare("SELECT schema, registry FROM versions")?;
         Ok(())
     };
     check().map_err(|error| file.unavailable_or_damaged("check", error))
@@ -218,42 +228,4 @@ fn check_tables(file: &DatabaseFile, connection: &Connection) -> Result<()> {
 
 fn count(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("SELECT count(*) FROM services", [], |row| row.get(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use registry_plugin_api::ErrorKind;
-
-    use super::*;
-
-    const VERSION_1: &str = "
-        CREATE TABLE history (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, revision INTEGER NOT NULL) STRICT;
-        INSERT INTO history VALUES (1, 'e', 7);
-        PRAGMA application_id = 1397908839;
-        PRAGMA user_version = 1;
-    ";
-
-    /// Why a database of schema version 1, made so, cannot be upgraded in so many pages.
-    fn refused(made_by: &[&str], pages_max: u32) -> Error {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("registry.db");
-        let connection = Connection::open(&path).unwrap();
-        made_by.iter().for_each(|batch| connection.execute_batch(batch).unwrap());
-        drop(connection);
-        let file = DatabaseFile::claim(path.to_str().unwrap()).unwrap();
-        let mut connection = connect(&file).unwrap();
-        connection.pragma_update_and_check(None, "max_page_count", pages_max, |_| Ok(())).unwrap();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive).unwrap();
-        upgrade_from_1(&file, &transaction).unwrap_err()
-    }
-
-    #[test]
-    fn an_upgrade_without_room_is_no_damage() {
-        // SQLite does not go below the pages that there are.
-        let error = refused(&[SERVICES, VERSION_1], 1);
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        assert!(error.to_string().contains("the disk is full"), "{error}");
-        let error = refused(&[VERSION_1, "DROP TABLE history"], 1000);
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-    }
 }

@@ -34,7 +34,7 @@ pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
 /// How long an answer may take on the host's clock. A hold-up that the host does not notice counts there.
 fn limit_ms(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, until_ms: u64) -> u64 {
     let wait_ms = match call.ask {
-        Ask::Register(_) | Ask::Deregister { .. } | Ask::Update { .. } => index.rules.reply_timeout_ms,
+        ask if ask.is_change() => index.rules.reply_timeout_ms,
         Ask::List { .. } => LIST_MS,
         Ask::Watch { wait_ms, .. } => *wait_ms,
         _ => 0,
@@ -95,7 +95,7 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
     let states = || life.states(call.asked, answer.moment, index.rules.slack_ms);
     let id = call.ask.id().unwrap_or("");
     let is_true = match (answer.code(), call.ask) {
-        ("not_found", Ask::Deregister { .. } | Ask::Renew { .. } | Ask::Update { .. } | Ask::Get { .. }) => {
+        ("not_found", ask) if names_what_is_there(ask) || matches!(ask, Ask::Get { .. }) => {
             states().any(|state| life.service(id, state).is_none())
         }
         ("not_found", Ask::EndMassExpiry { .. }) => {
@@ -111,7 +111,7 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
         ("none_healthy", Ask::Discover { service_type }) => states().any(|state| {
             let now_ms = life.uptime_ms(answer.moment.at_ms);
             life.services(state)
-                .filter(|service| service.is_of(service_type))
+                .filter(|service| service.is_of(service_type) && service.drain.is_none())
                 .all(|service| life.passing_until_ms(&service.id, state, call.asked.place) < now_ms)
         }),
         ("duplicate_service_type", Ask::Register(registration)) => {
@@ -126,13 +126,11 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
                             >= life.uptime_ms(call.asked.at_ms)
                 })
         }
-        ("deregistered", Ask::Deregister { .. } | Ask::Renew { .. } | Ask::Update { .. }) => {
-            may_be_gone(index, life, id, call, answer)
-        }
+        ("deregistered", ask) if names_what_is_there(ask) => may_be_gone(index, life, id, call, answer),
         ("replaced", ask) if ask.generation().is_some() => {
             states().any(|state| life.service(id, state).is_some_and(|service| service.generation != ask.generation()))
         }
-        ("forbidden", Ask::Register(_) | Ask::Deregister { .. } | Ask::Renew { .. } | Ask::Update { .. }) => {
+        ("forbidden", ask) if ask.is_change() || matches!(ask, Ask::Renew { .. }) => {
             let is_foreign = |owner: &str| Some(owner) != call.key;
             index.rules.has_keys
                 && !call.key.is_some_and(|key| index.rules.admins.contains(key))
@@ -140,7 +138,7 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
                     life.service(id, state).and_then(|service| service.owner.as_deref()).is_some_and(is_foreign)
                 })
         }
-        ("overloaded", Ask::Register(_) | Ask::Deregister { .. } | Ask::Update { .. } | Ask::Watch { .. }) => true,
+        ("overloaded", ask) if ask.is_change() || matches!(ask, Ask::Watch { .. }) => true,
         ("overloaded", Ask::List { .. }) => {
             // One key may have half of the places, and so may all without one.
             let (all, its) = lists_under_way(index, call);
@@ -161,6 +159,11 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
     }
 }
 
+/// Whether it is about a service that is there, and not only looks at it.
+fn names_what_is_there(ask: &Ask) -> bool {
+    ask.is_amendment() || matches!(ask, Ask::Deregister { .. } | Ask::Renew { .. })
+}
+
 /// How many lists a host had not answered yet when it was asked for another, and how many of them for the same key, or
 /// like it for nobody's.
 fn lists_under_way(index: &Index<'_>, call: &Call<'_>) -> (usize, usize) {
@@ -173,20 +176,21 @@ fn lists_under_way(index: &Index<'_>, call: &Call<'_>) -> (usize, usize) {
 }
 
 /// Whether the store failed, or was slow, or the host was held up, between two moments.
-fn has_trouble(index: &Index<'_>, life: &Life<'_>, from: Moment, to: Moment) -> bool {
+pub(super) fn has_trouble(index: &Index<'_>, life: &Life<'_>, from: Moment, to: Moment) -> bool {
+    let is_near =
+        |(since_ms, until_ms): &(u64, u64)| *since_ms <= to.at_ms && until_ms + index.rules.apart_ms >= from.at_ms;
+    if life.troubles.iter().any(is_near) || life.held_up_ms(from.at_ms, to.at_ms) > 0 {
+        return true;
+    }
     if !index.rules.sees_store {
         // Whoever had to wait for so long has seen that it was slow.
-        let is_near =
-            |(since_ms, until_ms): &(u64, u64)| *since_ms <= to.at_ms && until_ms + index.rules.apart_ms >= from.at_ms;
-        return to.at_ms - from.at_ms >= index.rules.reply_timeout_ms
-            || life.troubles.iter().any(is_near)
-            || life.held_up_ms(from.at_ms, to.at_ms) > 0;
+        return to.at_ms - from.at_ms >= index.rules.reply_timeout_ms;
     }
     let is_bad = |group: &Committed| {
         let is_near = group.moment.at_ms >= from.at_ms && group.sent_at_ms <= to.at_ms;
         is_near && (!group.is_clean() || group.moment.at_ms - group.sent_at_ms >= GROUP_MS)
     };
-    life.committed.iter().any(is_bad) || life.held_up_ms(from.at_ms, to.at_ms) > 0
+    life.committed.iter().any(is_bad)
 }
 
 /// Whether so many changes of the same service waited before a change that they alone may have taken all the time: each

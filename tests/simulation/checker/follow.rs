@@ -173,11 +173,19 @@ fn differs(
     (!is_same).then(|| format!("announced was {announced:?}, told is {event:?}"))
 }
 
-/// A removal is kept together with the registration before it, or the update, which may come to nothing.
+/// A removal is kept together with the registration before it, or what was made of that, which may come to nothing.
 fn is_void(index: &Index<'_>, change: &Change<'_>) -> bool {
-    let Service { call, updated, .. } = &change.service;
+    let Service { id, call, updated, drain, .. } = &change.service;
     let is_nothing = |call: usize| !index.call(call).is_some_and(Call::has_succeeded);
-    change.kind != Kind::Registered && (call.is_none_or(is_nothing) || updated.is_some_and(is_nothing))
+    let is_undrained_in_vain =
+        |call: &Call<'_>| matches!(call.ask, Ask::Undrain { id: of, .. } if of == id) && !call.has_succeeded();
+    let announced = change.event.and_then(|event| event.service.drain);
+    let ran_out_in_vain = announced.is_some_and(|drain| drain.until.is_some());
+    change.kind != Kind::Registered
+        && (call.is_none_or(is_nothing)
+            || updated.is_some_and(is_nothing)
+            || drain.and_then(|drain| drain.call).is_some_and(is_nothing)
+            || drain.is_none() && (index.calls.iter().any(is_undrained_in_vain) || ran_out_in_vain))
 }
 
 /// A long record that changes over and over is told of in its later states only: see `registry/follow/long.rs`.
@@ -202,6 +210,10 @@ fn stays(
     (first, bookmark): (u64, u64),
     service_type: &str,
 ) -> Option<String> {
+    // What a store would not take back in the end, the next host does not know.
+    if index.lives.iter().any(Life::is_refused_in_the_end) {
+        return None;
+    }
     let mut there: BTreeMap<&str, bool> = BTreeMap::new();
     for (revision, change) in changes.range(..=bookmark) {
         let is_of = change.kind == Kind::Registered && change.service.is_of(service_type);

@@ -134,6 +134,21 @@ impl<'a> Index<'a> {
                     index.lives.push(life);
                     is_replaced = false;
                 }
+                What::Refused { host, .. } => {
+                    if let Some(before) = index.lives.iter_mut().rev().find(|life| life.host == *host) {
+                        before.refused.get_or_insert(moment);
+                    }
+                }
+                What::Moved { host, .. } => {
+                    if let Some(life) = current.get(host) {
+                        index.lives[*life].moved.push(moment);
+                    }
+                }
+                What::Left { host, stores } => {
+                    if let Some(before) = index.lives.iter_mut().rev().find(|life| life.host == *host) {
+                        before.left = Some((moment, stores));
+                    }
+                }
                 What::Serving { host } => {
                     if let Some(life) = current.get(host) {
                         index.lives[*life].serving_ms = entry.at_ms;
@@ -261,8 +276,21 @@ impl<'a> Index<'a> {
 
     /// What the wall clock showed, in seconds.
     pub(super) fn wall_seconds(&self, at_ms: u64) -> u64 {
+        self.wall_ms(at_ms) / 1000
+    }
+
+    fn wall_ms(&self, at_ms: u64) -> u64 {
         let jumps = self.wall_jumps.iter().filter(|(jumped_ms, _)| *jumped_ms <= at_ms);
-        jumps.fold(self.unix_ms + at_ms, |unix_ms, (_, by_ms)| unix_ms.saturating_add_signed(*by_ms)) / 1000
+        jumps.fold(self.unix_ms + at_ms, |unix_ms, (_, by_ms)| unix_ms.saturating_add_signed(*by_ms))
+    }
+
+    /// When the wall clock shows this for the first time, from a moment on.
+    pub(super) fn reaches_ms(&self, from_ms: u64, unix_ms: u64) -> u64 {
+        let jumps = self.wall_jumps.iter().map(|(at_ms, _)| *at_ms).filter(|at_ms| *at_ms > from_ms);
+        let mut begins: Vec<u64> = std::iter::once(from_ms).chain(jumps).collect();
+        begins.push(u64::MAX);
+        let reached = begins.windows(2).map(|pair| (pair[0] + unix_ms.saturating_sub(self.wall_ms(pair[0])), pair[1]));
+        reached.filter(|(at_ms, end_ms)| at_ms < end_ms).map(|(at_ms, _)| at_ms).next().unwrap_or(u64::MAX)
     }
 
     /// Whether the wall clock was set between two moments, or at one of them.

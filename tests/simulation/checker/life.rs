@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::index::{Index, Moment};
 use super::mass::{Forgiven, Mass};
-use crate::history::{End, Event, How, Service};
+use crate::history::{End, Event, Found, How, Service};
 
 /// How often a host reads its clock at least: see `clock.rs`.
 const READ_MS: u64 = 100;
@@ -90,6 +90,11 @@ pub(super) struct Life<'a> {
     pub(super) lost: Vec<(Moment, &'a str)>,
     /// What was stored before was replaced while the host was away.
     pub(super) is_replaced: bool,
+    /// When it moved to another store, and what it has left if it ended while it did.
+    pub(super) moved: Vec<Moment>,
+    pub(super) left: Option<(Moment, &'a [Found])>,
+    /// When the next one was not started on its store.
+    pub(super) refused: Option<Moment>,
     /// Mass expiries, and what was forgiven.
     pub(super) masses: Vec<Mass>,
     pub(super) forgiven: Vec<Forgiven>,
@@ -125,6 +130,9 @@ impl<'a> Life<'a> {
             tracks: BTreeMap::new(),
             lost: Vec::new(),
             is_replaced: false,
+            moved: Vec::new(),
+            left: None,
+            refused: None,
             masses: Vec::new(),
             forgiven: Vec::new(),
             silences: Vec::new(),

@@ -18,6 +18,10 @@ pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
     for life in &index.lives {
         generations(life, verdicts);
         for (at, told) in life.told.iter().enumerate().filter(|(_, told)| told.is_update) {
+            let before = life.service(&told.event.service.id, at);
+            if before.is_some_and(|before| before.drain != told.event.service.drain) {
+                continue;
+            }
             updated(index, life, at, told, verdicts);
         }
     }
@@ -130,7 +134,7 @@ pub(crate) fn patch(call: usize) -> Value {
 
 /// Nobody is told that a service is not found who could have been told that it was deregistered.
 fn not_found(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'_>, verdicts: &mut Verdicts) {
-    let (Ask::Renew { id, .. } | Ask::Deregister { id, .. } | Ask::Update { id, .. }) = call.ask else { return };
+    let Some(id) = call.ask.id().filter(|_| !matches!(call.ask, Ask::Get { .. })) else { return };
     let states = life.states(call.asked, answer.moment, index.rules.slack_ms);
     let known: HashSet<bool> =
         states.map(|state| is_gone(life, id, state, answer.moment, index.rules.slack_ms)).collect();

@@ -5,12 +5,14 @@
 //! between its request and itself, so it has to agree with some state in between.
 
 mod answers;
+mod drains;
 mod events;
 mod follow;
 mod index;
 mod life;
 mod lives;
 mod mass;
+mod moves;
 mod reads;
 mod restarts;
 mod time;
@@ -45,10 +47,12 @@ pub(crate) fn judge(history: &History) -> Option<Verdict> {
     let mut verdicts = Verdicts(Vec::new());
     let index = Index::new(history, &mut verdicts);
     answers::judge(&index, &mut verdicts);
+    drains::judge(&index, &mut verdicts);
     events::judge(&index, &mut verdicts);
     lives::judge(&index, &mut verdicts);
     follow::judge(&index, &mut verdicts);
     mass::judge(&index, &mut verdicts);
+    moves::judge(&index, &mut verdicts);
     reads::judge(&index, &mut verdicts);
     restarts::judge(&index, &mut verdicts);
     time::judge(&index, &mut verdicts);

@@ -19,9 +19,9 @@ pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
         let problem = match call.ask {
             Ask::Get { id } => one(index, life, call, answer, |service| service.id == *id),
             Ask::Discover { service_type } => one(index, life, call, answer, |service| service.is_of(service_type))
-                .or_else(|| match answer.reply["service"]["health"].as_str() {
-                    Some("passing") => None,
-                    _ => Some("what is discovered is not passing".into()),
+                .or_else(|| match (answer.reply["service"]["health"].as_str(), &answer.reply["service"]["drain"]) {
+                    (Some("passing"), Value::Null) => None,
+                    _ => Some("what is discovered is drained, or not passing".into()),
                 }),
             Ask::List { service_type } => all(index, life, call, answer, service_type.as_deref()),
             _ => None,

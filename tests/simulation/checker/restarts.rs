@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Verdicts;
 use super::index::{Call, Index, Moment};
 use super::life::{Beat, Life, Told};
 use super::reads::heartbeat_problem;
+use super::{Verdicts, drains, moves};
 use crate::history::{Ask, End, How, Kind, Service};
 
 /// How long heartbeats gather before they are written, and the turn of a host that it takes.
@@ -20,17 +20,22 @@ pub(super) fn judge(index: &Index<'_>, verdicts: &mut Verdicts) {
         if life.is_replaced {
             continue;
         }
-        position(index, before, life, verdicts);
         history(index, at, life, verdicts);
-        contents(index, before, life, verdicts);
-        undone(index, before, life, verdicts);
+        found(index, before, life, verdicts);
     }
+}
+
+/// What is found after a life, or would be, by one that begins on it.
+pub(super) fn found(index: &Index<'_>, before: &Life<'_>, life: &Life<'_>, verdicts: &mut Verdicts) {
+    position(index, before, life, verdicts);
+    contents(index, before, life, verdicts);
+    undone(index, before, life, verdicts);
 }
 
 fn position(index: &Index<'_>, before: &Life<'_>, life: &Life<'_>, verdicts: &mut Verdicts) {
     let place = life.began.place;
     let is_untouched = before.told.is_empty() && before.contents.is_empty();
-    if before.epoch != life.epoch && !is_untouched {
+    if before.epoch != life.epoch && !is_untouched && !moves::may_begin_anew(before) {
         let text = format!("{:?} after {:?}, though it is the same store", life.epoch, before.epoch);
         verdicts.add(place, "one epoch", text);
         return;
@@ -66,9 +71,16 @@ fn history(index: &Index<'_>, at: usize, life: &Life<'_>, verdicts: &mut Verdict
         let service = text.map(|text| Service::read(text["service"].clone()));
         // A removal is written together with the change before it, which may come to nothing.
         let is_void = |service: &Service| {
-            let calls = [service.call, service.updated].into_iter().flatten().filter_map(|call| index.call(call));
-            let mut answers = calls.filter_map(|call| call.answer.as_ref());
-            told.event.kind != Kind::Registered && answers.any(|answer| !answer.is_success())
+            let drained = service.drain.and_then(|drain| drain.call);
+            let calls = [service.call, service.updated, drained].into_iter().flatten();
+            let calls = calls.filter_map(|call| index.call(call));
+            let undrained = index.calls.iter().filter(|call| {
+                matches!(call.ask, Ask::Undrain { id, .. } if *id == service.id) && service.drain.is_none()
+            });
+            let mut answers = calls.chain(undrained).filter_map(|call| call.answer.as_ref());
+            let ran_out =
+                service.drain.is_none() && told.event.service.drain.is_some_and(|drain| drain.until.is_some());
+            told.event.kind != Kind::Registered && (ran_out || answers.any(|answer| !answer.is_success()))
         };
         let is_same = |service: &Service| service.fixed == told.event.service.fixed || is_void(service);
         let is_right = service.is_some_and(|service| service.is_ok_and(|service| is_same(&service)));
@@ -118,9 +130,9 @@ fn contents(index: &Index<'_>, before: &Life<'_>, life: &Life<'_>, verdicts: &mu
         let problem = match (known, found) {
             (Some(known), Some(found)) if known.fixed == found.fixed => stopped_heartbeat(index, before, found),
             (Some(known), Some(found)) if known.call.is_some() && known.call == found.call => {
-                other_update(index, before, known, found)
+                other_document(index, before, known, found)
             }
-            (_, Some(found)) => ghost(index, before, found),
+            (known, Some(found)) => ghost(index, before, found).or_else(|| drains::found(index, before, known, found)),
             (Some(_), None) => missing(index, before, id),
             (None, None) => None,
         };
@@ -155,6 +167,25 @@ fn undone(index: &Index<'_>, before: &Life<'_>, life: &Life<'_>, verdicts: &mut 
             (Ask::Update { .. }, Some(stored)) => {
                 let is_undone = updated.is_none_or(|updated| updated.number != call.number && is_over(updated));
                 (is_undone && is_over(stored)).then(|| "the update is not stored".into())
+            }
+            (Ask::Drain { .. }, Some(stored)) => {
+                let is_ended = |other: &Call<'_>| {
+                    let is_about =
+                        matches!(other.ask, Ask::Drain { id: of, .. } | Ask::Undrain { id: of, .. } if of == id);
+                    is_about && other.number != call.number && other.asked < ended && !is_over(other)
+                };
+                let drain = found.get(id).and_then(|service| service.drain);
+                let is_undone = match drain {
+                    Some(drain) => {
+                        drain.call != Some(call.number) && drain.call.and_then(|it| index.call(it)).is_none_or(is_over)
+                    }
+                    None => !index.calls.iter().any(is_ended) && !drains::is_told_over(before, index, call.number),
+                };
+                (is_undone && is_over(stored)).then(|| "the drain is not stored".into())
+            }
+            (Ask::Undrain { .. }, Some(stored)) => {
+                let drain = found.get(id).and_then(|service| service.drain?.call).and_then(|it| index.call(it));
+                (drain.is_some_and(is_over) && is_over(stored)).then(|| "its end of a drain is not stored".into())
             }
             (_, Some(stored)) if stored.number == call.number && matches!(call.ask, Ask::Register(_)) => None,
             (_, Some(stored)) => is_over(stored).then(|| format!("#{} is stored, which was before it", stored.number)),
@@ -217,17 +248,21 @@ fn ghost(index: &Index<'_>, before: &Life<'_>, found: &Service) -> Option<String
     }
 }
 
-/// Why it must not be there with another update than the last that was told, if so.
-fn other_update(index: &Index<'_>, before: &Life<'_>, known: &Service, found: &Service) -> Option<String> {
+/// Why it must not be there with another document than the last that was told, if so.
+fn other_document(index: &Index<'_>, before: &Life<'_>, known: &Service, found: &Service) -> Option<String> {
+    if known.updated == found.updated && known.drain != found.drain {
+        return drains::found(index, before, Some(known), found);
+    }
     let Some(call) = found.updated.filter(|call| Some(*call) != known.updated).and_then(|call| index.call(call)) else {
         return Some("an update is not there".into());
     };
-    match &call.answer {
+    let problem = match &call.answer {
         Some(answer) if answer.is_success() => {
             (!is_said_at_the_end(before, call)).then(|| "another update came after it".into())
         }
         _ => is_decided(before, call).then(|| "the update came to nothing, and that could have been put right".into()),
-    }
+    };
+    problem.or_else(|| drains::found(index, before, Some(known), found))
 }
 
 /// Why a service that was acknowledged must not be missing, if so.
@@ -296,13 +331,13 @@ fn is_settled(before: &Life<'_>, call: &Call<'_>) -> bool {
 }
 
 /// A reply that was the last thing that the host did: its event got lost.
-fn is_said_at_the_end(before: &Life<'_>, call: &Call<'_>) -> bool {
+pub(super) fn is_said_at_the_end(before: &Life<'_>, call: &Call<'_>) -> bool {
     let is_own = |told: &Told<'_>| told.event.kind == Kind::Registered && told.event.service.call == Some(call.number);
     call.answer.as_ref().is_some_and(|answer| before.is_cut_off_at(answer.moment)) && !before.told.iter().any(is_own)
 }
 
 /// Whether it was certain that nothing would come of a call that has not succeeded.
-fn is_decided(before: &Life<'_>, call: &Call<'_>) -> bool {
+pub(super) fn is_decided(before: &Life<'_>, call: &Call<'_>) -> bool {
     let Some((ended, how)) = before.ended else { return true };
     let was_away = call.asked.place < before.began.place && call.answer.is_none();
     if how == How::Stopped || call.asked > ended {

@@ -110,9 +110,14 @@ impl<C> Registry<C> {
             true => projection.is_contested(id),
             false => is_replaced && projection.has_id(id),
         };
-        // What registers again stays drained.
-        let is_open = is_open || matches!(wish, Wish::Register { .. }) && projection.drains(id);
-        if is_open {
+        let depends = match wish {
+            // What registers again stays drained.
+            Wish::Register { .. } => projection.drains(id),
+            // Who has nothing to end is told so at once.
+            Wish::Drain { drain, .. } if drain.order.is_none() => projection.drains(id) || projection.has_id(id),
+            _ => false,
+        };
+        if is_open || depends {
             return Verdict::Later;
         }
         if is_absent {

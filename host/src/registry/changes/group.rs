@@ -266,6 +266,9 @@ impl<C> Registry<C> {
                 let bytes = service.map_or(0, Service::shown_bytes);
                 told = Told::of(service, cause, now);
                 let event = self.event_text(told, *kind, service, before);
+                if service.is_some_and(Service::is_drained) {
+                    draft.projection.drain(id.clone());
+                }
                 draft.projection.remove(&self.services, id);
                 draft.bytes += bytes;
                 Remove::new(&**id, revision).with_event(event).into()

@@ -6,7 +6,7 @@ use registry_plugin_api::{Backend, Event, Position, Put, Renew};
 use registry_sqlite::Sqlite;
 use rusqlite::Connection;
 
-use crate::common::{commit, group, history, now, open, pages, position, put, record, records, remove};
+use crate::common::{commit, group, history, now, open, put, record, remove};
 
 /// A new store to which the host has committed its first, empty group.
 fn begun(path: impl AsRef<Path>) -> Sqlite {
@@ -120,42 +120,4 @@ fn long_histories_come_in_pages() {
     let first = now(store.history(registry_plugin_api::Cursor::start())).unwrap();
     assert!(first.next.is_some());
     assert!(history(&store).1.iter().map(|event| event.revision).eq(1..=9000));
-}
-
-/// As schema version 1 had them.
-const TABLES_1: &str = "
-    CREATE TABLE history (
-        one INTEGER PRIMARY KEY CHECK (one = 1),
-        epoch TEXT NOT NULL,
-        revision INTEGER NOT NULL
-    ) STRICT;
-    CREATE TABLE services (
-        id TEXT NOT NULL PRIMARY KEY,
-        document TEXT NOT NULL,
-        types TEXT NOT NULL,
-        ttl_ms INTEGER NOT NULL,
-        last_heartbeat_ms INTEGER NOT NULL,
-        revision INTEGER NOT NULL
-    ) STRICT;
-    INSERT INTO history VALUES (1, '0123456789abcdef', 41);
-    INSERT INTO services VALUES ('a', '{\"id\":\"a\"}', '[\"web\"]', 30000, 1795473796123, 40);
-    PRAGMA application_id = 0x53526567;
-    PRAGMA user_version = 1;
-";
-
-#[test]
-fn a_database_of_schema_version_1_keeps_its_position_and_records() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("services.db");
-    Connection::open(&path).unwrap().execute_batch(TABLES_1).unwrap();
-    for _ in 0..2 {
-        let store = open(&path).unwrap();
-        assert_eq!(position(&store), Some(Position::new("0123456789abcdef", 41)));
-        assert_eq!(history(&store), (41, vec![]));
-        let [record] = &records(&store)[..] else { panic!("{:?}", pages(&store)) };
-        assert_eq!((record.id.as_str(), record.ttl_ms, record.revision), ("a", 30_000, 40));
-    }
-    let store = open(&path).unwrap();
-    commit(&store, [put(record("b"))]).unwrap();
-    assert_eq!(history(&store), (41, kept(&[(42, "put b")])));
 }

@@ -8,3 +8,4 @@ mod process;
 mod refused;
 mod store;
 mod takeover;
+mod upgrade;

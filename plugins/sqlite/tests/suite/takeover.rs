@@ -61,7 +61,7 @@ fn its_services_are_taken_over_and_its_table_is_kept() {
     assert!(log.contains("INFO took over the services of the Python registry"), "{log}");
     assert!(log.contains("taken=4 skipped=0 kept_as=\"services_cgse\""), "{log}");
     assert!(log.contains("INFO opened the database"), "{log}");
-    assert!(log.contains("schema_version=2 services=4 journal_mode=\"wal\""), "{log}");
+    assert!(log.contains("schema_version=3 services=4 journal_mode=\"wal\""), "{log}");
 
     let taken = records(&store);
     assert_eq!(position(&store), None);
