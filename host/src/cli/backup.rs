@@ -1,9 +1,10 @@
 //! `backup`, `restore`: all services of a running registry, as lines of JSON that people can read and change; and from
-//! there into a store.
+//! there into a running registry, or into a store.
 //!
 //! The first line says what it is: `registry_backup` (the version of the format), `epoch`, `revision`, `services` (how
 //! many follow) and `taken`. Each line behind it is a service as `list` shows it, all of the same moment.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -19,10 +20,14 @@ use crate::config;
 use crate::protocol::reply::Reply;
 use crate::protocol::request::Limits;
 use crate::protocol::restore::Restored;
+use crate::server::upload;
 use crate::text::{counted, utc};
 
 /// The version of the format.
 const FORMAT: u64 = 1;
+/// How long the services of one part are, in bytes, and one beyond; and how many there are.
+const PART_BYTES: usize = 200_000;
+const PART_SERVICES: usize = 500;
 /// What stands for standard input or output in place of a file.
 const STANDARD: &str = "-";
 
@@ -64,9 +69,55 @@ fn write(file: &Path, text: &str) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Has the services of a backup take the place of all that a running registry has, if there are some only with `replace`.
+pub(super) async fn restore(file: &Path, connection: &Connection, replace: bool) -> Result<(), Failure> {
+    let text = read(file).map_err(|error| in_file(file, error))?;
+    let lines = lines(&text).map_err(|error| in_file(file, error))?;
+    let client = Client::new(connection, Patience::None)?;
+    let offline = |failure| match failure {
+        Failure::NoAnswer(text) => {
+            let hint = "if no registry runs, --offline restores into the configured store";
+            Failure::NoAnswer(format!("{text}; {hint}"))
+        }
+        failure => failure,
+    };
+    let upload = format!("{:016x}", rand::random::<u64>());
+    // One without services has a part, too, which begins it.
+    let (mut next, mut part) = (0, 0);
+    while next < lines.len() || part == 0 {
+        let (mut end, mut bytes, mut services) = (next, 0, Vec::new());
+        while let Some((number, line)) = lines.get(end).filter(|_| bytes < PART_BYTES && services.len() < PART_SERVICES)
+        {
+            let service: Value =
+                serde_json::from_str(line).map_err(|error| in_file(file, format!("line {number}: {error}")))?;
+            services.push(service);
+            bytes += line.len();
+            end += 1;
+        }
+        let sent = client.request("restore", json!({ "upload": upload, "part": part, "services": services })).await;
+        sent.map_err(|failure| match failure {
+            Failure::Refused { text, reply } if reply["item"].is_u64() => {
+                let place = next + reply["item"].as_u64().unwrap_or_default() as usize;
+                let number = lines.get(place).map_or(0, |(number, _)| *number);
+                Failure::Refused { text: format!("{}: line {number}: {text}", file.display()), reply }
+            }
+            failure => offline(failure),
+        })?;
+        (next, part) = (end, part + 1);
+    }
+    let end = json!({ "upload": upload, "total": lines.len(), "replace": replace });
+    let reply = client.request_once("restore", end).await.map_err(offline)?;
+    if connection.json {
+        return output::json(&reply);
+    }
+    let number = |field: &str| reply[field].as_u64().unwrap_or_default();
+    let (count, held_ms) = (counted(number("services") as usize, "service", "services"), number("held_ms"));
+    output::line(&format!("{count} restored, in a new epoch; changes waited {held_ms} ms"))
+}
+
 /// Puts the services of a backup into the store that is configured, while no registry runs on it, and says how many. With
 /// `replace` they take the place of all that is in it.
-pub(super) fn restore(file: &Path, from: &Configuration, replace: bool) -> Result<(), Failure> {
+pub(super) fn restore_offline(file: &Path, from: &Configuration, replace: bool) -> Result<(), Failure> {
     let text = read(file).map_err(|error| in_file(file, error))?;
     let loaded = config::load(from.config.as_deref(), &from.set)?;
     let limits = loaded.config.limits.for_requests(loaded.config.server.req_port);
@@ -86,6 +137,19 @@ fn read(file: &Path) -> std::io::Result<String> {
 
 /// The services of a backup, as a store keeps them.
 fn records(text: &str, limits: &Limits) -> Result<Vec<Record>, String> {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let read = |(number, line)| {
+        let record = record(line, limits).map_err(|problem| format!("line {number}: {problem}"))?;
+        match places.insert(record.id.clone(), number) {
+            Some(earlier) => Err(format!("line {number}: {:?} is in line {earlier}, too", record.id)),
+            None => Ok(record),
+        }
+    };
+    lines(text)?.into_iter().map(read).collect()
+}
+
+/// The lines of a backup that are services, each with its number.
+fn lines(text: &str) -> Result<Vec<(usize, &str)>, String> {
     let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let head = lines.next().map_or("null", |(_, line)| line);
     let head: Value = serde_json::from_str(head).map_err(|error| format!("line 1: {error}"))?;
@@ -94,16 +158,14 @@ fn records(text: &str, limits: &Limits) -> Result<Vec<Record>, String> {
         Some(other) => return Err(format!("it has the format {other}, expected {FORMAT}")),
         None => return Err("it is no backup: its first line has no \"registry_backup\"".into()),
     }
-    let records: Vec<Record> = lines
-        .map(|(number, line)| record(line.trim(), limits).map_err(|problem| format!("line {}: {problem}", number + 1)))
-        .collect::<Result<_, _>>()?;
+    let lines: Vec<(usize, &str)> = lines.map(|(place, line)| (place + 1, line.trim())).collect();
     // A file that was cut off has lost services; one that somebody has shortened says so.
     match head["services"].as_u64() {
-        Some(count) if count != records.len() as u64 => Err(format!(
+        Some(count) if count != lines.len() as u64 => Err(format!(
             "its first line says that there are {count} services, and {} are there: set \"services\" to that if you mean it",
-            records.len()
+            lines.len()
         )),
-        _ => Ok(records),
+        _ => Ok(lines),
     }
 }
 
@@ -113,10 +175,5 @@ fn record(line: &str, limits: &Limits) -> Result<Record, String> {
         let reply: Value = serde_json::from_str(&refusal.finish(None).into_text()).unwrap_or_default();
         reply["error"].as_str().unwrap_or_default().to_string()
     };
-    let Restored { registration, last_heartbeat, document } = Restored::read(line, limits).map_err(refused)?;
-    let mut record = Record::new(registration.id.unwrap_or_default(), document);
-    record.types = registration.types;
-    record.ttl_ms = registration.ttl_ms;
-    record.last_heartbeat_ms = last_heartbeat.saturating_mul(1000);
-    Ok(record)
+    Restored::read(line, limits).map(upload::record).map_err(refused)
 }

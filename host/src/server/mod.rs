@@ -37,6 +37,7 @@ use digest::Digest;
 use measuring::Measuring;
 use quiet::Quiet;
 use reload::Settings;
+pub(crate) use restore::upload;
 use restore::{Restoring, Upload};
 use starting::Starting;
 use swap::{Leaving, Moved, Swap, poll_leaving};

@@ -5,7 +5,7 @@
 //! everything can be taken back, and is if anything fails; from then on the rest is written however often that takes, by
 //! this host or by the next. In the end the core takes over the services in one turn, and a new epoch begins.
 
-mod upload;
+pub(crate) mod upload;
 
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,7 @@ impl<F: Front> Server<F> {
         let reply = match step {
             Restore::Part { upload, part, services } => {
                 let max = self.registry.bytes_max();
-                Upload::take(&mut self.upload, upload, part, services, max)
+                Upload::take(&mut self.upload, (upload, by.holder()), part, services, max)
             }
             Restore::End { .. } if self.swap.is_some() => refusal("the registry is moving to another storage"),
             Restore::End { .. } if self.restoring.is_some() => refusal("another backup is being restored"),

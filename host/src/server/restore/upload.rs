@@ -10,6 +10,7 @@ use crate::protocol::registration::cut;
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::restore::Restored;
 use crate::registry::Registry;
+use crate::security::origin::Holder;
 
 /// After so long without a part an upload is given up.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -19,6 +20,7 @@ const ID_SHOWN_MAX: usize = 80;
 /// A backup on its way in.
 pub(crate) struct Upload {
     name: String,
+    by: Holder,
     /// Which part comes next.
     next: u64,
     records: Vec<Record>,
@@ -30,15 +32,18 @@ pub(crate) struct Upload {
 
 impl Upload {
     /// Takes a part, whose services may take up to `bytes_max` of memory with those before. What is wrong with it ends the
-    /// upload.
+    /// upload; so does another one by the same client.
     pub(super) fn take(
         current: &mut Option<Upload>,
-        name: String,
+        (name, by): (String, Holder),
         part: u64,
         services: Vec<Restored>,
         bytes_max: usize,
     ) -> Reply {
         Upload::drop_idle(current);
+        if part == 0 {
+            current.take_if(|upload| upload.name != name && upload.by == by);
+        }
         match current {
             Some(upload) if upload.name == name => {}
             Some(upload) if part == 0 => {
@@ -48,7 +53,7 @@ impl Upload {
             }
             None if part == 0 => {
                 let (records, ids, at) = (Vec::new(), HashSet::new(), Instant::now());
-                *current = Some(Upload { name, next: 0, records, ids, bytes: 0, at });
+                *current = Some(Upload { name, by, next: 0, records, ids, bytes: 0, at });
             }
             _ => return unknown(),
         }
@@ -147,4 +152,47 @@ pub(crate) fn record(Restored { registration, last_heartbeat, document }: Restor
 fn unknown() -> Reply {
     let message = "it was given up, or the registry was started again: begin with part 0";
     Reply::failure(Code::NotFound, "There is no such upload").text("message", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::protocol::request::Limits;
+
+    fn services(ids: &[&str]) -> Vec<Restored> {
+        let service = |id: &&str| json!({"id": id, "name": "n", "host": "h", "port": 1}).to_string();
+        ids.iter().map(|id| Restored::read(&service(id), &Limits::default()).unwrap()).collect()
+    }
+
+    /// What `by` is told who sends a part of the upload `name`.
+    fn take(current: &mut Option<Upload>, name: &str, by: Holder, part: u64, ids: &[&str], bytes_max: usize) -> Value {
+        let reply = Upload::take(current, (name.into(), by), part, services(ids), bytes_max);
+        serde_json::from_str(&reply.finish(None).into_text()).unwrap()
+    }
+
+    #[test]
+    fn others_wait_until_an_upload_is_given_up_and_its_own_client_may_begin_anew() {
+        let (one, other, max) = (Holder::Ipc, Holder::Unknown, usize::MAX);
+        let current = &mut None;
+        assert_eq!(take(current, "a", one, 0, &["s", "t"], max)["services"], 2);
+        assert_eq!(take(current, "b", other, 0, &["u"], max)["code"], "overloaded");
+        assert_eq!(take(current, "a", one, 1, &["u"], max)["services"], 3);
+        current.as_mut().unwrap().at = Instant::now().checked_sub(IDLE_MAX + Duration::from_secs(1)).unwrap();
+        assert_eq!(take(current, "b", other, 0, &["u"], max)["services"], 1);
+        assert_eq!(take(current, "a", one, 2, &["v"], max)["code"], "not_found", "it is given up");
+        assert_eq!(take(current, "c", other, 0, &[], max)["services"], 0);
+        assert_eq!(take(current, "b", other, 1, &[], max)["code"], "not_found");
+    }
+
+    #[test]
+    fn an_upload_takes_no_more_memory_than_all_services_may() {
+        let current = &mut None;
+        let bytes = Registry::<()>::memory_of(record(services(&["s"]).remove(0))).unwrap();
+        assert_eq!(take(current, "a", Holder::Ipc, 0, &["s", "t"], 2 * bytes)["services"], 2);
+        let refused = take(current, "a", Holder::Ipc, 1, &["u"], 2 * bytes);
+        assert_eq!((&refused["code"], &refused["item"]), (&json!("overloaded"), &json!(0)));
+        assert!(current.is_none(), "nothing of it is kept");
+    }
 }
