@@ -159,6 +159,7 @@ fn whatever_comes_without_end_keeps_nobody_waiting() {
         }
         let nowhere = || To::File("/nowhere/registry.toml".into());
         server.begin_swap(nowhere(), Terms::new(None, false), Vec::new());
+        server.go_on_swapping();
         // All of them are there.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let mut stop = pin!(std::future::pending());
@@ -175,6 +176,7 @@ fn whatever_comes_without_end_keeps_nobody_waiting() {
                     // It fails, over and over.
                     server.swap = None;
                     server.begin_swap(nowhere(), Terms::new(None, false), Vec::new());
+                    server.go_on_swapping();
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     'o'
                 }

@@ -45,6 +45,8 @@ pub(super) use target::{Terms, To};
 const LEFT_MAX: usize = 500;
 /// How often that is tried.
 const TRIES_MAX: usize = 10;
+/// How long stores that are being closed are waited for.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
 /// How long the other store may take to be opened and read.
 const OPEN_MAX: Duration = Duration::from_secs(60);
 /// How long changes wait for a new store to say that it is not in charge.
@@ -71,6 +73,8 @@ pub(super) struct Swap<C> {
 }
 
 enum Step {
+    /// For stores that are being closed: it may be one of those.
+    Waiting(To),
     Opening(Opening),
     Reading(Store, Target),
     /// And whether the new store has a part, which it has not answered yet.
@@ -123,7 +127,7 @@ impl<C> Swap<C> {
             To::File(file) => (Some(file.as_path()), false),
         };
         let file = file.map(absolute);
-        let (step, began) = (Step::Opening(to.open()), Instant::now());
+        let (step, began) = (Step::Waiting(to), Instant::now());
         Swap { step, asking, began, held: None, tries: 0, file, is_configured, terms }
     }
 
@@ -141,7 +145,7 @@ impl<C> Swap<C> {
             | Step::Ready(store, _)
             | Step::Closing(store, _, _)
             | Step::Unmarking(Unmarking { store, .. }) => Moved::Answered(store.answer().await),
-            Step::TakingBack(_) | Step::Promoting(..) | Step::Over => std::future::pending().await,
+            Step::Waiting(_) | Step::TakingBack(_) | Step::Promoting(..) | Step::Over => std::future::pending().await,
         }
     }
 

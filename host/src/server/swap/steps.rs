@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use registry_plugin_api::{Error, Group, Outcome};
 
-use super::{ABANDON, Kept, LEFT_MAX, Moved, OPEN_MAX, Step, TRIES_MAX, UNMARK_MAX, Unmarking, group, problem};
+use super::{
+    ABANDON, Kept, LEAVE_MAX, LEFT_MAX, Moved, OPEN_MAX, Step, TRIES_MAX, UNMARK_MAX, Unmarking, group, problem,
+};
 use crate::fronts::Front;
 use crate::server::Server;
 use crate::server::retry::Retry;
@@ -128,6 +130,9 @@ impl<F: Front> Server<F> {
         }
         let (is_late, terms) = (swap.is_late(), swap.terms);
         match std::mem::replace(&mut swap.step, Step::Over) {
+            Step::Waiting(to) if self.leaving.is_empty() || swap.began.elapsed() > LEAVE_MAX => {
+                swap.step = Step::Opening(to.open());
+            }
             Step::Filling(store, target, false) if self.registry.left_to_copy() <= LEFT_MAX => {
                 swap.step = Step::Filling(store, target, false);
                 self.hold_for_swap();
