@@ -16,6 +16,7 @@ mod signals;
 pub(crate) mod start;
 mod starting;
 mod swap;
+mod turns;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -40,7 +41,8 @@ use reload::Settings;
 pub(crate) use restore::upload;
 use restore::{Restoring, Upload};
 use starting::Starting;
-use swap::{Leaving, Moved, Swap, poll_leaving};
+use swap::{Leaving, Swap, poll_leaving};
+use turns::{Turn, Woken};
 
 /// How long the store gets for what was taken when the server stops, and then for closing.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -78,53 +80,6 @@ struct Server<F: Front> {
     starting: Option<Starting<F::Caller>>,
     metrics: Arc<Metrics>,
     measuring: Measuring,
-}
-
-/// Who is looked at first for the next thing to happen: each in turn, so that none of them, however much comes of it, keeps
-/// the others waiting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    /// Clients' messages.
-    Messages,
-    /// The store in charge.
-    Store,
-    /// What operators want: another configuration, another store; and stores that are left.
-    Operators,
-}
-
-impl Turn {
-    /// Who comes after it.
-    fn other(self) -> Self {
-        match self {
-            Turn::Messages => Turn::Store,
-            Turn::Store => Turn::Operators,
-            Turn::Operators => Turn::Messages,
-        }
-    }
-}
-
-/// What the loop was woken by.
-enum Woken {
-    Messages,
-    Store(Answer),
-    Time,
-    Settings(reload::Found),
-    Swap(Moved),
-    /// A store that is left has answered: which one.
-    Left(usize, Answer),
-    Stop(String),
-}
-
-impl Woken {
-    /// Whose turn is next.
-    fn next_turn(&self, turn: Turn) -> Turn {
-        match self {
-            Woken::Messages => Turn::Messages.other(),
-            Woken::Store(_) => Turn::Store.other(),
-            Woken::Settings(_) | Woken::Swap(_) | Woken::Left(..) => Turn::Operators.other(),
-            Woken::Time | Woken::Stop(_) => turn,
-        }
-    }
 }
 
 impl<F: Front> Server<F> {

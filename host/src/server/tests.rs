@@ -215,6 +215,24 @@ fn what_is_stored_is_taken_over_piece_by_piece_and_clients_are_answered_meanwhil
 }
 
 #[test]
+fn what_cannot_be_read_is_gone_so_that_a_new_epoch_begins() {
+    let begin = |broken: Option<Record>| {
+        let front = Fake::default();
+        let Server { store, registry: _, .. } = server(front.clone());
+        let starting =
+            Starting::new(Config::default(), policy(), Promises::default(), About::default(), Instant::now());
+        let mut server = Server::start(front, store, starting, None, Default::default(), Guard::Null);
+        let records = (0..3).map(stored).chain(broken).collect();
+        server.opened(Contents { position: Position::new("e", 7), records, ..Contents::default() });
+        while !server.go_on_starting(Now::default()) {}
+        let (epoch, revision) = server.registry.position();
+        (server.registry.len(), epoch == "e", revision)
+    };
+    assert_eq!(begin(None), (3, true, 7));
+    assert_eq!(begin(Some(Record::new("broken", "{}"))), (3, false, 7));
+}
+
+#[test]
 fn a_long_list_is_written_piece_by_piece_without_pauses_once_there_is_room() {
     let front = Fake::default();
     let mut server = server(front.clone());

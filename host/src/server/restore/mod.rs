@@ -44,7 +44,7 @@ enum Step<C> {
     Writing(Journal),
     /// The store is to be told that nothing is restored.
     TakingBack(Journal),
-    Loading(Loading<C>),
+    Loading(Box<Loading<C>>),
     Over,
 }
 
@@ -116,7 +116,7 @@ impl<F: Front> Server<F> {
             }
             Step::Loading(mut loading) => match loading.go_on(now) {
                 false => restoring.step = Step::Loading(loading),
-                true => self.end_restoring(loading, now),
+                true => self.end_restoring(*loading, now),
             },
             step => restoring.step = step,
         }
@@ -136,7 +136,7 @@ impl<F: Front> Server<F> {
                 Some(error) => self.give_up_restoring(&error),
                 None => {
                     let (position, records) = journal.into_restored();
-                    restoring.step = Step::Loading(Loading::of(records, self.registry.successor(position)));
+                    restoring.step = Step::Loading(Box::new(Loading::of(records, self.registry.successor(position))));
                 }
             },
         }
