@@ -283,7 +283,9 @@ async fn open_with(
             Contents { position, records, history, ..Contents::default() }
         }
     };
-    clear(&backend, &contents.position, staged).await?;
+    if let Err(error) = clear(&backend, &contents.position, staged).await {
+        tracing::warn!("what an earlier restore has left behind cannot be removed, and does no harm: {error}");
+    }
     Ok((backend, contents))
 }
 

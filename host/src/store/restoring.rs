@@ -159,6 +159,8 @@ impl Journal {
                 Step::Putting => {
                     tracing::error!("the storage does not take the service {:?} of the backup: {error}", record.id);
                     self.refused.insert(record.id.clone());
+                    // What stood under its id before must not come back.
+                    self.staged.push(record.id.clone());
                 }
                 _ => {}
             }
@@ -396,6 +398,9 @@ mod tests {
         journal.answered(&[]).unwrap();
         assert!(journal.is_decided());
         journal.answered(&[refused(), Outcome::Done]).unwrap();
+        journal.answered(&[]).unwrap();
+        let cleared: Vec<_> = journal.group().unwrap().changes.iter().map(|change| change.id().to_string()).collect();
+        assert_eq!(cleared[2..], ["a"], "nor is what it had before");
         assert_eq!(ports(&journal.into_restored().1), ports(&[record("b", 2)]));
     }
 

@@ -72,7 +72,7 @@ impl<F: Front> Server<F> {
             Restore::End { .. } if self.restoring.is_some() => refusal("another backup is being restored"),
             Restore::End { upload, total, replaces } => {
                 let there = self.registry.len();
-                match Upload::end(&mut self.upload, &upload, total, there, replaces) {
+                match Upload::end(&mut self.upload, (&upload, by.holder()), total, there, replaces) {
                     Ok(whole) => {
                         self.registry.hold_changes(true);
                         let (step, began, retry) = (Step::Settling(whole), Instant::now(), Retry::default());
@@ -88,7 +88,7 @@ impl<F: Front> Server<F> {
 
     /// Does for the restore what can be done now.
     pub(super) fn go_on_restoring(&mut self, now: Now) {
-        Upload::drop_idle(&mut self.upload);
+        Upload::drop_overdue(&mut self.upload);
         let Some(restoring) = &mut self.restoring else { return };
         match std::mem::replace(&mut restoring.step, Step::Over) {
             Step::Settling(upload) if self.registry.is_settled() && self.ignored == 0 => {
