@@ -37,8 +37,9 @@ fn a_store_that_is_slow_is_left_if_changes_may_wait_for_it() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let (host, epoch) = start(directory);
-    control(directory, "slow 3000");
-    // Changes all the time, so that the store always has some.
+    // What it has is not stored before the first swap has given up.
+    control(directory, "slow 8000");
+    // Changes all the time, so that the store always has some, and one before anybody moves.
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writing = scope.spawn(|| {
@@ -47,8 +48,9 @@ fn a_store_that_is_slow_is_left_if_changes_may_wait_for_it() {
                 client.call(register("a", "web", 600.0));
             }
         });
+        eventually(&mut host.client(), json!({"action": "health"}), |health| health["backend"]["state"] == "stalled");
         let refused = run(directory, &host, &["swap", "--to", "to.toml"]);
-        let moved = run(directory, &host, &["swap", "--to", "to.toml", "--hold", "10s"]);
+        let moved = run(directory, &host, &["swap", "--to", "to.toml", "--hold", "30s"]);
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         writing.join().unwrap();
         assert!(text(&refused.stderr).contains("too much to do: --hold has changes wait for longer"), "{refused:?}");
