@@ -56,6 +56,7 @@ fn a_backup_takes_the_place_of_all_that_a_running_registry_has() {
         assert_eq!(client.call(json!({"action": "deregister", "service_id": id}))["success"], true);
     }
     add(&mut client, ["late", "s3"].map(String::from).into_iter(), "cam");
+    let since = client.call(json!({"action": "get", "service_id": "s3"}))["service"]["generation"].clone();
     let mut subscriber = host.subscriber();
     let before = client.call(json!({"action": "list", "limit": 100}));
     let (mut watcher, mut ahead, mut waiting) = (host.client(), host.client(), host.client());
@@ -94,6 +95,8 @@ fn a_backup_takes_the_place_of_all_that_a_running_registry_has() {
     let renew = json!({"action": "renew", "service_id": expected[0]["id"], "generation": generation});
     assert_eq!(client.call(renew)["success"], true, "who was registered goes on");
     assert_eq!(client.call(json!({"action": "renew", "service_id": "s1"}))["success"], true, "it is back");
+    let renew = json!({"action": "renew", "service_id": "s3", "generation": since});
+    assert_eq!(client.call(renew)["code"], "not_found", "who has registered since does so again");
     assert_eq!(client.call(register("late", "cam", 600.0))["success"], true);
     let (_, event) = subscriber.next();
     assert_eq!((&event["epoch"], &event["previous"]), (&epoch, &notice["revision"]), "{event}");

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::Path;
 
+use registry_client::{ConnectionProblem, Error};
 use registry_plugin_api::Record;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -82,29 +83,7 @@ pub(super) async fn restore(file: &Path, connection: &Connection, replace: bool)
         failure => failure,
     };
     let upload = format!("{:016x}", rand::random::<u64>());
-    // One without services has a part, too, which begins it.
-    let (mut next, mut part) = (0, 0);
-    while next < lines.len() || part == 0 {
-        let (mut end, mut bytes, mut services) = (next, 0, Vec::new());
-        while let Some((number, line)) = lines.get(end).filter(|_| bytes < PART_BYTES && services.len() < PART_SERVICES)
-        {
-            let service: Value =
-                serde_json::from_str(line).map_err(|error| in_file(file, format!("line {number}: {error}")))?;
-            services.push(service);
-            bytes += line.len();
-            end += 1;
-        }
-        let sent = client.request("restore", json!({ "upload": upload, "part": part, "services": services })).await;
-        sent.map_err(|failure| match failure {
-            Failure::Refused { text, reply } if reply["item"].is_u64() => {
-                let place = next + reply["item"].as_u64().unwrap_or_default() as usize;
-                let number = lines.get(place).map_or(0, |(number, _)| *number);
-                Failure::Refused { text: format!("{}: line {number}: {text}", file.display()), reply }
-            }
-            failure => offline(failure),
-        })?;
-        (next, part) = (end, part + 1);
-    }
+    send(file, &lines, &client, &upload).await.map_err(offline)?;
     let end = json!({ "upload": upload, "total": lines.len(), "replace": replace });
     let reply = client.request_once("restore", end).await.map_err(offline)?;
     if connection.json {
@@ -113,6 +92,56 @@ pub(super) async fn restore(file: &Path, connection: &Connection, replace: bool)
     let number = |field: &str| reply[field].as_u64().unwrap_or_default();
     let (count, held_ms) = (counted(number("services") as usize, "service", "services"), number("held_ms"));
     output::line(&format!("{count} restored, in a new epoch; changes waited {held_ms} ms"))
+}
+
+/// Sends the services of a backup in parts, no longer than the registry takes them.
+async fn send(file: &Path, lines: &[(usize, &str)], client: &Client, upload: &str) -> Result<(), Failure> {
+    // One without services has a part, too, which begins it.
+    let (mut next, mut part, mut most, mut is_again) = (0, 0, PART_SERVICES, false);
+    while next < lines.len() || part == 0 {
+        let (mut end, mut bytes, mut services) = (next, 0, Vec::new());
+        while let Some((number, line)) = lines.get(end).filter(|_| bytes < PART_BYTES && services.len() < most) {
+            let service: Value =
+                serde_json::from_str(line).map_err(|error| in_file(file, format!("line {number}: {error}")))?;
+            services.push(service);
+            bytes += line.len();
+            end += 1;
+        }
+        let count = services.len();
+        let request = json!({ "upload": upload, "part": part, "services": services });
+        match client.registry().request_once("restore", request.clone()).await {
+            Ok(_) => (next, part, is_again) = (end, part + 1, false),
+            // Connections get lost; and they are cut off if a message is too long.
+            Err(error) if is_lost(&error) && !is_again => is_again = true,
+            Err(error) if is_lost(&error) && count > 1 => (most, is_again) = (count / 2, false),
+            Err(error) if is_lost(&error) && count == 1 => {
+                let (number, line) = lines[next];
+                let told = format!(
+                    "line {number}: the registry cuts the connection off when it gets this service of {} bytes, which may \
+                     be more than its limits.message_bytes",
+                    line.len()
+                );
+                return Err(in_file(file, told));
+            }
+            Err(error) => {
+                return Err(match client.failure(error, &request) {
+                    Failure::Refused { text, reply } if reply["item"].is_u64() => {
+                        let place = next + reply["item"].as_u64().unwrap_or_default() as usize;
+                        let number = lines.get(place).map_or(0, |(number, _)| *number);
+                        Failure::Refused { text: format!("{}: line {number}: {text}", file.display()), reply }
+                    }
+                    failure => failure,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether there was a connection, which is no more.
+fn is_lost(error: &Error) -> bool {
+    let Error::Unreachable { cause: Some(cause) } = error else { return false };
+    matches!(cause.problem, ConnectionProblem::Other(_))
 }
 
 /// Puts the services of a backup into the store that is configured, while no registry runs on it, and says how many. With

@@ -76,6 +76,8 @@ struct Server<F: Front> {
     /// A backup that is being sent, and one that is being restored.
     upload: Option<Upload>,
     restoring: Option<Restoring<F::Caller>>,
+    /// The ids of what a backup that could not be restored has left behind in the store.
+    left_staged: Vec<String>,
     /// What is needed to begin, as long as the registry has not begun.
     starting: Option<Starting<F::Caller>>,
     metrics: Arc<Metrics>,
@@ -102,6 +104,7 @@ impl<F: Front> Server<F> {
             ignored: 0,
             upload: None,
             restoring: None,
+            left_staged: Vec::new(),
             starting: None,
             metrics: Arc::default(),
             measuring: Measuring::default(),

@@ -213,6 +213,16 @@ impl Journal {
         self.is_taken_back
     }
 
+    /// Removes these as well in the end, which another restore has staged and left behind.
+    pub(crate) fn clear_too(&mut self, left: Vec<String>) {
+        self.staged.extend(left);
+    }
+
+    /// What was staged, and may be there still.
+    pub(crate) fn into_staged(self) -> Vec<String> {
+        self.staged
+    }
+
     /// Removes what was staged: nothing is restored.
     pub(crate) fn take_back(&mut self) {
         self.is_taken_back = true;
@@ -376,9 +386,12 @@ mod tests {
     fn what_is_taken_back_leaves_nothing_behind() {
         let mut kept = Kept::default();
         let position = Position::new("epoch", 1);
-        kept.sealed(Group::new(position.clone(), vec![Put::new(record("a", 1)).into()]), 1);
+        let left = format!("{RESTORING}earlier:0");
+        let there = [record("a", 1), record(&left, 1)].map(|record| Put::new(record).into());
+        kept.sealed(Group::new(position.clone(), there.into()), 2);
         let mut journal =
             Journal::new(position.clone(), vec![record("b", 2), record("c", 2)], ["a".into()].into_iter());
+        journal.clear_too(vec![left]);
         let group = journal.group().unwrap();
         kept.sealed(group, 2);
         assert!(journal.answered(&[Outcome::Done, refused()]).unwrap_err().contains("\"c\": no"));

@@ -97,7 +97,9 @@ impl<F: Front> Server<F> {
                 tracing::info!("a backup with {services} is being restored; changes wait");
                 let there = self.registry.stored_ids();
                 let before = self.position();
-                self.write_restored(Journal::new(before, records, there.into_iter()));
+                let mut journal = Journal::new(before, records, there.into_iter());
+                journal.clear_too(std::mem::take(&mut self.left_staged));
+                self.write_restored(journal);
             }
             Step::Settling(_) if restoring.began.elapsed() > SETTLE_MAX => {
                 self.give_up_restoring("the storage does not answer");
@@ -165,8 +167,14 @@ impl<F: Front> Server<F> {
                 let error = restoring.error.get_or_insert_with(|| error.to_string()).clone();
                 match is_first {
                     true => self.take_back(journal),
-                    // What is left of it goes when the registry starts the next time.
-                    false => self.give_up_restoring(&error),
+                    false => {
+                        tracing::warn!(
+                            "what there is of the backup in the storage cannot be removed: that is done with the next \
+                             restore, or when the registry starts the next time"
+                        );
+                        self.left_staged = journal.into_staged();
+                        self.give_up_restoring(&error);
+                    }
                 }
             }
             (Step::Writing(mut journal), Ok(outcomes)) => {

@@ -202,6 +202,7 @@ impl<F: Front> Server<F> {
         let old = std::mem::replace(&mut self.store, store);
         self.leaving.push(Leaving::new(old, owed + self.ignored, (!is_closed).then_some(closed)));
         self.ignored = 0;
+        self.left_staged.clear();
         self.registry.move_to(&target.plugin, target.promises);
         self.registry.set_call_timeout_ms(millis(target.backend.call_timeout()));
         self.storage_fails = false;
