@@ -46,7 +46,9 @@ fn restore(directory: &Path, host: &Host, file: &str) -> Output {
 fn a_backup_takes_the_place_of_all_that_a_running_registry_has() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    let host = Host::start(directory, &format!("{SQLITE}[log]\naudit = \"audit.log\"\n"));
+    // Less than what is sent at once, if nobody says how long messages may be.
+    let limits = "[limits]\nmessage_bytes = 40000\n";
+    let host = Host::start(directory, &format!("{SQLITE}{limits}[log]\naudit = \"audit.log\"\n"));
     let mut client = host.client();
     add(&mut client, (0..2500).map(|number| format!("s{number}")), "web");
     assert_eq!(client.call(json!({"action": "drain", "service_id": "s7", "reason": "disk"}))["success"], true);
@@ -146,6 +148,10 @@ fn a_backup_that_is_not_right_changes_nothing() {
             format!("line {line}: Missing required field in service_info: name"),
         ),
         (saved.replace("{\"id\":\"s1100\"", "{\"id\":\"s1100"), format!("line {line}: ")),
+        (
+            saved.replace("{\"id\":\"s1100\"", &format!("{{\"x\":\"{}\",\"id\":\"s1100\"", "x".repeat(2 << 20))),
+            format!("line {line}: the registry cuts the connection off when it gets this service of 20"),
+        ),
         (
             saved.lines().take(2).collect::<Vec<_>>().join("\n"),
             "says that there are 1200 services, and 1 are there".into(),

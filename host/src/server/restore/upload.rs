@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use registry_plugin_api::Record;
 
-use crate::protocol::registration::cut;
+use crate::protocol::registration::{cut, invalid_value};
 use crate::protocol::reply::{Code, Reply};
 use crate::protocol::restore::Restored;
 use crate::registry::Registry;
@@ -75,8 +75,7 @@ impl Upload {
             return reply(upload);
         }
         if part != upload.next {
-            let error = format!("Invalid value for part: expected {}, got {part}", upload.next);
-            return Reply::failure(Code::InvalidRequest, &error);
+            return invalid_value("part", &upload.next.to_string(), &part.to_string());
         }
         for (place, service) in services.into_iter().enumerate() {
             if let Err(refusal) = upload.add(service, bytes_max) {
@@ -129,8 +128,8 @@ impl Upload {
         let Some(upload) = current.as_ref().filter(|upload| upload.is(name, by)) else { return Err(unknown()) };
         let count = upload.records.len();
         if count as u64 != total {
-            let error = format!("Invalid value for total: expected {count}, as many as the parts have, got {total}");
-            return Err(Reply::failure(Code::InvalidRequest, &error));
+            let expected = format!("{count}, as many as the parts have");
+            return Err(invalid_value("total", &expected, &total.to_string()));
         }
         if there > 0 && !replaces {
             let present = crate::text::counted(there, "service is", "services are");
