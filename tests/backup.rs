@@ -1,6 +1,10 @@
-//! Backups of a running registry, restored into another one.
+//! Backups of a running registry, restored into another one, which runs or not.
 
 mod harness;
+#[path = "backup/kill.rs"]
+mod kill;
+#[path = "backup/running.rs"]
+mod running;
 
 use std::path::Path;
 use std::process::Output;
@@ -33,7 +37,7 @@ fn services(host: &Host) -> Vec<Value> {
 
 /// Restores a backup into the store that a directory's configuration names.
 fn restore(directory: &Path, arguments: &[&str]) -> Output {
-    registry(directory).arg("restore").args(arguments).output().expect("the program can be started")
+    registry(directory).args(["restore", "--offline"]).args(arguments).output().expect("the program can be started")
 }
 
 #[test]
@@ -108,6 +112,7 @@ fn a_backup_that_was_changed_by_hand_is_taken_and_one_with_a_mistake_changes_not
             saved.replace("registry_backup\":1", "registry_backup\":2"),
             "it has the format 2, of the newer registry \"0.1.0\", and this one",
         ),
+        (saved.replace("\"id\":\"b\"", "\"id\":\"a\""), "line 3: \"a\" is in line 2, too"),
         (String::new(), "it is no backup"),
     ] {
         let refused = attempt(&changed);

@@ -120,7 +120,7 @@ impl Conversation {
             "json notice" => {
                 let expected = read(block);
                 let (mut topic, mut notice) = self.events.next();
-                while topic != "mass_expiry" {
+                while topic != expected["type"] {
                     (topic, notice) = self.events.next();
                 }
                 self.compare(&expected, &notice);
@@ -179,6 +179,7 @@ impl Conversation {
                     let masked = match field.as_str() {
                         "timestamp" | "last_heartbeat" | "since" | "until" if value.is_u64() => json!("<seconds>"),
                         "req_port" | "pub_port" | "hb_port" | "http_port" if value.is_u64() => json!("<port>"),
+                        "held_ms" if value.is_u64() => json!("<milliseconds>"),
                         "generation" if value.as_u64().is_some_and(|generation| generation > 7) => {
                             json!("<generation>")
                         }

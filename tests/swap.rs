@@ -1,5 +1,7 @@
 //! Storage swapped while it serves: nothing is lost, no watcher notices, and one store is in charge whatever happens.
 
+#[path = "swap/failing.rs"]
+mod failing;
 mod harness;
 #[path = "swap/kill.rs"]
 mod kill;

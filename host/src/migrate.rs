@@ -1,10 +1,9 @@
 //! `registry migrate`: all services from one configured storage to another. And `registry restore`: from a backup.
 
-use std::collections::HashSet;
 use std::error::Error;
 use std::path::Path;
 
-use registry_plugin_api::{Capabilities, Group, Outcome, Position, Put, Record, Remove};
+use registry_plugin_api::{Capabilities, Group, Outcome, Position, Put, Record};
 
 use crate::cli::store_trial::path_option;
 use crate::config::{self, Loaded};
@@ -13,6 +12,7 @@ use crate::plugin::OpenBackend;
 use crate::server::start::load_plugin;
 use crate::store;
 use crate::store::mark::{self, Mark};
+use crate::store::restoring::{Journal, is_staged};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -49,8 +49,15 @@ pub(crate) fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure>
             .await
             .map_err(|error| in_file(from, error.into()))?;
         position.as_ref().map_or(Ok(()), mark::check_known).map_err(|error| in_file(from, error.into()))?;
-        if let Some(Mark::Filling(_)) = position.as_ref().and_then(Mark::of) {
-            return Err(in_file(from, "it is not whole: a registry was about to move there when it ended".into()));
+        match position.as_ref().and_then(Mark::of) {
+            Some(Mark::Filling(_)) => {
+                return Err(in_file(from, "it is not whole: a registry was about to move there when it ended".into()));
+            }
+            Some(Mark::Restoring(_)) => {
+                let error = "a backup was being restored when its registry ended: start that, which completes it";
+                return Err(in_file(from, error.into()));
+            }
+            _ => {}
         }
         let (target, present) = store::open(&target_plugin, target.config.backend.options)
             .await
@@ -60,35 +67,29 @@ pub(crate) fn run(from: &Path, to: &Path, merge: bool) -> Result<usize, Failure>
             let error = format!("{present} in it already; --merge copies over them");
             return Err(in_file(to, error.into()));
         }
+        // What a restore has left behind that came to nothing is none of its services.
+        let records: Vec<_> = records.into_iter().filter(|record| !is_staged(&record.id)).collect();
         let count = records.len();
-        write(&target, present.position.revision, records.into_iter().map(Ok).collect())
-            .await
-            .map_err(|error| in_file(to, error))?;
+        write(&target, present.position.revision, records).await.map_err(|error| in_file(to, error))?;
         target.close().await.map_err(|error| in_file(to, error.into()))?;
         source.close().await.map_err(|error| in_file(from, error.into()))?;
         Ok(count)
     })
 }
 
-/// Writes records into a store, or removes those with these ids.
-async fn write(target: &OpenBackend, mut revision: u64, all: Vec<Result<Record, String>>) -> Result<(), Failure> {
-    let mut all = all.into_iter().peekable();
-    while all.peek().is_some() {
-        let changes = all.by_ref().take(GROUP).map(|record| {
+/// Writes records into a store.
+async fn write(target: &OpenBackend, mut revision: u64, records: Vec<Record>) -> Result<(), Failure> {
+    let mut records = records.into_iter().peekable();
+    while records.peek().is_some() {
+        let changes = records.by_ref().take(GROUP).map(|mut record| {
             revision += 1;
-            match record {
-                Ok(mut record) => {
-                    record.revision = revision;
-                    Put::new(record).into()
-                }
-                Err(id) => Remove::new(id, revision).into(),
-            }
+            record.revision = revision;
+            Put::new(record).into()
         });
         let changes = changes.collect();
         // Each group is an epoch of its own: there are no events of these changes, so that no history may hold them.
         let outcomes = target.commit(Group::new(Position::new(store::new_epoch(), revision), changes)).await?;
-        let is_done = |outcome: &&Outcome| matches!(outcome, Outcome::Done | Outcome::Missing);
-        if let Some(refused) = outcomes.iter().find(|outcome| !is_done(outcome)) {
+        if let Some(refused) = outcomes.iter().find(|outcome| **outcome != Outcome::Done) {
             return Err(format!("a service was not stored: {refused:?}").into());
         }
     }
@@ -116,11 +117,15 @@ pub(crate) fn restore(loaded: &Loaded, records: Vec<Record>, replaced: bool) -> 
             return Err(format!("{present} in the store already; --replace puts the backup in their place").into());
         }
         let count = records.len();
-        let ids: HashSet<&str> = records.iter().map(|record| record.id.as_str()).collect();
-        let gone = present.records.into_iter().map(|record| record.id).filter(|id| !ids.contains(id.as_str()));
-        let gone: Vec<_> = gone.map(Err).collect();
-        let all = gone.into_iter().chain(records.into_iter().map(Ok)).collect();
-        write(&target, present.position.revision, all).await?;
+        let there = present.records.into_iter().map(|record| record.id);
+        let mut journal = Journal::new(present.position, records, there);
+        if let Err(error) = journal.write(&target, true).await {
+            let told = match journal.is_decided() {
+                true => "the rest is restored when the registry starts",
+                false => "nothing is restored",
+            };
+            return Err(format!("{error}; {told}").into());
+        }
         target.close().await?;
         Ok(count)
     })

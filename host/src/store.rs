@@ -4,6 +4,7 @@
 //! receives answers. What a durable store keeps is sealed there, at no cost for anybody who is served.
 
 pub(crate) mod mark;
+pub(crate) mod restoring;
 mod seal;
 
 use std::collections::VecDeque;
@@ -13,11 +14,17 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use registry_plugin_api::{Capabilities, Cursor, Error, Event, Group, Outcome, Position, Query, Record, Result};
+use registry_plugin_api::{
+    Capabilities, Cursor, Error, Event, Group, Outcome, Position, Query, Record, Remove, Result,
+};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::plugin::{OpenBackend, Plugin};
+use mark::Mark;
+
+/// How many records are removed at once that are of no use any more.
+const CLEARED_MAX: usize = 1000;
 
 /// What the lane is asked to do.
 enum Job {
@@ -214,8 +221,21 @@ async fn open_with(
     wanted: Option<HistoryMax>,
     purpose: Purpose,
 ) -> Result<(OpenBackend, Contents)> {
-    let is_kept = plugin.capabilities(&options)?.has(Capabilities::NONE.history());
-    let (backend, position, records) = read(plugin, options).await?;
+    let capabilities = plugin.capabilities(&options)?;
+    let is_kept = capabilities.has(Capabilities::NONE.history());
+    let (backend, position, mut records) = read(plugin, options).await?;
+    let mut staged = Vec::new();
+    if purpose != Purpose::Fill
+        && let Some(position) = &position
+        && let Some(Mark::Restoring(name)) = Mark::of(position)
+    {
+        let (mut rest, damaged) = restoring::resume(name, position.clone(), records);
+        tracing::warn!("the registry ended while a backup was restored: that is completed now");
+        rest.write(&backend, capabilities.has(Capabilities::NONE.durable())).await?;
+        let (position, records) = rest.into_restored();
+        let history = RecentChanges { complete_after: position.revision, ..RecentChanges::default() };
+        return Ok((backend, Contents { position, records, damaged, history }));
+    }
     let position = match (purpose, position) {
         (Purpose::Fill, position) => {
             mark::check_fillable(position.as_ref(), records.len())?;
@@ -225,6 +245,11 @@ async fn open_with(
         (Purpose::Serve { reopened }, Some(position)) => mark::in_charge(position, reopened)?,
         (Purpose::Serve { .. }, None) => None,
     };
+    records.retain(|record| {
+        let is_staged = restoring::is_staged(&record.id);
+        staged.extend(is_staged.then(|| record.id.clone()));
+        !is_staged
+    });
     let wanted = wanted.filter(|_| is_kept);
     let has_history = wanted.is_some();
     let history = match wanted {
@@ -258,7 +283,19 @@ async fn open_with(
             Contents { position, records, history, ..Contents::default() }
         }
     };
+    if let Err(error) = clear(&backend, &contents.position, staged).await {
+        tracing::warn!("what an earlier restore has left behind cannot be removed, and does no harm: {error}");
+    }
     Ok((backend, contents))
+}
+
+/// Removes what a restore has left behind that never came to anything.
+async fn clear(backend: &OpenBackend, position: &Position, staged: Vec<String>) -> Result<()> {
+    for part in staged.chunks(CLEARED_MAX) {
+        let removed = part.iter().map(|id| Remove::new(id.as_str(), position.revision).into());
+        backend.commit(Group::new(position.clone(), removed.collect())).await?;
+    }
+    Ok(())
 }
 
 /// Begins a new epoch: something that clients know of is not there any more, of which nobody can be told.

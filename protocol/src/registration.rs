@@ -14,6 +14,7 @@ use crate::drain::DRAIN_KEY;
 use crate::json::{self, Member};
 use crate::reply::{Code, Reply};
 use crate::request::Limits;
+use crate::restore::RESTORING;
 
 /// The time to live of a service that does not say, in seconds.
 const TTL_SECONDS_DEFAULT: u64 = 30;
@@ -39,7 +40,6 @@ pub const GENERATION_BYTES: usize = ",\"generation\":1764115200000".len();
 /// How the keys begin by which `serde_json` recognizes its own kinds of values. In a record that is read with it, a
 /// client's object with such a key would become a number, or JSON in a string that nobody has checked.
 const RESERVED: &str = "$serde_json::private::";
-
 /// A service that wants to be registered: all fields checked, lacking only an id if it brought none.
 #[derive(Clone, Debug)]
 pub struct Registration {
@@ -378,6 +378,9 @@ fn too_many(field: &str, limits: &Limits, got: usize) -> Reply {
 /// Checks the length of the id, or of the id that the service will get: it must be able to register again with that.
 fn check_id(id: Option<&str>, name: &str, limits: &Limits) -> Result<(), Reply> {
     match id {
+        Some(id) if id.starts_with(RESTORING) => {
+            Err(invalid_value("service_info.id", &format!("one that does not begin with {RESTORING}"), id))
+        }
         Some(id) => check_length("service_info.id", id, limits.id_bytes),
         None => check_length("service_info.name", &name.to_lowercase(), limits.id_bytes.saturating_sub(UUID_BYTES)),
     }

@@ -15,6 +15,7 @@ use crate::page::{Discover, Fields as ShownFields, ListCursor, Page, TypesCursor
 use crate::patch::Patch;
 use crate::registration::{Registration, check_length, cut, invalid_value};
 use crate::reply::{Code, Reply};
+use crate::restore::{Restore, RestoreFields};
 use crate::watch::{Watch, WatchFields};
 pub use action::Action;
 use fields::{Fields, read_fields};
@@ -24,6 +25,8 @@ pub use right::Right;
 const ACTION_SHOWN_MAX: usize = 80;
 /// The longest name of a file, in bytes: Linux has none that is longer.
 const FILE_BYTES_MAX: usize = 4096;
+/// The longest name of an upload, in bytes.
+const UPLOAD_BYTES_MAX: usize = 64;
 /// The longest `request_id` as it is written, in bytes: it is kept until the reply leaves.
 const REQUEST_ID_BYTES_MAX: usize = 1024;
 
@@ -96,10 +99,9 @@ pub enum Request {
         is_trial: bool,
     },
     /// Have the server move to another store.
-    Swap {
-        /// The configuration file at the server whose `[backend]` says which.
-        file: String,
-    },
+    Swap(Box<Swap>),
+    /// Have the services of a backup take the place of all that are there.
+    Restore(Box<Restore>),
     /// A read, unless what the server knows may be older than this.
     Fresh {
         /// How old it may be, in milliseconds.
@@ -130,7 +132,8 @@ impl Request {
             Request::History { .. } => Action::History,
             Request::Expiry(_) => Action::Expiry,
             Request::Reload { .. } => Action::Reload,
-            Request::Swap { .. } => Action::Swap,
+            Request::Swap(_) => Action::Swap,
+            Request::Restore(_) => Action::Restore,
             Request::Fresh { read, .. } => read.action(),
         }
     }
@@ -274,8 +277,17 @@ impl Fields<'_> {
             Action::Drain => self.drain(Some(Order::read(self.seconds, self.reason)?), limits)?,
             Action::Undrain => self.drain(None, limits)?,
             Action::Reload => Request::Reload { is_trial: calm::flag("dry_run", self.dry_run)? },
-            Action::Swap => {
-                Request::Swap { file: optional("file", self.file, FILE_BYTES_MAX)?.ok_or_else(|| missing("file"))? }
+            Action::Swap => Request::Swap(Box::new(Swap {
+                file: optional("file", self.file, FILE_BYTES_MAX)?.ok_or_else(|| missing("file"))?,
+                hold: calm::hold(self.hold)?,
+                is_abandoning: calm::flag("abandon", self.abandon)?,
+            })),
+            Action::Restore => {
+                let RestoreFields { replace, .. } = self.restore;
+                let replaces = calm::flag("replace", replace)?;
+                let upload = optional("upload", self.restore.upload, UPLOAD_BYTES_MAX)?;
+                let upload = upload.ok_or_else(|| missing("upload"))?;
+                Request::Restore(Box::new(Restore::read(upload, self.restore, self.services, replaces, limits)?))
             }
             Action::Expiry => Request::Expiry(calm::expiry(self.mass_expiry)?),
         })
@@ -365,7 +377,7 @@ pub(crate) fn optional(
     Ok(Some(text.into_owned()))
 }
 
-fn missing(field: &str) -> Reply {
+pub(crate) fn missing(field: &str) -> Reply {
     Reply::failure(Code::InvalidRequest, &format!("Missing required field: {field}"))
 }
 
@@ -374,7 +386,7 @@ fn is_empty(value: &RawValue) -> bool {
     matches!(value.get(), "null" | "\"\"" | "false" | "0" | "[]" | "{}")
 }
 
-pub use calm::Expiry;
+pub use calm::{Expiry, Swap};
 
 #[cfg(test)]
 mod tests;

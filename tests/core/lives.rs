@@ -77,6 +77,31 @@ fn generations_go_on_where_the_store_has_them() {
     assert!(generation(&after.register("x", "web")) > second + 1);
 }
 
+/// A backup was restored, or an old file put in place of the store: whoever has registered since has to do so again. That it
+/// were replaced would end it for good.
+#[test]
+fn a_generation_after_the_one_that_is_stored_is_unknown_until_there_is_another() {
+    let mut world = World::new();
+    let mut record = stored("x", "web");
+    record.document = record.document.replace('{', "{\"generation\":100,");
+    world.registry.load(record, world.now).unwrap();
+    let update = json!({"action": "update", "service_id": "x", "metadata": {"a": 1}});
+    for request in [renew("x"), update.clone(), deregister("x")] {
+        assert_eq!(world.call(named(request.clone(), 99))["code"], "replaced", "{request}");
+        assert_eq!(world.call(named(request.clone(), 101))["code"], "not_found", "{request}");
+    }
+    let many = json!({"action": "renew", "services": [{"service_id": "x", "generation": 101}]});
+    assert_eq!(world.call(many)["failed"][0]["code"], "not_found");
+    assert_eq!(world.call(named(update.clone(), 100))["success"], true);
+    assert_eq!(world.call(named(renew("x"), 101))["code"], "not_found", "it is the one that was stored all the same");
+    let next = generation(&world.register("x", "web"));
+    for request in [renew("x"), update, deregister("x")] {
+        assert_eq!(world.call(named(request.clone(), 101))["code"], "replaced", "{request}");
+        // No registry has given it.
+        assert_eq!(world.call(named(request.clone(), next + 1))["code"], "replaced", "{request}");
+    }
+}
+
 #[test]
 fn a_record_without_a_generation_has_its_revision() {
     let mut world = World::new();

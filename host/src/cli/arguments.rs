@@ -149,18 +149,22 @@ Example:
         #[arg(long)]
         merge: bool,
     },
-    /// Put the services of a backup into the configured store, while no registry runs on it
+    /// Put the services of a backup in place of all that a running registry has
     ///
-    /// A new epoch begins: when the registry starts, all who follow changes list everything again.
-    #[command(after_help = EXIT_CODES)]
+    /// All of it is checked before anything changes, and the registry has all of before or all of the backup, whenever it
+    /// dies. A new epoch begins: all who follow changes list everything again. Changes wait meanwhile, or are refused.
+    #[command(mut_arg("timeout", |timeout| timeout.default_value("600").help("How long to wait for the end")))]
     Restore {
         /// The file that `registry backup` has written, - for standard input
         file: PathBuf,
-        /// Remove what is in the store and not in the backup
+        /// Remove what is registered and not in the backup
         #[arg(long)]
         replace: bool,
+        /// Put it into the configured store, while no registry runs on that
+        #[arg(long, conflicts_with_all = ["connect", "key", "server_key", "timeout", "json"])]
+        offline: bool,
         #[command(flatten)]
-        from: Configuration,
+        connection: Connection,
     },
     /// List the services, all or those of one type
     #[command(after_help = format!("\
@@ -328,7 +332,6 @@ impl Command {
     pub(super) fn configuration(&mut self) -> Option<&mut Configuration> {
         match self {
             Command::Serve(from)
-            | Command::Restore { from, .. }
             | Command::Config(ConfigCommand::Check { from, .. } | ConfigCommand::Show { from, .. }) => Some(from),
             Command::Plugin(command) => command.configuration(),
             _ => self.connection().map(|connection| &mut connection.from),
@@ -351,11 +354,11 @@ impl Command {
             | Command::Watch { connection, .. }
             | Command::Health { connection }
             | Command::Info { connection }
+            | Command::Restore { connection, .. }
             | Command::Stop { connection } => Some(connection),
             Command::Operate(operation) => Some(operation.connection()),
             Command::Config(ConfigCommand::Diff(connection)) => Some(connection),
             Command::Serve(_)
-            | Command::Restore { .. }
             | Command::Config(_)
             | Command::Plugin(_)
             | Command::Keygen(_)

@@ -77,7 +77,10 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Plugin(command) => plugin::run(&command),
         Command::Keygen(wanted) => keygen::keygen(&wanted),
         Command::Token(wanted) => token::token(&wanted),
-        Command::Restore { file, replace, from } => backup::restore(&file, &from, replace),
+        Command::Restore { file, replace, offline: true, connection } => {
+            backup::restore_offline(&file, &connection.from, replace)
+        }
+        Command::Restore { file, replace, connection, .. } => wait_for(backup::restore(&file, &connection, replace)),
         Command::Migrate { from, to, merge } => {
             let copied = crate::migrate::run(&from, &to, merge).map_err(failed)?;
             output::line(&format!("{} copied", crate::log::counted(copied, "service", "services")))

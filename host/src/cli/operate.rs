@@ -73,6 +73,14 @@ pub(super) enum Operation {
         /// A configuration file, on the registry's machine, whose [backend] says where to
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
+        /// How long changes may wait at a time; for a storage that is slow [default: 0.2]
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        hold: Option<Duration>,
+        /// Leave the storage even if its last write cannot be made, for a disk that dies
+        ///
+        /// A new epoch begins then. Opened again, that storage would not know that another one has taken its place.
+        #[arg(long)]
+        abandon: bool,
         #[command(flatten)]
         connection: Connection,
     },
@@ -120,7 +128,7 @@ pub(super) async fn run(operation: &Operation) -> Result<(), Failure> {
             deregister_all(service_type.as_deref(), *stale, connection).await
         }
         Operation::Backup { file, connection } => backup(file, connection).await,
-        Operation::Swap { to, connection } => swap(to, connection).await,
+        Operation::Swap { to, hold, abandon, connection } => swap(to, *hold, *abandon, connection).await,
         Operation::Reload { dry_run, connection } => reload(*dry_run, connection).await,
     }
 }
@@ -171,11 +179,12 @@ async fn deregister_all(service_type: Option<&str>, stale: bool, connection: &Co
 }
 
 /// Has the registry move to another storage.
-async fn swap(to: &Path, connection: &Connection) -> Result<(), Failure> {
+async fn swap(to: &Path, hold: Option<Duration>, abandon: bool, connection: &Connection) -> Result<(), Failure> {
     let client = Client::new(connection, Patience::None)?;
     // The registry runs in a directory of its own.
     let file = std::path::absolute(to).unwrap_or_else(|_| to.to_path_buf());
-    let reply = client.request_once("swap", json!({ "file": file })).await?;
+    let hold = hold.map(|hold| hold.as_secs_f64());
+    let reply = client.request_once("swap", json!({ "file": file, "hold": hold, "abandon": abandon })).await?;
     if connection.json {
         return output::json(&reply);
     }
@@ -184,6 +193,9 @@ async fn swap(to: &Path, connection: &Connection) -> Result<(), Failure> {
     let services = counted(number("services") as usize, "service", "services");
     let (storage, held_ms) = (text("storage"), number("held_ms"));
     output::line(&output::printable(&format!("moved to {storage} with {services}; changes waited {held_ms} ms")))?;
+    if reply["closed"] == false {
+        output::note(&output::printable(text("message")));
+    }
     output::note("registry.toml has to say the same in [backend] before the registry is started again");
     Ok(())
 }

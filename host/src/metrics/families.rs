@@ -286,6 +286,12 @@ static FAMILIES: &[Family] = &[
         by_result(samples, &seen.metrics.swaps)
     }),
     family(
+        ("registry_restores_total", COUNTER),
+        &["result"],
+        "Backups put in place of all services",
+        |seen, samples| by_result(samples, &seen.metrics.restores),
+    ),
+    family(
         ("registry_held_up_seconds_total", COUNTER),
         &[],
         "For how long the host was stopped, swapped out or starved; gaps of less than a second are left out",

@@ -64,6 +64,8 @@ pub struct Metrics {
     pub(crate) reloads: [Number; 2],
     /// Moves to another storage that came to an end, and that did not.
     pub(crate) swaps: [Number; 2],
+    /// Backups that were restored, and that were not.
+    pub(crate) restores: [Number; 2],
     /// For how long the host was held up, in nanoseconds.
     pub(crate) held_up: Number,
     pub(crate) zeromq: Transport,
@@ -121,7 +123,9 @@ impl Kind {
             Action::Register | Action::Deregister | Action::Update | Action::Drain | Action::Undrain => Kind::Change,
             Action::Get | Action::List | Action::Discover | Action::Health | Action::Info => Kind::Read,
             Action::Types | Action::Watch | Action::History => Kind::Read,
-            Action::Terminate | Action::Expiry | Action::Reload | Action::Swap => return None,
+            Action::Terminate | Action::Expiry | Action::Reload | Action::Swap | Action::Restore => {
+                return None;
+            }
         })
     }
 }
@@ -183,6 +187,7 @@ impl Default for Metrics {
             failures: Number::default(),
             reloads: Default::default(),
             swaps: Default::default(),
+            restores: Default::default(),
             held_up: Number::default(),
             zeromq: Transport::default(),
             http: Transport::default(),

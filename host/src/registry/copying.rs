@@ -105,6 +105,7 @@ impl<C> Registry<C> {
     pub fn move_to(&mut self, plugin: &str, promises: Promises) {
         self.promises = promises;
         self.about.plugin = plugin.to_string();
+        // What the store before has not answered nobody hears of any more.
         self.changes.forget_doubts();
         self.follow.doubt = Default::default();
         // What was told until now is not in that store.

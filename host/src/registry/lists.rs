@@ -101,6 +101,15 @@ impl<C> Registry<C> {
         self.lists.is_making()
     }
 
+    /// All services may be others: the list that is being made is made of those.
+    pub(super) fn begin_list_again(&mut self) {
+        let revision = self.certain_revision();
+        if let Some(making) = &mut self.lists.making {
+            making.snapshot = making.snapshot.again(&mut self.services);
+            making.revision = revision;
+        }
+    }
+
     /// Whether somebody waits for a long list.
     pub fn has_lists(&self) -> bool {
         self.lists.is_making() || self.lists.next().is_some()

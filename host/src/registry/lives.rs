@@ -135,6 +135,8 @@ impl<C> Registry<C> {
         let Some(service) = self.services.get(service_id) else { return Err(Reason::Absent) };
         let reason = if !self.policy.access.may_change(&origin.principal, service.owner()) {
             Reason::Foreign
+        } else if generation.is_some_and(|generation| service.is_before(generation)) {
+            Reason::Absent
         } else if generation.is_some_and(|generation| generation != service.generation()) {
             Reason::Replaced
         } else {

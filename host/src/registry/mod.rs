@@ -19,6 +19,7 @@
 //! | `follow/` | `watch`: the recent changes, and who waits for the next |
 //! | `certainty` | what is answered while nothing is sure: starting, stale, not ready |
 //! | `copying` | all services, to another store |
+//! | `restoring` | all services, from a backup |
 //! | `figures` | all of it in numbers, for operators |
 //! | `service`, `services`, `slots` | one service, all of them, sets of them |
 //! | `shares`, `turns`, `orders` | who has how much of what all share, and whose turn it is |
@@ -41,6 +42,7 @@ mod past;
 mod policy;
 mod put_off;
 mod reads;
+mod restoring;
 mod search;
 mod selection;
 mod service;
@@ -291,10 +293,11 @@ impl<C> Registry<C> {
                 Reply::failure(Code::Forbidden, error)
             }
             Request::Reload { is_trial } => return out.reloads.push((caller, is_trial)),
-            Request::Swap { file } if self.policy.allow_swap || principal != Principal::Nobody => {
-                return out.swaps.push((caller, file));
+            Request::Restore(restore) => return out.restores.push((caller, origin, *restore)),
+            Request::Swap(swap) if self.policy.allow_swap || principal != Principal::Nobody => {
+                return out.swaps.push((caller, *swap));
             }
-            Request::Swap { .. } => {
+            Request::Swap(_) => {
                 let error = "swap is not allowed: the server's allow_swap is off";
                 let message = "change [backend] in the registry's own configuration, and have it reloaded";
                 Reply::failure(Code::Forbidden, error).text("message", message)

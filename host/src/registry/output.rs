@@ -4,6 +4,9 @@ use registry_plugin_api::Query;
 
 use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
+use crate::protocol::request::Swap;
+use crate::protocol::restore::Restore;
+use crate::security::origin::Origin;
 use crate::security::principal::Principal;
 
 /// What comes out of the core. `C` stands for whoever asked; the core hands it back and never looks into it.
@@ -19,8 +22,10 @@ pub struct Output<C> {
     pub forbidden: Vec<Forbidden>,
     /// A client asked the server to stop, and may.
     pub terminate: bool,
-    /// Clients who may have the registry moved to another store, each with the configuration file that names it.
-    pub swaps: Vec<(C, String)>,
+    /// Clients who may have the registry moved to another store, each with which one.
+    pub swaps: Vec<(C, Swap)>,
+    /// Clients who may have a backup restored, each with a step of that.
+    pub restores: Vec<(C, Origin, Restore)>,
     /// Clients who may have asked for the configuration to be read again, each with whether it is only a trial.
     pub reloads: Vec<(C, bool)>,
     /// What subscribers and operators are told that is no change of a service, each with the log's line.
@@ -40,6 +45,7 @@ impl<C> Default for Output<C> {
             forbidden: Vec::new(),
             terminate: false,
             swaps: Vec::new(),
+            restores: Vec::new(),
             reloads: Vec::new(),
             notices: Vec::new(),
             forgiven: Vec::new(),

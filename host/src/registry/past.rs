@@ -44,6 +44,12 @@ impl Past {
         }
     }
 
+    /// All services may be others: those that `are_there` are not gone.
+    pub(super) fn come_back(&mut self, are_there: impl Fn(&str) -> bool) {
+        let back: Vec<Arc<str>> = self.gone.keys().filter(|id| are_there(id)).cloned().collect();
+        back.iter().for_each(|id| self.registered(id));
+    }
+
     /// Whether the service was deregistered, not long ago, and not registered since.
     pub(super) fn is_gone(&self, id: &str, uptime_ms: u64) -> bool {
         self.gone.get(id).is_some_and(|(until_ms, _)| uptime_ms <= *until_ms)

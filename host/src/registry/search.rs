@@ -91,6 +91,13 @@ impl<C> Registry<C> {
         self.searches.ask(caller, wanted);
     }
 
+    /// All services may be others: the search that is under way begins again.
+    pub(super) fn begin_search_again(&mut self) {
+        let making = self.searches.making.take();
+        let again = |Search { filter, takers, .. }| Search::begin(filter, takers, &self.services, &mut self.rng);
+        self.searches.making = making.map(again);
+    }
+
     /// Goes on with the search that is under way, or begins the next.
     pub(super) fn go_on_searching(&mut self, now: Now, out: &mut Output<C>) {
         let search = match self.searches.making.take() {

@@ -35,6 +35,8 @@ pub struct Service {
     owner: Option<Box<Principal>>,
     /// Which registration it is: another one of the same id has another number.
     generation: u64,
+    /// A store or a backup has kept it, and it has not been registered since.
+    is_loaded: bool,
     ttl_ms: u64,
     /// The last heartbeat on the clock that deadlines go by.
     heartbeat_ms: u64,
@@ -65,6 +67,7 @@ impl Service {
             types,
             owner: apart(owner),
             generation,
+            is_loaded: false,
             ttl_ms,
             heartbeat_ms,
             last_heartbeat_ms,
@@ -128,6 +131,7 @@ impl Service {
             types: record.types.iter().map(|name| Arc::from(name.as_str())).collect(),
             owner: apart(owner),
             generation,
+            is_loaded: true,
             ttl_ms: record.ttl_ms,
             heartbeat_ms: now.uptime_ms,
             last_heartbeat_ms: record.last_heartbeat_ms,
@@ -182,6 +186,12 @@ impl Service {
     /// Which registration it is.
     pub(super) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Whether it was registered before that generation was, which is not known of any more: a backup was restored, or what
+    /// the store has is old. Then nothing has taken its place.
+    pub(super) fn is_before(&self, generation: u64) -> bool {
+        self.is_loaded && generation > self.generation
     }
 
     /// The same service with another document.

@@ -44,6 +44,11 @@ impl Snapshot {
         Snapshot { selection, wanted, next: 0, end, pieces: Vec::new(), is_empty: true }
     }
 
+    /// Begins one of the same selection, of other services.
+    pub(super) fn again(&self, services: &mut Services) -> Self {
+        Snapshot::begin(services, self.selection.clone())
+    }
+
     /// Writes one piece more. Whether that was the last.
     pub(super) fn go_on(&mut self, services: &mut Services, uptime_ms: u64) -> bool {
         let mut json = String::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);

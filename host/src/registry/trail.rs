@@ -39,6 +39,10 @@ pub(super) enum What {
     Undrained,
     /// It was deregistered.
     Deregistered,
+    /// A backup was restored that has it.
+    Restored,
+    /// A backup was restored that does not have it.
+    Dropped,
     /// It ran out, so many seconds after its last heartbeat, if that is known.
     Expired(Option<u64>),
     /// Something was refused.
@@ -65,6 +69,8 @@ impl What {
             What::Updated => "updated",
             What::Drained => "drained",
             What::Undrained => "undrained",
+            What::Restored => "restored",
+            What::Dropped => "dropped",
             What::Deregistered => "deregistered",
             What::Expired(_) => "expired",
             What::Refused(_) => "refused",
@@ -304,6 +310,14 @@ impl Trail {
         self.next_place += 1;
     }
 
+    /// Notes what a restore has made of a service. The audit has the restore itself.
+    pub(super) fn note_restore(&mut self, id: &Arc<str>, what: What, by: Origin, now: Now) {
+        let entry =
+            Entry { id: id.clone(), unix_ms: now.unix_ms, what, by: Some(by), count: 1, last_unix_ms: now.unix_ms };
+        self.changes.add(self.next_place, entry);
+        self.next_place += 1;
+    }
+
     pub(super) fn begin_audit(&mut self) {
         self.deeds.get_or_insert_default();
     }
@@ -322,7 +336,7 @@ impl Trail {
     /// Whether the last that is known of a service is that it was there.
     pub(super) fn was_there(&self, id: &str) -> bool {
         let last = self.changes.of(id).last();
-        last.is_some_and(|(_, entry)| !matches!(entry.what, What::Deregistered | What::Expired(_)))
+        last.is_some_and(|(_, entry)| !matches!(entry.what, What::Deregistered | What::Dropped | What::Expired(_)))
     }
 
     /// What has happened to a service, the oldest first, and of that the last `limit`.

@@ -181,6 +181,16 @@ impl<C> Registry<C> {
         }
     }
 
+    /// All services may be others: whoever waits is shown those that there are.
+    pub(super) fn look_again(&mut self) {
+        let names: Vec<Arc<str>> = self.waiting.by_type.keys().cloned().collect();
+        for name in names {
+            let of_type = self.services.slots_of_type(&name).filter_map(|slot| self.services.at(slot));
+            let ids: Vec<Arc<str>> = of_type.map(|service| service.id().clone()).collect();
+            ids.iter().for_each(|id| self.has_come(id));
+        }
+    }
+
     /// Answers some of those who wait for services that have come, and of those whose time is up.
     pub(super) fn tell_waiting(&mut self, now: Now, out: &mut Output<C>) {
         let mut work = 0;

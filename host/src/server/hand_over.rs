@@ -26,7 +26,9 @@ impl<F: Front> Server<F> {
     /// Sends what the core has to say: changes to the store, replies and events to clients.
     pub(super) fn dispatch(&mut self, now: Now) {
         self.write_lists(now);
-        if let Some(group) = self.registry.next_group(now, &mut self.out) {
+        // What it has may land in any order with what comes behind it.
+        let is_free = self.ignored == 0;
+        if let Some(group) = is_free.then(|| self.registry.next_group(now, &mut self.out)).flatten() {
             self.note_group(&group);
             self.store.commit(group);
         }

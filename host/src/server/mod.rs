@@ -9,11 +9,14 @@ mod hand_over;
 mod measuring;
 mod quiet;
 mod reload;
+mod restore;
+mod retry;
 mod signals;
 #[expect(clippy::disallowed_methods, reason = "starts the runtime that serves")]
 pub(crate) mod start;
 mod starting;
 mod swap;
+mod turns;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -35,8 +38,11 @@ use digest::Digest;
 use measuring::Measuring;
 use quiet::Quiet;
 use reload::Settings;
+pub(crate) use restore::upload;
+use restore::{Restoring, Upload};
 use starting::Starting;
-use swap::{Leaving, Moved, Swap};
+use swap::{Leaving, Swap, poll_leaving};
+use turns::{Turn, Woken};
 
 /// How long the store gets for what was taken when the server stops, and then for closing.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -65,21 +71,17 @@ struct Server<F: Front> {
     swap: Option<Swap<F::Caller>>,
     /// Stores that are not in charge any more, or will not be, and are being closed.
     leaving: Vec<Leaving>,
+    /// How many answers the store in charge still owes that nobody waits for any more.
+    ignored: usize,
+    /// A backup that is being sent, and one that is being restored.
+    upload: Option<Upload>,
+    restoring: Option<Restoring<F::Caller>>,
+    /// The ids of what a backup that could not be restored has left behind in the store.
+    left_staged: Vec<String>,
     /// What is needed to begin, as long as the registry has not begun.
     starting: Option<Starting<F::Caller>>,
     metrics: Arc<Metrics>,
     measuring: Measuring,
-}
-
-/// What the loop was woken by.
-enum Woken {
-    Messages,
-    Store(Answer),
-    Time,
-    Settings(reload::Found),
-    Swap(Moved),
-    Left(Answer),
-    Stop(String),
 }
 
 impl<F: Front> Server<F> {
@@ -99,6 +101,10 @@ impl<F: Front> Server<F> {
             settings: None,
             swap: None,
             leaving: Vec::new(),
+            ignored: 0,
+            upload: None,
+            restoring: None,
+            left_staged: Vec::new(),
             starting: None,
             metrics: Arc::default(),
             measuring: Measuring::default(),
@@ -125,11 +131,12 @@ impl<F: Front> Server<F> {
     async fn run(mut self, stop: impl Future<Output = String>) -> Result<(), String> {
         let mut stop = pin!(stop);
         let mut batch = Vec::new();
-        let mut is_turn_of_messages = true;
+        let mut turn = Turn::Messages;
         let mut quiet = Quiet::default();
         let reason = loop {
-            let woken = self.next(stop.as_mut(), is_turn_of_messages, &mut batch).await;
-            is_turn_of_messages = !matches!(woken, Woken::Messages);
+            let woken = self.next(stop.as_mut(), turn, &mut batch).await;
+            turn = woken.next_turn(turn);
+            let has_read = matches!(woken, Woken::Messages);
             let is_idle = matches!(woken, Woken::Time);
             let now = self.read_clock();
             self.registry.set_bad_key_files(self.guard.problem_count());
@@ -143,7 +150,7 @@ impl<F: Front> Server<F> {
                 }
                 Woken::Store(answer) => self.answered(answer, now),
                 Woken::Swap(moved) => self.moved(moved),
-                Woken::Left(answer) => self.left(&answer),
+                Woken::Left(place, answer) => self.left(place, &answer),
                 Woken::Messages => batch.drain(..).for_each(|message| self.received(message, now)),
                 Woken::Settings(found) => self.reload(found),
                 Woken::Time => {}
@@ -165,10 +172,11 @@ impl<F: Front> Server<F> {
             self.measure(now);
             self.take_reloads();
             self.go_on_swapping();
+            self.go_on_restoring(now);
             if std::mem::take(&mut self.out.terminate) {
                 break "a client asked for it".into();
             }
-            if is_turn_of_messages {
+            if !has_read {
                 // Connections are read by other tasks of this thread: they have to get to it before their turn.
                 tokio::task::yield_now().await;
             }
@@ -177,15 +185,16 @@ impl<F: Front> Server<F> {
         self.stop().await
     }
 
-    /// Waits for the next thing to happen. If both messages and an answer of the store are there, those are taken whose
-    /// turn it is.
+    /// Waits for the next thing to happen. If several are there, it begins with those whose turn it is.
     async fn next(
         &mut self,
         stop: Pin<&mut impl Future<Output = String>>,
-        is_turn_of_messages: bool,
+        turn: Turn,
         batch: &mut Vec<F::Message>,
     ) -> Woken {
-        let (pause, is_busy) = (self.pause(), self.is_loading() || self.registry.is_busy());
+        let pause = self.pause();
+        let is_restoring = self.restoring.as_ref().is_some_and(Restoring::is_loading);
+        let is_busy = self.is_loading() || is_restoring || self.registry.is_busy();
         let time = async {
             // The shortest sleep is a millisecond, longer than a piece of a list, or of a search, takes.
             if !is_busy {
@@ -206,54 +215,62 @@ impl<F: Front> Server<F> {
                 None => std::future::pending().await,
             }
         };
-        let left = async {
-            match self.leaving.first_mut() {
-                Some(leaving) => leaving.store.answer().await,
-                None => std::future::pending().await,
+        let leaving = &mut self.leaving;
+        let left = poll_fn(|context| poll_leaving(leaving, context));
+        let operators = async {
+            tokio::select! {
+                found = settings => Woken::Settings(found),
+                moved = swap => Woken::Swap(moved),
+                (place, answer) = left => Woken::Left(place, answer),
             }
         };
         let mut messages = pin!(self.front.receive(batch));
         let mut answer = pin!(self.store.answer());
-        let either = poll_fn(|context| {
-            if is_turn_of_messages && messages.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Woken::Messages);
-            }
-            if let Poll::Ready(answer) = answer.as_mut().poll(context) {
-                return Poll::Ready(Woken::Store(answer));
-            }
-            if !is_turn_of_messages && messages.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Woken::Messages);
+        let mut operators = pin!(operators);
+        let in_turn = poll_fn(|context| {
+            let mut next = turn;
+            for _ in 0..3 {
+                let woken = match next {
+                    Turn::Messages => messages.as_mut().poll(context).map(|()| Woken::Messages),
+                    Turn::Store => answer.as_mut().poll(context).map(Woken::Store),
+                    Turn::Operators => operators.as_mut().poll(context),
+                };
+                if woken.is_ready() {
+                    return woken;
+                }
+                next = next.other();
             }
             Poll::Pending
         });
         tokio::select! {
             biased;
             reason = stop => Woken::Stop(reason),
-            woken = either => woken,
-            found = settings => Woken::Settings(found),
-            moved = swap => Woken::Swap(moved),
-            answer = left => Woken::Left(answer),
+            woken = in_turn => woken,
             () = time => Woken::Time,
         }
     }
 
     /// Finishes what was taken, lets the replies go, and closes the store.
     async fn stop(mut self) -> Result<(), String> {
-        if !self.store_is_asked() {
+        self.stop_restoring();
+        if !self.hurry_swap_back() && !self.store_is_asked() {
             self.abandon_swap();
-            self.registry.hold_changes(false);
         }
+        self.registry.hold_changes(self.store_is_asked());
         self.end_waits();
         let flushed = tokio::time::timeout(FLUSH_MAX, self.finish()).await;
+        self.abandon_swap();
+        self.leave_restoring();
         // Whoever still waits for a store that has failed.
         let now = self.read_clock();
         self.registry.give_up_all(now, &mut self.out);
         self.hand_over(now);
         let is_opening = self.registry.is_starting() && !self.is_loading();
         let leaving = async {
-            while let Some(leaving) = self.leaving.first_mut() {
-                let answer = leaving.store.answer().await;
-                self.left(&answer);
+            while !self.leaving.is_empty() {
+                let leaving = &mut self.leaving;
+                let (place, answer) = poll_fn(|context| poll_leaving(leaving, context)).await;
+                self.left(place, &answer);
             }
         };
         if tokio::time::timeout(CLOSE_MAX, leaving).await.is_err() {
@@ -295,9 +312,10 @@ impl<F: Front> Server<F> {
         self.registry.dismiss_waiting(&mut self.out);
     }
 
-    /// Whether the store has been asked something by a swap that it has not answered yet.
+    /// Whether the store has been asked something by a swap or a restore that it has not answered yet.
     fn store_is_asked(&self) -> bool {
         self.swap.as_ref().is_some_and(Swap::awaits_store)
+            || self.restoring.as_ref().is_some_and(Restoring::awaits_store)
     }
 
     /// Has everything stored that waits for it.
@@ -308,8 +326,10 @@ impl<F: Front> Server<F> {
             self.registry.dismiss_waiting(&mut self.out);
             self.registry.hurry();
             self.dispatch(now);
+            self.go_on_restoring(now);
+            let is_restoring = self.restoring.as_ref().is_some_and(Restoring::is_loading);
             let is_answering = self.registry.is_making_list() || self.registry.has_put_off();
-            if self.registry.is_idle() && !is_answering && !self.store_is_asked() {
+            if self.registry.is_idle() && !is_answering && !is_restoring && !self.store_is_asked() {
                 return Ok(());
             }
             // A clean-up that is due is not begun any more, so the pause that it asks for would be none at all.
@@ -346,7 +366,9 @@ impl<F: Front> Server<F> {
 
     fn answered(&mut self, answer: Answer, now: Now) {
         match answer {
+            Answer::Committed(_) if self.ignored > 0 => self.ignored -= 1,
             Answer::Committed(result) if self.swap.as_ref().is_some_and(Swap::awaits_store) => self.store_moved(result),
+            Answer::Committed(result) if self.store_is_asked() => self.restore_moved(result),
             Answer::Committed(result) => {
                 self.note_committed(result.is_err());
                 self.note_storage(result.as_ref().err());
@@ -354,21 +376,6 @@ impl<F: Front> Server<F> {
             }
             Answer::Chosen { ticket, service_id } => self.registry.chosen(ticket, service_id, now, &mut self.out),
             Answer::Opened(_) | Answer::Closed(_) => {}
-        }
-    }
-
-    /// A store that is not in charge has answered: the last one that it gives is that it is closed.
-    fn left(&mut self, answer: &Answer) {
-        match (answer, self.leaving.first_mut()) {
-            (Answer::Committed(_), Some(leaving)) => leaving.answered(),
-            (Answer::Closed(result), _) => {
-                self.leaving.remove(0);
-                match result {
-                    Ok(()) => tracing::info!("a storage that is not in charge is closed"),
-                    Err(error) => tracing::warn!("a storage that is not in charge cannot be closed: {error}"),
-                }
-            }
-            _ => {}
         }
     }
 
@@ -392,7 +399,7 @@ impl<F: Front> Server<F> {
 
     /// How long until there is something to do without anybody asking.
     fn pause(&mut self) -> Duration {
-        if self.is_loading() {
+        if self.is_loading() || self.restoring.as_ref().is_some_and(Restoring::is_loading) {
             return Duration::ZERO;
         }
         let now = self.read_clock();

@@ -11,11 +11,12 @@ use tokio::task::JoinHandle;
 
 use super::Server;
 use super::start::{policy, warn_of};
-use super::swap::To;
+use super::swap::{Terms, To};
 use crate::config::{Backend, Changed, Config, Loaded, changed};
 use crate::fronts::Front;
 use crate::fronts::http::live::Steering;
 use crate::protocol::reply::{Code, Reply};
+use crate::protocol::request::Swap;
 use crate::security::guard::{self, Keys};
 use crate::security::tls::Tls;
 use crate::text::counted;
@@ -145,8 +146,11 @@ async fn finished(under_way: &mut Option<JoinHandle<Found>>) -> Found {
 impl<F: Front> Server<F> {
     /// Takes what clients have asked for.
     pub(super) fn take_reloads(&mut self) {
-        for (caller, file) in std::mem::take(&mut self.out.swaps) {
-            self.begin_swap(To::File(file.into()), vec![caller]);
+        for (caller, Swap { file, hold, is_abandoning }) in std::mem::take(&mut self.out.swaps) {
+            self.begin_swap(To::File(file.into()), Terms::new(hold, is_abandoning), vec![caller]);
+        }
+        for (caller, by, step) in std::mem::take(&mut self.out.restores) {
+            self.restore(caller, by, step);
         }
         let asked = self.out.reloads.drain(..);
         match &mut self.settings {
@@ -178,7 +182,7 @@ impl<F: Front> Server<F> {
                 let loaded = is_swap.then(|| read.loaded.clone());
                 self.take_over(*read);
                 if let Some(loaded) = loaded {
-                    self.begin_swap(To::Loaded(Box::new(loaded)), Vec::new());
+                    self.begin_swap(To::Loaded(Box::new(loaded)), Terms::new(None, false), Vec::new());
                 }
             }
         }

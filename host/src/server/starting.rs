@@ -4,16 +4,17 @@
 //! The loop runs already, with a core that says nothing else. What is in the store is taken over a piece at a time, so
 //! that nobody waits for that either. Then the loaded core takes its place, and time begins.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
-use registry_plugin_api::{Event, Record};
+use registry_plugin_api::{Event, Position, Record};
 
 use super::start::{announce, unreadable_lines};
 use super::{Clock, Server};
 use crate::config::Config;
 use crate::fronts::Front;
-use crate::registry::{About, Now, Policy, Promises, Registry, Unreadable};
-use crate::store::{Contents, RecentChanges};
+use crate::registry::{About, Now, Output, Policy, Promises, Registry, Unreadable};
+use crate::store::{Contents, RecentChanges, new_epoch};
 use crate::text::counted;
 
 /// How many records, or changes, are taken over in one turn.
@@ -40,17 +41,40 @@ pub(super) struct Loading<C> {
     events: std::collections::vec_deque::IntoIter<Event>,
     registry: Registry<C>,
     unreadable: Vec<Unreadable>,
+    /// A record could not be read, of which clients may know.
+    has_lost: bool,
 }
 
 impl<C> Loading<C> {
+    /// Fills a core with these records.
+    pub(super) fn of(records: Vec<Record>, registry: Registry<C>) -> Self {
+        let (records, events) = (records.into_iter(), VecDeque::new().into_iter());
+        Loading { records, events, registry, unreadable: Vec::new(), has_lost: false }
+    }
+
+    /// The core, once it is filled.
+    pub(super) fn into_registry(self) -> Registry<C> {
+        self.registry
+    }
+
     /// Takes over a piece. Whether that was the last.
-    fn go_on(&mut self, now: Now) -> bool {
-        let Loading { records, events, registry, unreadable } = self;
+    pub(super) fn go_on(&mut self, now: Now) -> bool {
+        let Loading { records, events, registry, unreadable, has_lost } = self;
         if records.len() > 0 {
             for record in records.take(LOADED_MAX) {
-                unreadable.extend(registry.load(record, now).err());
+                let lost = registry.load(record, now).err();
+                *has_lost |= lost.is_some();
+                unreadable.extend(lost);
             }
             return false;
+        }
+        if std::mem::take(has_lost) {
+            // Nobody can be told that it is gone: all have to list again. The first change writes the epoch down; until
+            // then nothing rests on it.
+            let position = Position::new(new_epoch(), registry.position().1);
+            registry.begin_epoch(position, &mut Output::default());
+            *events = VecDeque::new().into_iter();
+            tracing::warn!("a new epoch begins, since not all that is stored can be read");
         }
         for event in events.take(LOADED_MAX) {
             registry.load_change(event.revision, &event.text, now);
@@ -90,7 +114,7 @@ impl<F: Front> Server<F> {
         let (records, events) = (records.into_iter(), events.into_iter());
         let unreadable = |id| Unreadable { id, reason: "it is damaged, its checksum is wrong".into() };
         let unreadable = damaged.into_iter().map(unreadable).collect();
-        starting.loading = Some(Loading { records, events, registry, unreadable });
+        starting.loading = Some(Loading { records, events, registry, unreadable, has_lost: false });
     }
 
     /// Whether there is something to take over at once.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use registry_plugin_api::{Position, Query, Record};
 use serde_json::{Map, Value, json};
 
+use super::swap::{Terms, To};
 use super::*;
 use crate::config::Config;
 use crate::plugin::{Plugin, find};
@@ -148,7 +149,7 @@ fn messages_without_end_do_not_keep_the_store_waiting() {
 }
 
 #[test]
-fn answers_without_end_do_not_keep_messages_waiting() {
+fn whatever_comes_without_end_keeps_nobody_waiting() {
     let front = Fake::default();
     front.0.borrow_mut().endless = Some(json!({"action": "health"}));
     let mut server = server(front);
@@ -156,20 +157,34 @@ fn answers_without_end_do_not_keep_messages_waiting() {
         for ticket in 0..10 {
             server.store.discover(ticket, Query::new("t", vec!["a".into(), "b".into()]));
         }
+        let nowhere = || To::File("/nowhere/registry.toml".into());
+        server.begin_swap(nowhere(), Terms::new(None, false), Vec::new());
+        server.go_on_swapping();
         // All of them are there.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let mut stop = pin!(std::future::pending());
         let mut batch = Vec::new();
         let mut turns = String::new();
-        for is_turn_of_messages in [false, false, true, false, true, true, false] {
-            turns.push(match server.next(stop.as_mut(), is_turn_of_messages, &mut batch).await {
+        let mut turn = Turn::Messages;
+        for _ in 0..6 {
+            let woken = server.next(stop.as_mut(), turn, &mut batch).await;
+            turn = woken.next_turn(turn);
+            turns.push(match woken {
                 Woken::Messages => 'm',
                 Woken::Store(Answer::Chosen { .. }) => 's',
+                Woken::Swap(_) => {
+                    // It fails, over and over.
+                    server.swap = None;
+                    server.begin_swap(nowhere(), Terms::new(None, false), Vec::new());
+                    server.go_on_swapping();
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    'o'
+                }
                 _ => '?',
             });
         }
-        assert_eq!(turns, "ssmsmms");
-        assert_eq!(batch.len(), 3);
+        assert_eq!(turns, "msomso");
+        assert_eq!(batch.len(), 2);
     });
 }
 
@@ -197,6 +212,24 @@ fn what_is_stored_is_taken_over_piece_by_piece_and_clients_are_answered_meanwhil
     server.received(json!({"action": "get", "service_id": "s9999"}), now);
     assert_eq!(front.0.borrow_mut().replies.pop().unwrap().1["service"]["health"], "passing");
     assert!(!server.go_on_starting(now), "once");
+}
+
+#[test]
+fn what_cannot_be_read_is_gone_so_that_a_new_epoch_begins() {
+    let begin = |broken: Option<Record>| {
+        let front = Fake::default();
+        let Server { store, registry: _, .. } = server(front.clone());
+        let starting =
+            Starting::new(Config::default(), policy(), Promises::default(), About::default(), Instant::now());
+        let mut server = Server::start(front, store, starting, None, Default::default(), Guard::Null);
+        let records = (0..3).map(stored).chain(broken).collect();
+        server.opened(Contents { position: Position::new("e", 7), records, ..Contents::default() });
+        while !server.go_on_starting(Now::default()) {}
+        let (epoch, revision) = server.registry.position();
+        (server.registry.len(), epoch == "e", revision)
+    };
+    assert_eq!(begin(None), (3, true, 7));
+    assert_eq!(begin(Some(Record::new("broken", "{}"))), (3, false, 7));
 }
 
 #[test]

@@ -54,18 +54,7 @@ fn seal_event(text: &mut String, revision: u64) {
 /// Breaks the seals of all that was stored. Records that are damaged are taken out and named; of the changes those stay
 /// that come after the last damaged one.
 pub(super) fn open(contents: &mut Contents) {
-    let damaged = &mut contents.damaged;
-    contents.records.retain_mut(|record| {
-        let is_sound = match take(&mut record.document) {
-            Found::Nothing => true,
-            Found::Seal(checksum) => checksum == of_record(record),
-            Found::Damage => false,
-        };
-        if !is_sound {
-            damaged.push(std::mem::take(&mut record.id));
-        }
-        is_sound
-    });
+    open_records(&mut contents.records, &mut contents.damaged);
     let RecentChanges { complete_after, events } = &mut contents.history;
     let is_damaged = |event: &mut Event| match take(&mut event.text) {
         Found::Nothing => false,
@@ -82,6 +71,21 @@ pub(super) fn open(contents: &mut Contents) {
              list again"
         );
     }
+}
+
+/// Breaks the seals of records. Those that are damaged are taken out and named.
+pub(super) fn open_records(records: &mut Vec<Record>, damaged: &mut Vec<String>) {
+    records.retain_mut(|record| {
+        let is_sound = match take(&mut record.document) {
+            Found::Nothing => true,
+            Found::Seal(checksum) => checksum == of_record(record),
+            Found::Damage => false,
+        };
+        if !is_sound {
+            damaged.push(std::mem::take(&mut record.id));
+        }
+        is_sound
+    });
 }
 
 fn of_record(record: &Record) -> u32 {

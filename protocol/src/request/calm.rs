@@ -1,5 +1,7 @@
-//! What is asked of a registry that may not be sure of itself: what it knows only if it is fresh, and the end of a mass
-//! expiry.
+//! What is asked of a registry that may not be sure of itself: what it knows only if it is fresh, the end of a mass
+//! expiry, and that it leaves its store.
+
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 
@@ -10,6 +12,20 @@ use crate::reply::Reply;
 
 /// The oldest that anybody can want to be content with, in seconds: 100 years, as for `ttl`.
 const MAX_STALE_SECONDS_MAX: f64 = 3_153_600_000.0;
+
+/// How long changes may be held for a move to another store, in seconds.
+const HOLD_SECONDS: std::ops::RangeInclusive<f64> = 0.05..=60.0;
+
+/// A move to another store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swap {
+    /// The configuration file at the server whose `[backend]` says which.
+    pub file: String,
+    /// How long changes may wait for it, if the client says so.
+    pub hold: Option<Duration>,
+    /// The store is left even if its last write cannot be made.
+    pub is_abandoning: bool,
+}
 
 /// How an operator ends a mass expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +55,14 @@ pub(super) fn expiry(value: Option<&RawValue>) -> Result<Expiry, Reply> {
     let word = json::text(value.get());
     let known = Expiry::ALL.into_iter().find(|way| word.as_deref() == Some(way.as_str()));
     known.ok_or_else(|| invalid_value("mass_expiry", "\"remove\" or \"keep\"", value.get()))
+}
+
+/// How long changes may be held.
+pub(super) fn hold(value: Option<&RawValue>) -> Result<Option<Duration>, Reply> {
+    let Some(json) = value.map(RawValue::get).filter(|json| *json != "null") else { return Ok(None) };
+    let seconds = json.parse::<f64>().ok().filter(|seconds| HOLD_SECONDS.contains(seconds));
+    let seconds = seconds.ok_or_else(|| invalid_value("hold", "a number of seconds from 0.05 to 60", json))?;
+    Ok(Some(Duration::from_secs_f64(seconds)))
 }
 
 /// A flag that is off if nothing is said.
@@ -86,6 +110,30 @@ mod tests {
         assert!(refusal.contains("Missing required field: mass_expiry"), "{refusal}");
         let refusal = asked(r#"{"action":"expiry","mass_expiry":"stop"}"#).unwrap_err();
         assert!(refusal.contains(r#"expected \"remove\" or \"keep\", got \"stop\""#), "{refusal}");
+    }
+
+    #[test]
+    fn a_swap_says_how_long_changes_may_wait_and_whether_the_store_is_given_up() {
+        let swap = |more: &str| asked(&format!(r#"{{"action":"swap","file":"to.toml"{more}}}"#));
+        let hold = |seconds| Some(Duration::from_secs_f64(seconds));
+        for (more, hold, is_abandoning) in [
+            ("", None, false),
+            (r#","hold":null,"abandon":null"#, None, false),
+            (r#","hold":0.05"#, hold(0.05), false),
+            (r#","hold":60,"abandon":true"#, hold(60.0), true),
+        ] {
+            let Ok(Request::Swap(swap)) = swap(more) else { panic!("{more}") };
+            assert_eq!(*swap, Swap { file: "to.toml".into(), hold, is_abandoning });
+        }
+        for wrong in ["0.04", "61", "\"5\"", "true", "-1", "NaN"] {
+            assert!(swap(&format!(r#","hold":{wrong}"#)).is_err(), "{wrong}");
+        }
+        let refusal = swap(r#","hold":61"#).unwrap_err();
+        assert!(
+            refusal.contains("Invalid value for hold: expected a number of seconds from 0.05 to 60, got 61"),
+            "{refusal}"
+        );
+        assert!(swap(r#","abandon":"yes""#).unwrap_err().contains("Invalid value for abandon: expected true or false"));
     }
 
     #[test]

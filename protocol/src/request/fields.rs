@@ -8,6 +8,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::page::Extent;
+use crate::restore::RestoreFields;
 use crate::watch::WatchFields;
 
 /// The fields of a request that mean something, as JSON text that has not been looked into yet.
@@ -32,6 +33,9 @@ pub(super) struct Fields<'a> {
     pub(super) reason: Option<&'a RawValue>,
     pub(super) dry_run: Option<&'a RawValue>,
     pub(super) file: Option<&'a RawValue>,
+    pub(super) hold: Option<&'a RawValue>,
+    pub(super) abandon: Option<&'a RawValue>,
+    pub(super) restore: RestoreFields<'a>,
 }
 
 pub(super) fn read_fields(body: &[u8]) -> serde_json::Result<Fields<'_>> {
@@ -80,6 +84,12 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "reason" => &mut fields.reason,
                 "dry_run" => &mut fields.dry_run,
                 "file" => &mut fields.file,
+                "hold" => &mut fields.hold,
+                "abandon" => &mut fields.abandon,
+                "upload" => &mut fields.restore.upload,
+                "part" => &mut fields.restore.part,
+                "total" => &mut fields.restore.total,
+                "replace" => &mut fields.restore.replace,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;

@@ -3,6 +3,7 @@
 use super::{Action, Request};
 use crate::lives::Renewal;
 use crate::registration::Registration;
+use crate::restore::Restore;
 
 /// The right that a client needs for a request.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +38,8 @@ impl Request {
             Request::Drain(drain) => Right::Change(&drain.service_id),
             Request::History { .. } => Right::Read,
             Request::Expiry(_) => Right::Operate("to end a mass expiry"),
-            Request::Swap { .. } => Right::Operate("to move to another storage"),
+            Request::Swap(_) => Right::Operate("to move to another storage"),
+            Request::Restore(_) => Right::Operate("to restore a backup"),
             Request::Reload { .. } => Right::Operate("to reload the configuration"),
             Request::Fresh { read, .. } => read.right(),
         }
@@ -49,7 +51,8 @@ impl Request {
             Request::Terminate => Action::Terminate,
             Request::Expiry(_) => Action::Expiry,
             Request::Reload { is_trial: false } => Action::Reload,
-            Request::Swap { .. } => Action::Swap,
+            Request::Swap(_) => Action::Swap,
+            Request::Restore(restore) if matches!(**restore, Restore::End { .. }) => Action::Restore,
             _ => return None,
         };
         Some(action.as_str())

@@ -51,18 +51,53 @@ pub(super) static OPERATIONS: &[Operation] = &[
         )
     },
     Operation {
-        body: Payload::Members(&[member(
-            "file",
-            Kind::Text,
-            "A configuration file on the registry's machine, whose [backend] names the storage",
-        )]),
+        body: Payload::Members(&[
+            member(
+                "file",
+                Kind::Text,
+                "A configuration file on the registry's machine, whose [backend] names the storage",
+            ),
+            member("hold", Kind::Number, "How long changes may wait at a time, in seconds; 0.2 if nothing is said"),
+            member("abandon", Kind::Boolean, "Leave the storage in charge even if its last write cannot be made"),
+        ]),
         ..asking(
             (Method::Post, "/v1/swap", "swap"),
             Action::Swap,
             "Has the registry move to another storage while it serves",
             &[],
-            &[("plugin", Kind::Text), ("storage", Kind::Text), ("services", Kind::Whole), ("held_ms", Kind::Whole)],
+            &[
+                ("plugin", Kind::Text),
+                ("storage", Kind::Text),
+                ("services", Kind::Whole),
+                ("held_ms", Kind::Whole),
+                ("closed", Kind::Boolean),
+                MESSAGE,
+            ],
             &[Code::BackendUnavailable],
+        )
+    },
+    Operation {
+        body: Payload::Members(&[
+            member("upload", Kind::Text, "A name that the client has made up"),
+            member("part", Kind::Whole, "Which part it is, from 0 on"),
+            member("services", Kind::List, "The services of a part, as a list shows them: at most 1000"),
+            member("total", Kind::Whole, "At the end, in place of a part: how many services there are in all"),
+            member("replace", Kind::Boolean, "At the end: even if the registry has services"),
+        ]),
+        ..asking(
+            (Method::Post, "/v1/restore", "restore"),
+            Action::Restore,
+            "Takes a part of a backup, or in the end has it take the place of all services",
+            &[],
+            &[
+                ("upload", Kind::Text),
+                ("part", Kind::Whole),
+                ("services", Kind::Whole),
+                ("epoch", Kind::Text),
+                ("revision", Kind::Whole),
+                ("held_ms", Kind::Whole),
+            ],
+            &[Code::BackendUnavailable, Code::NotFound],
         )
     },
     Operation {

@@ -133,6 +133,10 @@ impl<C> Registry<C> {
             let what = format!("to {verb} {id:?}, which belongs to another key");
             return Verdict::Refuse(self.forbid(*principal, &what, out), Reason::Foreign);
         }
+        let service = self.services.get(id).zip(wish.generation()).filter(|_| is_replaced);
+        if service.is_some_and(|(service, named)| service.is_before(named)) {
+            return Verdict::Refuse(self.absent(id, wish.failure(), uptime_ms), Reason::Absent);
+        }
         if is_replaced {
             return Verdict::Refuse(replaced(wish.failure()), Reason::Replaced);
         }

@@ -62,6 +62,7 @@ enum End {
     Returned,
     HoldOver,
     Asked(Expiry),
+    Restored,
 }
 
 impl Mass {
@@ -157,6 +158,12 @@ impl<C> Registry<C> {
         Reply::success().text("mass_expiry", way.as_str()).number("critical", critical as u64)
     }
 
+    /// All services are about to be others: nothing is expected of those any more.
+    pub(in crate::registry) fn end_mass_of_all(&mut self, now: Now) {
+        self.end_mass(End::Restored, now);
+        (self.changes.mass.keeping, self.changes.mass.granting) = (None, None);
+    }
+
     fn tell_begin(&mut self, critical: usize, now: Now) {
         let (all, hold) = (self.services.len(), self.policy.mass_expiry_hold_ms as f64 / 1000.0);
         let line = format!(
@@ -180,6 +187,7 @@ impl<C> Registry<C> {
         let (reason, why) = match end {
             End::Returned => ("returned", "enough are back"),
             End::HoldOver => ("hold_over", "its time is over, and the rest is removed"),
+            End::Restored => ("restored", "a backup has taken their place"),
             End::Asked(Expiry::Remove) => ("remove", "an operator has the rest removed"),
             End::Asked(Expiry::Keep) => ("keep", "an operator keeps the rest for another ttl"),
         };

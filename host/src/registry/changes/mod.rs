@@ -187,6 +187,15 @@ impl<C> Changes<C> {
         self.issued
     }
 
+    /// All services are others, up to this revision and generation, and stored as they are. What clients want is judged by
+    /// those.
+    pub(super) fn begin_anew(&mut self, revision: u64, generation: u64) {
+        self.issued = revision;
+        self.generation = self.generation.max(generation);
+        self.upkeep.forget_doubts();
+        self.upkeep.sweep_to(None);
+    }
+
     /// Another store is there, which has everything as it is.
     pub(super) fn forget_doubts(&mut self) {
         self.upkeep.forget_doubts();

@@ -113,6 +113,11 @@ impl Upkeep {
         (self.doubtful.len() + self.refused.len()).max(self.undone)
     }
 
+    /// The records that are in doubt.
+    pub(in crate::registry) fn doubtful_ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.doubtful.keys().chain(self.refused.keys())
+    }
+
     /// The next doubtful record, if it is time to restore it, or if clients' changes go to the store anyway: what may be
     /// left behind must not be in their way.
     pub(super) fn next_doubtful(&mut self, with_changes: bool, now: Now) -> Option<(Arc<str>, Vec<u64>)> {

@@ -32,12 +32,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use indexmap::IndexSet;
+use rand::RngExt;
+use registry_plugin_api::Position;
 use slab::Slab;
 
 use crate::protocol::event::{Event, EventKind};
 use crate::protocol::filter::Filter;
 use crate::registry::Registry;
 use crate::registry::moment::Now;
+use crate::registry::output::Output;
 use crate::registry::policy::Following;
 use crate::registry::service::Service;
 use crate::registry::shares::Shares;
@@ -238,6 +241,23 @@ impl<C> Registry<C> {
     pub fn end_history(&mut self) {
         self.follow.loaded = HashMap::new();
         self.follow.shown = self.follow.ring.numbers().end;
+    }
+
+    /// Begins a new epoch at this position: what clients know of changes and of lists is of no use any more. Whoever waits
+    /// for changes is told so.
+    pub fn begin_epoch(&mut self, position: Position, out: &mut Output<C>) {
+        self.epoch = position.epoch;
+        self.revision = position.revision;
+        // Cursors name places that may be others' now.
+        self.run = self.rng.random();
+        self.follow.doubt = Doubt::default();
+        self.follow.ring.begin_anew(self.revision);
+        self.show_news();
+        while let Some((_, key)) = self.follow.ahead.first().copied()
+            && let Some((watcher, _)) = self.follow.remove(key)
+        {
+            out.replies.push((watcher.caller, self.forgotten()));
+        }
     }
 
     /// Adds a change that takes effect now, and is to be announced.

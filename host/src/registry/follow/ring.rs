@@ -263,6 +263,13 @@ impl Ring {
         (self.stored, self.stored_bytes, self.stored_after) = (self.first, 0, revision);
     }
 
+    /// The same, and what was there before is not what comes next: whoever has waited for that has missed something.
+    pub(super) fn begin_anew(&mut self, revision: u64) {
+        self.clear(revision);
+        self.first += 1;
+        self.stored = self.first;
+    }
+
     /// How many there are, and about how much memory they take, in bytes.
     pub(super) fn extent(&self) -> (usize, usize) {
         (self.entries.len(), self.bytes)

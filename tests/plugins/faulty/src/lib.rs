@@ -10,12 +10,15 @@
 //! | `error` | nothing is stored: an I/O error |
 //! | `full` | nothing is stored: the disk is full |
 //! | `lost` | it is stored, and the host is told otherwise |
+//! | `bare` | one without changes, which tells only where the store stands, is stored, and the host is told otherwise |
+//! | `then` | it is stored if none without changes was stored before |
 //! | `lie` | the host is told that it is stored, which is so only with the next: no store may do that |
 //! | `forget` | it is stored without what is to be told of its first change: nor that |
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -32,6 +35,8 @@ pub struct Faulty {
     inner: Arc<OpenBackend>,
     /// What was said to be stored and is not yet.
     lies: Mutex<Vec<Group>>,
+    /// A group without changes was stored since this was asked for.
+    is_then: AtomicBool,
 }
 
 export_backend!(Faulty);
@@ -51,7 +56,7 @@ impl Backend for Faulty {
         let plugin = Plugin::load(options.text("library")).map_err(Error::invalid_option)?;
         let inner_options = Map::from_iter([("path".to_string(), json!(options.text("path")))]);
         let inner = Arc::new(plugin.open(inner_options).await?);
-        Ok(Faulty { options, inner, lies: Mutex::default() })
+        Ok(Faulty { options, inner, lies: Mutex::default(), is_then: AtomicBool::new(false) })
     }
 
     async fn load(&self, after: Cursor) -> Result<Page> {
@@ -64,7 +69,12 @@ impl Backend for Faulty {
         let word = words.next().unwrap_or_default();
         let time = Duration::from_millis(words.next().and_then(|ms| ms.parse().ok()).unwrap_or_default());
         self.confess().await?;
+        let is_bare = group.changes.is_empty();
+        self.is_then.fetch_and(word == "then", Ordering::Relaxed);
         match word {
+            "then" if self.is_then.fetch_or(is_bare, Ordering::Relaxed) => {
+                return Err(Error::unavailable("disk I/O error"));
+            }
             "slow" => thread::sleep(time),
             "error" => return Err(Error::unavailable("disk I/O error")),
             "full" => return Err(Error::unavailable("the disk is full")),
@@ -82,6 +92,7 @@ impl Backend for Faulty {
         }
         let outcomes = self.inner.commit(group).await?;
         match word {
+            "bare" if is_bare => return Err(Error::unavailable("disk I/O error")),
             "late" => thread::sleep(time),
             "lost" => return Err(Error::unavailable("disk I/O error")),
             _ => {}
