@@ -42,6 +42,7 @@ const CLIENT_COMMANDS: [&str; 17] = [
     "reload",
     "config diff",
     "backup",
+    "restore",
 ];
 
 /// The ports of a configuration, in the environment.
