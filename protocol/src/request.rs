@@ -7,6 +7,7 @@ mod right;
 
 use serde_json::value::RawValue;
 
+use crate::clients::Clients;
 use crate::drain::{Drain, Order};
 use crate::filter::{Filter, FilterFields};
 use crate::json;
@@ -100,6 +101,8 @@ pub enum Request {
         /// The configuration file at the server whose `[backend]` says which.
         file: String,
     },
+    /// Who is connected.
+    Clients(Box<Clients>),
     /// A read, unless what the server knows may be older than this.
     Fresh {
         /// How old it may be, in milliseconds.
@@ -131,6 +134,7 @@ impl Request {
             Request::Expiry(_) => Action::Expiry,
             Request::Reload { .. } => Action::Reload,
             Request::Swap { .. } => Action::Swap,
+            Request::Clients(_) => Action::Clients,
             Request::Fresh { read, .. } => read.action(),
         }
     }
@@ -276,6 +280,9 @@ impl Fields<'_> {
             Action::Reload => Request::Reload { is_trial: calm::flag("dry_run", self.dry_run)? },
             Action::Swap => {
                 Request::Swap { file: optional("file", self.file, FILE_BYTES_MAX)?.ok_or_else(|| missing("file"))? }
+            }
+            Action::Clients => {
+                Request::Clients(Box::new(Clients::read(self.address, self.principal, self.extent.clients_page()?)?))
             }
             Action::Expiry => Request::Expiry(calm::expiry(self.mass_expiry)?),
         })

@@ -2,6 +2,7 @@
 
 use registry_plugin_api::Query;
 
+use crate::protocol::clients::Clients;
 use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
 use crate::security::principal::Principal;
@@ -23,6 +24,8 @@ pub struct Output<C> {
     pub swaps: Vec<(C, String)>,
     /// Clients who may have asked for the configuration to be read again, each with whether it is only a trial.
     pub reloads: Vec<(C, bool)>,
+    /// Clients who may know who is connected, each with what it asks for.
+    pub roll_calls: Vec<(C, Box<Clients>)>,
     /// What subscribers and operators are told that is no change of a service, each with the log's line.
     pub notices: Vec<(Notice, String)>,
     /// For how long no service was heard of, in milliseconds, where all were given that time on top.
@@ -41,6 +44,7 @@ impl<C> Default for Output<C> {
             terminate: false,
             swaps: Vec::new(),
             reloads: Vec::new(),
+            roll_calls: Vec::new(),
             notices: Vec::new(),
             forgiven: Vec::new(),
             silent_ms: None,

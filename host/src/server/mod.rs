@@ -3,6 +3,7 @@
 //! Messages and the store's answers take turns, so that neither can keep the other waiting, and the work of a turn is
 //! bounded: a batch of messages, or one answer. Nothing here waits for anything but the next thing to happen.
 
+mod clients;
 pub mod clock;
 mod digest;
 mod hand_over;
@@ -164,6 +165,7 @@ impl<F: Front> Server<F> {
             self.dispatch(now);
             self.measure(now);
             self.take_reloads();
+            self.take_roll_calls(now);
             self.go_on_swapping();
             if std::mem::take(&mut self.out.terminate) {
                 break "a client asked for it".into();
@@ -333,11 +335,14 @@ impl<F: Front> Server<F> {
     }
 
     fn received(&mut self, message: F::Message, now: Now) {
-        let Some(Asked { caller, principal, address, request }) = self.front.read(message) else { return };
+        let Some(Asked { caller, principal, address, is_first, request }) = self.front.read(message) else { return };
+        let origin = Origin { principal, address };
+        let request = request.and_then(|request| match is_first {
+            true => self.registry.admit(origin, &request, now).map(|()| request),
+            false => Ok(request),
+        });
         match request {
-            Ok(request) => {
-                self.registry.request(caller, Origin { principal, address }, request, now, &mut self.out);
-            }
+            Ok(request) => self.registry.request(caller, origin, request, now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }
         // At once: so the memory of one reply serves the next, and is still in the cache.

@@ -167,12 +167,16 @@ impl<F: Front> Server<F> {
         crate::log::audit::open_anew();
         self.guard.take_over(config.access(), keys);
         self.front.set_limits(&config.limits, &config.server);
+        let has_other_quotas = config.limits.quotas != settings.config.limits.quotas;
         if config.security.rules != settings.config.security.rules {
             // What a client was allowed when it began to wait it may not be now.
             self.end_waits();
             self.registry.begin_watches();
         }
         self.registry.set_policy(policy(&config));
+        if has_other_quotas {
+            self.registry.set_quotas(config.limits.quotas());
+        }
         self.registry.set_service_history_bytes(config.events.service_history_bytes as usize);
         let Some(settings) = &mut self.settings else { return };
         // What is compared with the next time is what was asked for, as far as it is in force.

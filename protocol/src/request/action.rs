@@ -39,11 +39,13 @@ pub enum Action {
     Reload,
     /// Have the server move to another store.
     Swap,
+    /// Who is connected.
+    Clients,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Action; 18] = [
+    pub const ALL: [Action; 19] = [
         Action::Register,
         Action::Deregister,
         Action::Renew,
@@ -62,6 +64,7 @@ impl Action {
         Action::Undrain,
         Action::Reload,
         Action::Swap,
+        Action::Clients,
     ];
 
     /// The word on the wire.
@@ -85,6 +88,7 @@ impl Action {
             Action::Undrain => "undrain",
             Action::Reload => "reload",
             Action::Swap => "swap",
+            Action::Clients => "clients",
         }
     }
 }

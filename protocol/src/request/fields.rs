@@ -32,6 +32,8 @@ pub(super) struct Fields<'a> {
     pub(super) reason: Option<&'a RawValue>,
     pub(super) dry_run: Option<&'a RawValue>,
     pub(super) file: Option<&'a RawValue>,
+    pub(super) address: Option<&'a RawValue>,
+    pub(super) principal: Option<&'a RawValue>,
 }
 
 pub(super) fn read_fields(body: &[u8]) -> serde_json::Result<Fields<'_>> {
@@ -80,6 +82,8 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "reason" => &mut fields.reason,
                 "dry_run" => &mut fields.dry_run,
                 "file" => &mut fields.file,
+                "address" => &mut fields.address,
+                "principal" => &mut fields.principal,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;

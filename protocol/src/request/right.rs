@@ -38,6 +38,7 @@ impl Request {
             Request::History { .. } => Right::Read,
             Request::Expiry(_) => Right::Operate("to end a mass expiry"),
             Request::Swap { .. } => Right::Operate("to move to another storage"),
+            Request::Clients(_) => Right::Operate("to see who is connected"),
             Request::Reload { .. } => Right::Operate("to reload the configuration"),
             Request::Fresh { read, .. } => read.right(),
         }

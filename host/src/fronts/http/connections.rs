@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
@@ -12,8 +13,14 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
+use crate::fronts::roll::{Client, Deeds, Roll};
 use crate::fronts::zmtp::hub::origin;
-use crate::security::origin::Address;
+use crate::protocol::request::Request;
+use crate::security::origin::{Address, Origin};
+use crate::security::principal::Principal;
+
+/// As operators know this front.
+const FRONT: &str = "http";
 
 /// All connections.
 #[derive(Debug)]
@@ -29,7 +36,7 @@ pub(super) struct Connections {
 struct People {
     next_id: u64,
     next_turn: u64,
-    connections: HashMap<u64, Entry>,
+    connections: BTreeMap<u64, Entry>,
     /// Those without a request under way, by when they had the last one.
     idle: BTreeMap<u64, u64>,
     per_origin: HashMap<Option<IpAddr>, usize>,
@@ -40,6 +47,14 @@ struct Entry {
     cut: Arc<Notify>,
     /// Where it stands among the idle ones.
     idle: Option<u64>,
+    /// Who asked last, and from where.
+    origin: Origin,
+    /// When it was let in, and when its last request came.
+    since: Instant,
+    heard: Instant,
+    deeds: Deeds,
+    /// How many of its requests wait for something to happen.
+    waits: usize,
 }
 
 /// A connection, until this is dropped.
@@ -77,11 +92,28 @@ impl Connections {
         }
         people.next_id += 1;
         let (id, cut) = (people.next_id, Arc::new(Notify::new()));
-        people.connections.insert(id, Entry { cut: cut.clone(), idle: None });
+        let (origin, now) =
+            (Origin { principal: Principal::Nobody, address: Address::of_peer(Some(peer)) }, Instant::now());
+        let (deeds, waits) = (Deeds::default(), 0);
+        let entry = Entry { cut: cut.clone(), idle: None, origin, since: now, heard: now, deeds, waits };
+        people.connections.insert(id, entry);
         *people.per_origin.entry(from).or_default() += 1;
         people.rest(id);
-        let requests = Mutex::new(Bucket::full(self.requests_per_second, Instant::now()));
+        let requests = Mutex::new(Bucket::full(self.requests_per_second, now));
         Ok(Arc::new(Connection { id, peer, connections: self.clone(), cut, requests }))
+    }
+
+    /// Tells who is connected, in the order in which they came, as far as the roll has room.
+    pub(super) fn call_roll(&self, roll: &mut Roll<'_>) {
+        let now = Instant::now();
+        let people = self.lock();
+        roll.count(FRONT, people.connections.len());
+        for (id, entry) in people.connections.range((Bound::Excluded(roll.after()), Bound::Unbounded)) {
+            if !roll.has_room() {
+                break;
+            }
+            roll.look(*id, entry.origin, || entry.client(*id, now));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, People> {
@@ -108,10 +140,49 @@ impl People {
     }
 }
 
+impl Entry {
+    fn client(&self, id: u64, now: Instant) -> Client {
+        Client {
+            connection: id,
+            front: FRONT,
+            origin: self.origin,
+            is_ready: true,
+            age: now.saturating_duration_since(self.since),
+            silent: now.saturating_duration_since(self.heard),
+            deeds: self.deeds.clone(),
+            unanswered: usize::from(self.idle.is_none()),
+            waits: self.waits,
+            // What waits over HTTP is counted for all together.
+            waiting_bytes: None,
+            following: None,
+        }
+    }
+}
+
 impl Connection {
     /// Where it comes from.
     pub(super) fn address(&self) -> Address {
         Address::of_peer(Some(self.peer))
+    }
+
+    /// Somebody has asked for something by it, which waits if it may until what is given back is dropped.
+    pub(super) fn note_asked(
+        self: &Arc<Self>,
+        principal: Principal,
+        request: &Request,
+        is_first: bool,
+    ) -> Option<Waits> {
+        let mut people = self.connections.lock();
+        let entry = people.connections.get_mut(&self.id)?;
+        entry.origin.principal = principal;
+        if is_first {
+            entry.heard = Instant::now();
+            entry.deeds.note(Some(request));
+        }
+        request.may_wait().then(|| {
+            entry.waits += 1;
+            Waits(self.clone())
+        })
     }
 
     /// How many connections there are, this one among them.
@@ -142,6 +213,18 @@ impl Drop for Connection {
             if *count == 0 {
                 people.per_origin.remove(&from);
             }
+        }
+    }
+}
+
+/// A request that waits for something to happen.
+#[derive(Debug)]
+pub(super) struct Waits(Arc<Connection>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        if let Some(entry) = self.0.connections.lock().connections.get_mut(&self.0.id) {
+            entry.waits -= 1;
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What stands between the thread that speaks HTTP and the one that serves: requests over a channel of limited length,
 //! and a way back for each reply.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config;
+use crate::fronts::roll::Roll;
 use crate::fronts::{Asked, Front};
 use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
@@ -13,6 +15,7 @@ use crate::protocol::request::Request;
 use crate::security::origin::Origin;
 
 use super::answer::Answer;
+use super::connections::Connections;
 
 /// How many requests wait for the serving thread; those beyond wait with their connections.
 pub(super) const WAITING_MAX: usize = 1024;
@@ -26,6 +29,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(2);
 pub struct Asking {
     request: Request,
     origin: Origin,
+    is_first: bool,
     back: Back,
 }
 
@@ -41,6 +45,8 @@ pub struct Http {
     stop: watch::Sender<bool>,
     /// Dropped when it has.
     ended: oneshot::Receiver<()>,
+    /// Who is connected there.
+    connections: Arc<Connections>,
 }
 
 /// The other end: hands requests over. Clones hand over to the same.
@@ -56,21 +62,22 @@ pub(super) struct Serving {
 }
 
 impl Http {
-    /// Both ends.
-    pub(super) fn new() -> (Self, Serving) {
+    /// Both ends, over these connections.
+    pub(super) fn new(connections: Arc<Connections>) -> (Self, Serving) {
         let (sender, requests) = mpsc::channel(WAITING_MAX);
         let (stop, told_to_stop) = watch::channel(false);
         let (end, ended) = oneshot::channel();
-        (Http { requests, stop, ended }, Serving { core: Core(sender), stop: told_to_stop, ended: end })
+        (Http { requests, stop, ended, connections }, Serving { core: Core(sender), stop: told_to_stop, ended: end })
     }
 }
 
 impl Core {
-    /// Has a request answered; `None` if nobody answers it any more. If this is dropped before, nobody waits for the
+    /// Has a request answered, which is the first for what a client wants, or one more; `None` if nobody answers it any
+    /// more. If this is dropped before, nobody waits for the
     /// answer.
-    pub(super) async fn ask(&self, request: Request, origin: Origin) -> Option<Answer> {
+    pub(super) async fn ask(&self, request: Request, origin: Origin, is_first: bool) -> Option<Answer> {
         let (back, answer) = oneshot::channel();
-        self.0.send(Asking { request, origin, back: Back(back) }).await.ok()?;
+        self.0.send(Asking { request, origin, is_first, back: Back(back) }).await.ok()?;
         answer.await.ok()
     }
 }
@@ -86,9 +93,9 @@ impl Front for Http {
         }
     }
 
-    fn read(&mut self, Asking { request, origin, back }: Asking) -> Option<Asked<Back>> {
+    fn read(&mut self, Asking { request, origin, is_first, back }: Asking) -> Option<Asked<Back>> {
         let Origin { principal, address } = origin;
-        Some(Asked { caller: back, principal, address, request: Ok(request) })
+        Some(Asked { caller: back, principal, address, is_first, request: Ok(request) })
     }
 
     /// Long replies are made here whatever waits: one that there is no room for is dropped when it is there, and its
@@ -113,6 +120,10 @@ impl Front for Http {
 
     /// Its limits are fixed: those of a connection are its thread's.
     fn set_limits(&mut self, _: &config::Limits, _: &config::Server) {}
+
+    fn call_roll(&self, roll: &mut Roll<'_>) {
+        self.connections.call_roll(roll);
+    }
 
     fn flush(&mut self) {}
 

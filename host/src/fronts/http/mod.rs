@@ -66,8 +66,10 @@ impl Http {
         (limits, has_keys): (request::Limits, bool),
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
-        let (front, Serving { core, stop, ended }) = Http::new();
         let (http, all) = (&config.http, &config.limits);
+        let (most, per_address) = (http.connections as usize, http.connections_per_address as usize);
+        let connections = Connections::new(most, per_address, all.requests_per_second);
+        let (front, Serving { core, stop, ended }) = Http::new(connections.clone());
         let shared = Arc::new(Shared {
             core,
             budget: Budget::new(http.buffered_bytes as usize),
@@ -82,8 +84,6 @@ impl Http {
             waiting: Arc::new(Semaphore::new(http.connections as usize / 2)),
             stop,
         });
-        let (connections, per_address) = (http.connections as usize, http.connections_per_address as usize);
-        let connections = Connections::new(connections, per_address, all.requests_per_second);
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {

@@ -53,7 +53,7 @@ async fn health_of(call: &Call) -> Result<Answer, Refused> {
 }
 
 async fn ask(core: &Core, origin: Origin) -> Result<Answer, Refused> {
-    match tokio::time::timeout(ANSWER_MAX, core.ask(Request::Health, origin)).await {
+    match tokio::time::timeout(ANSWER_MAX, core.ask(Request::Health, origin, true)).await {
         Ok(answer) => answer.ok_or_else(stopping),
         Err(_) => {
             let message = format!("it has not answered within {} s", ANSWER_MAX.as_secs());
@@ -71,13 +71,14 @@ fn shown(answer: Answer, status: StatusCode, call: &Call) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use super::super::connections::Connections;
     use super::super::front::{Http, Serving};
     use super::*;
 
     #[test]
     fn who_hangs_does_not_say_that_it_lives() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (front, Serving { core, .. }) = Http::new();
+        let (front, Serving { core, .. }) = Http::new(Connections::new(3, 3, 0));
         let hangs = runtime.block_on(ask(&core, Origin::default())).unwrap_err().into_response();
         assert_eq!(hangs.status(), 503);
         drop(front);

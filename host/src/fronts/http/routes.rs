@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -63,6 +64,10 @@ pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
     pub(super) parts: Parts,
     pub(super) origin: Origin,
+    /// By which it came.
+    pub(super) connection: Option<Arc<Connection>>,
+    /// Whether the core has been asked for something because of it.
+    has_asked: AtomicBool,
 }
 
 /// The routes of the table.
@@ -99,8 +104,8 @@ async fn unknown_method(method: HttpMethod) -> Response {
 
 async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let connection = parts.extensions.get::<Arc<Connection>>();
-    let address = connection.map(|connection| connection.address()).unwrap_or_default();
+    let connection = parts.extensions.get::<Arc<Connection>>().cloned();
+    let address = connection.as_ref().map(|connection| connection.address()).unwrap_or_default();
     let proved = guard::proved(&parts.headers, &shared.tokens);
     let principal = match proved {
         Ok(Principal::Nobody) if shared.asks_for_proof => match operation.needs {
@@ -120,7 +125,8 @@ async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Req
         }
     };
     let origin = Origin { principal, address };
-    (operation.handler)(Call { operation, shared, parts, origin }, body).await
+    (operation.handler)(Call { operation, shared, parts, origin, connection, has_asked: AtomicBool::new(false) }, body)
+        .await
 }
 
 /// Asks the core for what the operation says.
@@ -238,7 +244,11 @@ impl Call {
 
     /// The core's answer to a request; `None` if the registry stops.
     pub(super) async fn ask(&self, request: request::Request) -> Option<Answer> {
-        self.shared.core.ask(request, self.origin).await
+        // What is needed to answer one request counts as that one.
+        let is_first = !self.has_asked.swap(true, Ordering::Relaxed);
+        let (origin, asked_by) = (self.origin, self.connection.as_ref());
+        let _waits = asked_by.and_then(|connection| connection.note_asked(origin.principal, &request, is_first));
+        self.shared.core.ask(request, origin, is_first).await
     }
 
     /// A place among those that wait for something to happen.
