@@ -146,6 +146,7 @@ mod tests {
                 Value::Number(number) => json!(number.as_f64().unwrap() / 2.0),
                 Value::Array(_) if *key == "http.hosts" => json!(["a"]),
                 Value::Array(_) if *key == "http.tokens" => json!([{"name": "n", "hash": "h", "allow": ["read"]}]),
+                Value::Array(_) if *key == "limits.quotas" => json!([{"name": "n", "clients": ["*"], "services": 1}]),
                 Value::Array(_) => json!([{"clients": ["*"], "allow": ["read"]}]),
                 Value::Null => json!("/x"),
                 Value::String(text) => match text.as_str() {

@@ -198,11 +198,13 @@ mod tests {
         fn set_limits(&mut self, _: &config::Limits, _: &config::Server) {}
 
         fn call_roll(&self, roll: &mut Roll<'_>) {
-            self.connections.iter().filter(|number| **number > roll.after()).for_each(|number| {
-                if roll.has_room() {
-                    roll.look(*number, Origin::default(), || client(*number, Origin::default()));
+            let after = roll.after();
+            for number in self.connections.iter().filter(|number| **number > after) {
+                if !roll.has_room() {
+                    break;
                 }
-            });
+                roll.look(*number, Origin::default(), || client(*number, Origin::default()));
+            }
         }
 
         fn flush(&mut self) {}

@@ -148,8 +148,14 @@ const STALE: Field = ("stale_seconds", Kind::Number);
 const OF_CHANGES: [Code; 3] = [Code::Overloaded, Code::BackendUnavailable, Code::BackendRefused];
 pub(super) const OF_A_CHANGE: &[Code] =
     &[Code::NotFound, Code::Replaced, Code::Deregistered, OF_CHANGES[0], OF_CHANGES[1], OF_CHANGES[2]];
-const OF_A_REGISTRATION: &[Code] =
-    &[Code::InvalidServiceTypePolicy, Code::DuplicateServiceType, OF_CHANGES[0], OF_CHANGES[1], OF_CHANGES[2]];
+const OF_A_REGISTRATION: &[Code] = &[
+    Code::InvalidServiceTypePolicy,
+    Code::DuplicateServiceType,
+    Code::QuotaExceeded,
+    OF_CHANGES[0],
+    OF_CHANGES[1],
+    OF_CHANGES[2],
+];
 
 /// One that asks the core for one thing.
 pub(super) const fn asking(

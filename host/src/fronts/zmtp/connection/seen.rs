@@ -9,6 +9,17 @@ use crate::security::principal::Principal;
 
 use super::{Connection, Phase, State};
 
+/// How many bytes wait for the peer and from it: not the buffers that it may keep besides.
+fn waiting_bytes(state: &State) -> usize {
+    let kept = match &state.phase {
+        Phase::Handshake(_) => 0,
+        Phase::Router(assembly) => assembly.bytes(),
+        Phase::Publisher(_, events) => events.bytes(),
+    };
+    let (own, shared) = state.backlog.bytes();
+    state.wire.input.peek().len() + state.wire.out.len() + own + shared + state.held_back.bytes + kept
+}
+
 impl Connection {
     /// Who is at the other end, as far as is known yet.
     pub fn origin(&self) -> Origin {
@@ -23,7 +34,6 @@ impl Connection {
 
     /// All that is known of it.
     pub fn client(&self, now: Instant) -> Client {
-        let waiting_bytes = Some(self.holding(now).bytes);
         let origin = self.origin();
         let state = self.state.borrow();
         Client {
@@ -36,7 +46,7 @@ impl Connection {
             deeds: self.deeds.borrow().clone(),
             unanswered: self.unanswered.get(),
             waits: self.waits.get(),
-            waiting_bytes,
+            waiting_bytes: Some(waiting_bytes(&state)),
             following: self.following(&state),
         }
     }
