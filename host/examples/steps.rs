@@ -6,14 +6,27 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use registry_host::protocol::request::{Limits, Port, parse};
 use registry_host::registry::{About, Following, Now, Output, Policy, Promises, Registry};
-use registry_host::security::access::Access;
+use registry_host::security::access::{Access, Pattern};
+use registry_host::security::key::PublicKey;
+use registry_host::security::origin::Holder;
 use registry_host::security::principal::Principal;
+use registry_host::security::quota::{Quota, Quotas, Whose};
 use registry_plugin_api::{Error, Outcome, Position, Record};
+
+const KEY: PublicKey = PublicKey::from_bytes([1; 32]);
 
 type Kind = (&'static str, fn(&mut World, usize), fn(&mut World, usize));
 
 /// Each kind of work: what is there before, and what is counted. `n` is the size.
-const KINDS: [Kind; 44] = [
+const KINDS: [Kind; 46] = [
+    ("register-over-quota", quotas, |world, n| {
+        each(n, |i| world.ask(&register(i, &format!("t{}", i % 7), ",\"tags\":[\"web\"]")));
+        world.store();
+    }),
+    ("clients", nothing, |world, n| {
+        each(n, |_| world.ask("{\"action\":\"clients\",\"address\":\"10.0.0.1\"}"));
+        world.answered += world.out.roll_calls.drain(..).count();
+    }),
     ("register-ids", nothing, |world, n| {
         each(n, |i| world.ask(&register(i, "web", "")));
         world.store();
@@ -292,6 +305,8 @@ struct World {
     now: Now,
     out: Output<()>,
     answered: usize,
+    /// Who asks.
+    principal: Principal,
 }
 
 impl World {
@@ -313,13 +328,13 @@ impl World {
         };
         let rng = StdRng::seed_from_u64(1);
         let registry = Registry::new(policy, Promises::default(), About::default(), Position::new("e", 0), rng);
-        World { registry, now: Now::default(), out: Output::default(), answered: 0 }
+        World { registry, now: Now::default(), out: Output::default(), answered: 0, principal: Principal::Nobody }
     }
 
     fn ask(&mut self, request: &str) {
         let limits = Limits { types: usize::MAX, json_depth: usize::MAX, ..Limits::default() };
         match parse(request.as_bytes(), Port::Requests, &limits).request {
-            Ok(request) => self.registry.request((), Principal::Nobody, request, self.now, &mut self.out),
+            Ok(request) => self.registry.request((), self.principal, request, self.now, &mut self.out),
             Err(_) => panic!("{} is no request", &request[..request.len().min(100)]),
         }
         self.finish_reads();
@@ -405,6 +420,20 @@ fn nothing(_: &mut World, _: usize) {}
 
 fn passing(world: &mut World, n: usize) {
     world.fill(n, 1_000_000);
+}
+
+/// Each client may have three services, and all that ask are one.
+fn quotas(world: &mut World, _: usize) {
+    let quota = |name: &str, services, types: &[&str]| Quota {
+        name: name.into(),
+        clients: vec![Whose::One(Holder::Key(KEY))],
+        services: Some(services),
+        types: types.iter().map(|text| Pattern::new(*text)).collect(),
+        requests: None,
+    };
+    world.registry.set_quotas(Quotas::new(vec![quota("few", 3, &["t1", "w*"]), quota("all", 100, &[])]));
+    world.pass(0);
+    world.principal = Principal::Key(KEY);
 }
 
 /// As many types as services.
