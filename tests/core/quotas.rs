@@ -61,7 +61,7 @@ impl World {
 
     fn admit(&mut self, origin: Origin, request: &str) -> Result<(), Reply> {
         let request = parse(request.as_bytes(), Port::Requests, &Limits::default()).request.unwrap();
-        self.registry.admit(origin, &request, self.now)
+        self.registry.admit(origin, Some(&request), self.now)
     }
 }
 
@@ -181,6 +181,13 @@ fn without_keys_an_address_has_a_quota() {
     world.call_from(there, deregister("b"));
     assert_eq!(world.call_from(there, register("a", "web"))["success"], true);
     assert_eq!(world.call_from(here, register("c", "web"))["success"], true, "and leaves the one that it had");
+    for (id, address, is_first) in
+        [("x", "127.0.0.1:1", true), ("y", "127.0.0.2:1", false), ("y", "[2001:db8::1]:1", true)]
+    {
+        let reply = world.call_from(from(address), register(id, "web"));
+        assert_eq!(reply["success"], is_first, "whoever is on this machine has all its addresses: {address}: {reply}");
+    }
+    assert!(is_over(&world.call_from(from("[2001:db8::2]:1"), register("z", "web"))), "as with a network of IPv6");
 }
 
 #[test]
@@ -282,6 +289,7 @@ fn who_asks_too_often_is_told_when_to_come_back_and_heartbeats_always_come_throu
     assert!(world.admit(there, types).is_ok(), "another client");
     world.pass(500);
     assert!(world.admit(from("10.0.0.1:7"), types).is_ok() && world.admit(here, types).is_err());
+    assert!(world.registry.admit(here, None, world.now).is_err(), "what cannot be read is a request, too");
     world.registry.set_quotas(Quotas::default());
     assert!(world.admit(here, types).is_ok());
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::client::{Events, Http};
+use crate::client::Http;
 use crate::harness::PATIENCE;
+use crate::tokens::{call, token};
 use crate::{MEMORY, Stage, record};
 
 #[test]
@@ -46,29 +47,30 @@ fn requests_come_at_the_rate_that_is_allowed() {
 
 #[test]
 fn a_quota_counts_what_is_asked_once_and_says_when_to_ask_again() {
+    let [(slow, slows), (other, others)] = ["slow", "other"].map(|name| token(&[name, "--allow", "read,register"]));
     let quota =
-        "[[limits.quotas]]\nname = \"slow\"\nclients = [\"127.0.0.1\"]\nrequests_per_second = 0.02\nburst = 3\n";
-    let stage = Stage::with(&format!("{MEMORY}{quota}"));
+        "[[limits.quotas]]\nname = \"few\"\nclients = [\"token slow\"]\nrequests_per_second = 0.02\nburst = 3\n";
+    let stage = Stage::with(&format!("{MEMORY}[http]\nport = 0\n{slows}{others}{quota}"));
     let mut http = stage.http();
-    assert_eq!(http.call("PUT", "/v1/services/a", &[], Some(&record("a", ""))).status, 200);
+    let mut ask = |method: &str, target: &str, body: Option<&str>| call(&mut http, &slow, method, target, body);
+    assert_eq!(ask("PUT", "/v1/services/a", Some(&record("a", ""))).status, 200);
     // Two questions to the core for one request, and one after the other for as long as the stream lasts.
-    assert_eq!(http.get("/v1/services?fields=").status, 200);
-    let mut stream = Events::open(stage.host.http(), "/v1/watch", &[]);
-    let refused = http.get("/v1/types");
+    assert_eq!(ask("GET", "/v1/services?fields=", None).status, 200);
+    let mut stream = stage.events("/v1/watch", &[("Authorization", &format!("Bearer {slow}"))]);
+    let refused = ask("GET", "/v1/types", None);
     let reply = refused.json();
-    assert_eq!((refused.status, &reply["code"], &reply["quota"]), (429, &json!("too_many_requests"), &json!("slow")));
+    assert_eq!((refused.status, &reply["code"], &reply["quota"]), (429, &json!("too_many_requests"), &json!("few")));
     let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((20..=50).contains(&seconds), "{seconds}");
     // Another client changes something, which the stream tells.
-    let mut other = Http::connect_from([127, 0, 0, 2], stage.host.http());
+    let mut another = stage.http();
     for _ in 0..5 {
-        assert_eq!(other.call("PUT", "/v1/services/b", &[], Some(&record("b", ""))).status, 200);
+        assert_eq!(call(&mut another, &other, "PUT", "/v1/services/b", Some(&record("b", ""))).status, 200);
         assert_eq!(stream.change().kind, "register");
     }
-    assert_eq!(http.call("POST", "/v1/services/a/renew", &[], Some("")).status, 200);
-    assert_eq!(http.get("/health").status, 200);
-    stage.host.wait_for_log("a client at 127.0.0.1:");
-    assert!(stage.host.log().contains("is over the quota \"slow\", which allows 0.02 requests a second"));
+    assert_eq!(ask("POST", "/v1/services/a/renew", Some("")).status, 200);
+    assert_eq!(ask("GET", "/health", None).status, 200);
+    stage.host.wait_for_log("\"slow\" is over the quota \"few\", which allows 0.02 requests a second");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `drain`, `undrain`, `deregister`, `reload`, `swap`, `backup`, `clients`: what operators do to a running registry and its services.
+//! `drain`, `undrain`, `deregister`, `reload`, `swap`, `backup`, `clients`: what operators do to a running registry and
+//! its services.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -79,10 +80,10 @@ pub(super) enum Operation {
     },
     /// Show who is connected: those first for whom most bytes wait
     ///
-    /// ZeroMQ clients have a line for each connection, and HTTP ones too. WAITING is what waits for a client and from it, in
-    /// bytes; ASKED is how many of its requests are not answered yet, and how many of these wait for something to happen.
-    /// SERVICES are those that it has registered, together with all that count as one client with it: who has the same key
-    /// or token, or comes from the same address.
+    /// Each connection has a line, over ZeroMQ and over HTTP. WAITING is what waits for a client and from it, in bytes;
+    /// ASKED is how many of its requests are not answered yet, and how many of these wait for something to happen.
+    /// SERVICES are those that it has registered, together with all that count as one client with it: who has the same
+    /// key or token, or comes from the same address.
     #[command(after_help = format!("\
 Examples:
   registry clients --address 10.0.0.7

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::layer::one_line;
 use super::rules::{EVERYBODY, each, known, missing, texts};
 use crate::security::access::Pattern;
-use crate::security::origin::{Holder, Origin, network};
+use crate::security::origin::{Holder, Origin};
 use crate::security::principal::{Name, Principal};
 use crate::security::quota::{self, Quotas, Rate, Whose};
 
@@ -123,7 +123,7 @@ fn whose(text: &str) -> Option<Whose> {
     let address: IpAddr = address.parse().ok()?;
     let most = if address.is_ipv4() { 32 } else { 64 };
     let bits = bits.unwrap_or(most);
-    (bits <= most).then(|| Whose::Network(network(address), bits))
+    (bits <= most).then(|| Whose::Network(Holder::network(address), bits))
 }
 
 impl Quota {
@@ -168,6 +168,7 @@ mod tests {
         let net = |text: &str, bits| Some(Whose::Network(text.parse().unwrap(), bits));
         assert_eq!((whose("10.0.0.7"), whose("10.1.0.0/16")), (net("10.0.0.7", 32), net("10.1.0.0", 16)));
         assert_eq!((whose("2001:db8::1"), whose("2001:db8::/32")), (net("2001:db8::", 64), net("2001:db8::", 32)));
+        assert_eq!((whose("127.0.0.9"), whose("127.0.0.0/8")), (net("127.0.0.1", 32), net("127.0.0.1", 8)));
         for nobody in ["", "ci", "10.0.0.0/33", "10.0.0.0/", "2001:db8::/65", "10.0.0.7:80"] {
             assert_eq!(whose(nobody), None, "{nobody}");
         }

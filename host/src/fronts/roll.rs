@@ -229,7 +229,7 @@ mod tests {
     fn what_was_asked_last_is_known() {
         let renew = |id: &str| Request::Renew { service_id: id.into(), generation: None };
         let mut deeds = Deeds::default();
-        for request in [Some(renew("a")), Some(renew("b")), None, Some(Request::Health)] {
+        for request in [Some(renew("a")), Some(renew("b")), Some(Request::Health), None] {
             deeds.note(request.as_ref());
         }
         assert_eq!((deeds.requests, deeds.last_action, &*deeds.last_service), (4, Some(Action::Health), "b"));

@@ -33,7 +33,7 @@ pub(super) enum Reason {
     /// The rules do not allow it.
     NotAllowed,
     /// Its client has as many as this quota allows.
-    Quota(Box<Quota>),
+    Quota(Arc<Quota>),
 }
 
 impl Reason {

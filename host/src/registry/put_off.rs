@@ -27,8 +27,8 @@ const TURN_WORK: usize = 1 << 20;
 /// What it counts to tell of a service's past, and of a type.
 const HISTORY_WORK: usize = 8 * 1024;
 const TYPE_WORK: usize = 64;
-/// What it counts to tell of a page of clients.
-const CLIENTS_WORK: usize = 128 * 1024;
+/// What it counts to tell of a page of clients: some hundred small texts are made for it.
+const CLIENTS_WORK: usize = TURN_WORK / 2;
 /// How many bytes are copied in the time that one is looked at.
 pub(super) const COPIED: usize = 16;
 

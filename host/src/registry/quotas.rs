@@ -4,9 +4,9 @@
 //! changes before it, and once more when it lands. A service that registers again needs no place, be its client over
 //! its quota since that was lowered: nobody loses what it has by it.
 //!
-//! Heartbeats are never refused for being too many: a client that is refused one takes its service for lost and registers
-//! again, so a fleet behind one address would end each other's services. What they cost is bounded by how many services
-//! a client may have, and by `limits.requests_per_second`, which lets them wait.
+//! Heartbeats are never refused for being too many: a client that is refused one takes its service for lost and
+//! registers again, so a fleet behind one address would end each other's services. What they cost is bounded by how many
+//! services a client may have, and by `limits.requests_per_second`, which lets them wait.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl Bucket {
 
 impl Bounds {
     /// Takes a request of this client, or says which quota is in the way, and for how many milliseconds.
-    fn ask(&mut self, holder: Holder, now_ms: u64) -> Result<(), (Quota, u64)> {
+    fn ask(&mut self, holder: Holder, now_ms: u64) -> Result<(), (Arc<Quota>, u64)> {
         let Some(quota) = self.quotas.of_requests(&holder) else { return Ok(()) };
         let Some(rate) = quota.requests else { return Ok(()) };
         if self.buckets.len() >= BUCKETS_MAX && !self.buckets.contains_key(&holder) {
@@ -139,14 +139,14 @@ impl<C> Registry<C> {
         self.services.set_quotas(quotas);
     }
 
-    /// Whether a client may ask this now, as far as it depends on how often it has asked. To be called once for each
-    /// request that comes from a client.
+    /// Whether a client may ask this now, as far as it depends on how often it has asked; `None` stands for what cannot
+    /// be read. To be called once for each request that comes from a client.
     ///
     /// # Errors
     /// The reply that refuses it.
-    pub fn admit(&mut self, origin: Origin, request: &Request, now: Now) -> Result<(), Reply> {
+    pub fn admit(&mut self, origin: Origin, request: Option<&Request>, now: Now) -> Result<(), Reply> {
         // Who looks after the host, and who only says that a service lives, is never told that it asks too often.
-        let is_free = matches!(request, Request::Health | Request::Renew { .. } | Request::RenewMany(_));
+        let is_free = matches!(request, Some(Request::Health | Request::Renew { .. } | Request::RenewMany(_)));
         if is_free || self.is_starting {
             return Ok(());
         }
@@ -235,11 +235,13 @@ mod tests {
             requests: Some(Rate { per_second, burst: 1.0 }),
         };
         let at = |number: usize| Holder::Network(std::net::Ipv4Addr::from_bits(number as u32).into());
-        for (per_second, left) in [(1000.0, 1), (0.001, 1)] {
+        let half = BUCKETS_MAX / 2;
+        for (per_second, left) in [(1000.0, half + 1), (0.001, 1)] {
             let quotas = Arc::new(Quotas::new(vec![quota(per_second)]));
             let mut bounds = Bounds { quotas, ..Bounds::default() };
-            assert!((0..BUCKETS_MAX).all(|number| bounds.ask(at(number), 0).is_ok()));
-            assert!(bounds.ask(at(1), 0).is_err() && bounds.buckets.len() == BUCKETS_MAX);
+            assert!((0..half).all(|number| bounds.ask(at(number), 0).is_ok()));
+            assert!((half..BUCKETS_MAX).all(|number| bounds.ask(at(number), 10).is_ok()));
+            assert!(bounds.ask(at(half), 10).is_err() && bounds.buckets.len() == BUCKETS_MAX);
             assert!(bounds.ask(at(BUCKETS_MAX), 10).is_ok());
             assert_eq!(bounds.buckets.len(), left, "{per_second}");
         }

@@ -71,7 +71,7 @@ struct Counted {
 /// Quotas that bound the same, in their order.
 #[derive(Clone, Debug, Default)]
 struct Choice {
-    quotas: Vec<Quota>,
+    quotas: Vec<Arc<Quota>>,
     /// The first that names one client, and the first that is for everybody.
     ones: HashMap<Holder, usize>,
     everybody: Option<usize>,
@@ -89,7 +89,7 @@ impl Quotas {
     pub fn new(all: Vec<Quota>) -> Self {
         let mut classes = vec![Counted::default()];
         let mut requests = Choice::default();
-        for quota in all {
+        for quota in all.into_iter().map(Arc::new) {
             if quota.requests.is_some() {
                 requests.add(quota.clone());
             }
@@ -113,12 +113,12 @@ impl Quotas {
     }
 
     /// The quota that bounds how many services of this class a client may have, if one does.
-    pub fn of_services(&self, class: Class, holder: &Holder) -> Option<&Quota> {
+    pub fn of_services(&self, class: Class, holder: &Holder) -> Option<&Arc<Quota>> {
         self.classes.get(class)?.quotas.of(holder)
     }
 
     /// The quota that bounds how often a client may ask, if one does.
-    pub fn of_requests(&self, holder: &Holder) -> Option<&Quota> {
+    pub fn of_requests(&self, holder: &Holder) -> Option<&Arc<Quota>> {
         self.requests.of(holder)
     }
 
@@ -138,7 +138,7 @@ impl Quotas {
 }
 
 impl Choice {
-    fn add(&mut self, quota: Quota) {
+    fn add(&mut self, quota: Arc<Quota>) {
         let place = self.quotas.len();
         for whose in &quota.clients {
             match whose {
@@ -150,7 +150,7 @@ impl Choice {
         self.quotas.push(quota);
     }
 
-    fn of(&self, holder: &Holder) -> Option<&Quota> {
+    fn of(&self, holder: &Holder) -> Option<&Arc<Quota>> {
         let network = match holder {
             // All of whom nothing is known are not one client.
             Holder::Unknown => return None,

@@ -22,9 +22,10 @@ impl<F: Front> Server<F> {
             return;
         }
         for (caller, asked) in std::mem::take(&mut self.out.roll_calls) {
+            let meant = asked.principal.as_deref().and_then(Principal::read);
             let is_wanted = |principal: &Principal| match &asked.principal {
                 None => true,
-                Some(wanted) => is_known_as(principal, &self.guard, wanted),
+                Some(name) => meant == Some(*principal) || is_called(principal, &self.guard, name),
             };
             let mut roll = Roll::begin(&asked, &is_wanted);
             self.front.call_roll(&mut roll);
@@ -48,12 +49,13 @@ impl<F: Front> Server<F> {
     }
 }
 
-/// Whether operators know somebody by this text: as an owner is written down, by the name in that, or by the name of
-/// the key.
-fn is_known_as(principal: &Principal, guard: &Guard, text: &str) -> bool {
-    let Some(written) = principal.written() else { return false };
-    let has_name = || principal.key().and_then(|key| guard.name(key)).is_some_and(|name| name == text);
-    written == text || written.split_once(' ').is_some_and(|(_, name)| name == text) || has_name()
+/// Whether operators have given somebody this name.
+fn is_called(principal: &Principal, guard: &Guard, name: &str) -> bool {
+    match principal {
+        Principal::Nobody | Principal::Stranger => false,
+        Principal::Key(key) => guard.name(key).is_some_and(|given| given == name),
+        Principal::Token(given) => given.as_str() == name,
+    }
 }
 
 /// A client as it is told of.

@@ -337,11 +337,8 @@ impl<F: Front> Server<F> {
     fn received(&mut self, message: F::Message, now: Now) {
         let Some(Asked { caller, principal, address, is_first, request }) = self.front.read(message) else { return };
         let origin = Origin { principal, address };
-        let request = request.and_then(|request| match is_first {
-            true => self.registry.admit(origin, &request, now).map(|()| request),
-            false => Ok(request),
-        });
-        match request {
+        let is_admitted = if is_first { self.registry.admit(origin, request.as_ref().ok(), now) } else { Ok(()) };
+        match is_admitted.and(request) {
             Ok(request) => self.registry.request(caller, origin, request, now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }

@@ -36,7 +36,7 @@ pub(super) enum Verdict {
 /// That a client has as many services as it may.
 pub(super) struct NoPlace<'a> {
     /// By which quota.
-    pub(super) quota: &'a Quota,
+    pub(super) quota: &'a Arc<Quota>,
     /// How many it has.
     pub(super) has: usize,
     /// It depends on the group.
@@ -149,7 +149,7 @@ impl<C> Registry<C> {
                 None => {}
                 Some(NoPlace { is_open: true, .. }) => return Verdict::Later,
                 Some(NoPlace { quota, has, .. }) => {
-                    return Verdict::Refuse(over_quota(quota, origin, has), Reason::Quota(Box::new(quota.clone())));
+                    return Verdict::Refuse(over_quota(quota, origin, has), Reason::Quota(quota.clone()));
                 }
             }
         }

@@ -114,7 +114,7 @@ impl<C> Registry<C> {
                     let (refusal, quota) = (over_quota(quota, &origin, has), quota.clone());
                     self.note_over_quota(&quota, origin, now);
                     self.undo(service.id().clone(), revision);
-                    self.note_refused(service.id(), "register", Reason::Quota(Box::new(quota)), origin, now);
+                    self.note_refused(service.id(), "register", Reason::Quota(quota), origin, now);
                     return self.answer(ticket, refusal, out);
                 }
                 let rival = unique.and_then(|name| {
