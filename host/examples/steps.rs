@@ -18,7 +18,13 @@ const KEY: PublicKey = PublicKey::from_bytes([1; 32]);
 type Kind = (&'static str, fn(&mut World, usize), fn(&mut World, usize));
 
 /// Each kind of work: what is there before, and what is counted. `n` is the size.
-const KINDS: [Kind; 46] = [
+const KINDS: [Kind; 47] = [
+    ("register-and-deregister-over-quota", quotas, |world, n| {
+        each(n, |i| world.ask(&register(i, "web", "")));
+        each(n, |i| world.ask(&by_id("deregister", i)));
+        each(n, |i| world.ask(&register(i, "web", "")));
+        world.store();
+    }),
     ("register-over-quota", quotas, |world, n| {
         each(n, |i| world.ask(&register(i, &format!("t{}", i % 7), ",\"tags\":[\"web\"]")));
         world.store();

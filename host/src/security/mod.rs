@@ -2,8 +2,8 @@
 //!
 //! A [`key`] pair lives in [`certificate`] files, as CZMQ and pyzmq write them. The registry has one that only it may
 //! read ([`key_file`]), and public ones of the clients that it serves ([`authorized`]). The [`guard`] lets those in,
-//! and knows each as a [`principal`]; over HTTP a [`token`] does the same. Rules say what they may do ([`access`]) and how much each may have ([`quota`]), and the log what they tried beyond that
-//! ([`audit`]).
+//! and knows each as a [`principal`]; over HTTP a [`token`] does the same. Rules say what they may do ([`access`]), quotas
+//! how much each may have ([`quota`]), and the log what they tried beyond that ([`audit`]).
 
 pub mod access;
 pub mod audit;
