@@ -196,7 +196,9 @@ fn quotas_hold_at_once_and_over_restarts() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let quota = |services: u32| {
-        format!("[[limits.quotas]]\nname = \"each\"\nclients = [\"*\"]\nservices = {services}\ntypes = [\"w*\"]\n")
+        format!(
+            "[[limits.quotas]]\nname = \"each\"\nclients = [\"token ci\", \"*\"]\nservices = {services}\ntypes = [\"w*\"]\n"
+        )
     };
     let sqlite = "[backend]\nplugin = \"sqlite\"\n";
     let host = Host::start(directory, sqlite);
@@ -207,6 +209,8 @@ fn quotas_hold_at_once_and_over_restarts() {
     configure(directory, &format!("{}{sqlite}", quota(1)));
     let reloaded = done(directory, &host, &["reload"]);
     assert!(reloaded.contains("limits.quotas"), "{reloaded}");
+    let for_nobody = "\"each\" is for \"token ci\", which is not among http.tokens";
+    host.wait_for_log(for_nobody);
     let shown = registry(directory).args(["config", "show"]).output().unwrap().stdout;
     assert!(String::from_utf8(shown).unwrap().contains("name = \"each\""));
     let refused = eventually(&mut client, register("c", "web", 60.0), |reply| reply["success"] == false);
@@ -215,6 +219,7 @@ fn quotas_hold_at_once_and_over_restarts() {
     host.wait_for_log("is over the quota \"each\", which allows 1 service of these types");
     host.kill();
     let host = Host::start(directory, &format!("{}{sqlite}", quota(2)));
+    host.wait_for_log(for_nobody);
     let mut client = host.client();
     let refused = client.call(register("d", "web", 60.0));
     assert_eq!(refused["code"], "quota_exceeded", "the storage has kept where they came from: {refused}");

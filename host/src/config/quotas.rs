@@ -9,6 +9,7 @@ use toml::{Table, Value};
 use super::layer::one_line;
 use super::rules::{EVERYBODY, each, known, missing, texts};
 use crate::security::access::Pattern;
+use crate::security::key::PublicKey;
 use crate::security::origin::{Holder, Origin};
 use crate::security::principal::{Name, Principal};
 use crate::security::quota::{self, Quotas, Rate, Whose};
@@ -143,6 +144,27 @@ impl Quota {
     }
 }
 
+impl super::Config {
+    /// What quotas are for that there is not, one line each: keys that are not known, and tokens.
+    pub fn quotas_for_nobody(&self, is_known: impl Fn(&PublicKey) -> bool) -> Vec<String> {
+        let missing = |client: &String| match whose(client)? {
+            Whose::One(Holder::Key(key)) if !is_known(&key) => Some("the authorized keys"),
+            Whose::One(Holder::Token(name)) if self.http.tokens.iter().all(|token| token.name != name.as_str()) => {
+                Some("http.tokens")
+            }
+            _ => None,
+        };
+        let of = |quota: &Quota| -> Vec<String> {
+            let clients = quota.clients.iter().filter_map(|client| Some((client, missing(client)?)));
+            let line = |(client, whence)| {
+                format!("limits.quotas: {:?} is for {client:?}, which is not among {whence}", quota.name)
+            };
+            clients.map(line).collect()
+        };
+        self.limits.quotas.iter().flat_map(of).collect()
+    }
+}
+
 impl super::Limits {
     /// How much each client may have.
     pub fn quotas(&self) -> Quotas {
@@ -202,6 +224,27 @@ mod tests {
         assert!(twice.starts_with("quota 2: name is that of another quota"), "{twice}");
         let many: String = (0..101).map(|number| quota.replace("\"a\"", &format!("\"{number}\""))).collect();
         assert_eq!(problem(&many).as_deref(), Some("101 quotas: expected at most 100"));
+    }
+
+    #[test]
+    fn quotas_for_keys_and_tokens_that_there_are_not_are_named() {
+        let known = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID";
+        let other = PublicKey::from_bytes([7; 32]).to_string();
+        let clients = [known, &other, "token ci", "token web", "*", "10.0.0.7"].map(String::from).to_vec();
+        let (types, services) = (Vec::new(), Some(1));
+        let quota = Quota { name: "few".into(), clients, services, types, requests_per_second: None, burst: None };
+        let mut config = crate::config::Config::default();
+        config.limits.quotas.push(quota);
+        let token = toml::from_str("name = \"ci\"\nhash = \"\"\nallow = []").unwrap();
+        config.http.tokens.push(token);
+        let told = config.quotas_for_nobody(|key| key.to_string() == known);
+        assert_eq!(
+            told,
+            [
+                format!("limits.quotas: \"few\" is for {other:?}, which is not among the authorized keys"),
+                "limits.quotas: \"few\" is for \"token web\", which is not among http.tokens".to_string(),
+            ]
+        );
     }
 
     #[test]

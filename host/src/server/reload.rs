@@ -176,6 +176,7 @@ impl<F: Front> Server<F> {
         self.registry.set_policy(policy(&config));
         if has_other_quotas {
             self.registry.set_quotas(config.limits.quotas());
+            super::start::warn_of_quotas(&config, &self.guard);
         }
         self.registry.set_service_history_bytes(config.events.service_history_bytes as usize);
         let Some(settings) = &mut self.settings else { return };
