@@ -235,8 +235,9 @@ mod tests {
         let quota = Quota { name: "few".into(), clients, services, types, requests_per_second: None, burst: None };
         let mut config = crate::config::Config::default();
         config.limits.quotas.push(quota);
-        let token = toml::from_str("name = \"ci\"\nhash = \"\"\nallow = []").unwrap();
-        config.http.tokens.push(token);
+        config.http.tokens = ["ci", "cd"]
+            .map(|name| toml::from_str(&format!("name = {name:?}\nhash = \"\"\nallow = []")).unwrap())
+            .to_vec();
         let told = config.quotas_for_nobody(|key| key.to_string() == known);
         assert_eq!(
             told,
