@@ -193,6 +193,8 @@ fn each_layer_goes_over_the_one_before() {
     assert_eq!(origin("server.heartbeat_port"), "--set");
 }
 
+const QUOTA: &str = "[{name = 'q', clients = ['*'], services = 7}]";
+
 #[test]
 fn every_key_can_be_set_by_variable_and_by_flag() {
     let cases = [
@@ -243,6 +245,7 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         ("limits.requests_per_second", "100", json!(100)),
         ("limits.waiting_watchers", "100", json!(100)),
         ("limits.waiting_watchers_per_address", "50", json!(50)),
+        ("limits.quotas", QUOTA, json!([{"name": "q", "clients": ["*"], "services": 7}])),
         ("events.history_changes", "5000", json!(5000)),
         ("events.history_bytes", "2000000", json!(2_000_000)),
         ("events.service_history_bytes", "5000", json!(5000)),

@@ -45,6 +45,8 @@ mod mass;
 mod pages;
 #[path = "core/pieces.rs"]
 mod pieces;
+#[path = "core/quotas.rs"]
+mod quotas;
 #[path = "core/random.rs"]
 mod random;
 #[path = "core/seeking.rs"]

@@ -3,12 +3,22 @@
 mod harness;
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Child, Output, Stdio};
 
 use harness::{Host, PATIENCE, eventually, keys, register, registry};
 use serde_json::{Value, json};
 
 const MEMORY: &str = "[backend]\nplugin = \"memory\"\n";
+
+/// A process that ends with the test, however that ends.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 fn run(directory: &Path, host: &Host, arguments: &[&str]) -> Output {
     let connect = format!("127.0.0.1:{}", host.requests);
@@ -117,6 +127,106 @@ fn rules_that_are_taken_over_hold_for_those_who_are_connected() {
 }
 
 #[test]
+fn operators_see_who_is_connected_and_others_do_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let rules = keys::make(directory);
+    let host = Host::start(directory, &format!("{rules}{MEMORY}"));
+    let as_whom = |name: &str, arguments: &[&str]| {
+        let key = format!("{name}.key_secret");
+        run(directory, &host, &[arguments, &["--key", &key, "--server-key", "registry.key"]].concat())
+    };
+    let connect = format!("127.0.0.1:{}", host.requests);
+    let mut watch = registry(directory);
+    watch.args(["watch", "--connect", &connect, "--key", "camera.key_secret", "--server-key", "registry.key"]);
+    let _watch = Killed(watch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    assert!(as_whom("camera", &["register", "cam", "h", "1", "--id", "cam-1"]).status.success());
+    let clients = |more: &[&str]| -> Vec<Value> {
+        let output = as_whom("admin", &[&["clients", "--json"], more].concat());
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let began = std::time::Instant::now();
+    let mut camera = clients(&["--principal", "camera"]);
+    while camera.first().is_none_or(|client| client["waits"] != 1) {
+        assert!(began.elapsed() < PATIENCE, "{camera:?}");
+        camera = clients(&["--principal", "camera"]);
+    }
+    let [camera] = &camera[..] else { panic!("{camera:?}") };
+    assert_eq!((&camera["name"], &camera["services"]), (&json!("camera"), &json!(1)));
+    let key = camera["principal"].as_str().unwrap();
+    assert_eq!(clients(&["--principal", key]).len(), 1);
+    assert_eq!(clients(&["--address", "ipc"]), [] as [Value; 0]);
+    let told = as_whom("admin", &["clients"]);
+    let told = String::from_utf8(told.stdout).unwrap();
+    let line = told.lines().find(|line| line.contains("camera")).unwrap_or_else(|| panic!("{told}"));
+    assert!(line.contains(", 1 wait"), "{line}");
+    let refused = as_whom("stage", &["clients"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("this key is not allowed to see who is connected"));
+}
+
+#[test]
+fn a_subscriber_and_a_client_that_does_not_read_are_told_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let host = Host::start(directory, &format!("[limits]\nunread_timeout = 60.0\n{MEMORY}"));
+    let _events = host.subscriber();
+    let mut reader = host.client();
+    let mut long = register("a", "web", 60.0);
+    long["service_info"]["note"] = "x".repeat(500_000).into();
+    assert_eq!(reader.call(long)["success"], true);
+    let mut lazy = host.client();
+    (0..100).for_each(|_| lazy.send(&[b"REQ", br#"{"action":"list"}"#]));
+    let began = std::time::Instant::now();
+    loop {
+        let clients: Vec<Value> = serde_json::from_str(&done(directory, &host, &["clients", "--json"])).unwrap();
+        let subscriber = clients.iter().find(|client| client["front"] == "events").unwrap();
+        assert!(subscriber["subscriptions"].as_u64() >= Some(1) && subscriber["topics"].is_array(), "{subscriber}");
+        if clients[0]["waiting_bytes"].as_u64() > Some(100_000) {
+            assert_eq!(clients[0]["last_action"], "list", "who has most waiting comes first");
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{clients:?}");
+    }
+}
+
+#[test]
+fn quotas_hold_at_once_and_over_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let quota = |services: u32| {
+        format!(
+            "[[limits.quotas]]\nname = \"each\"\nclients = [\"token ci\", \"*\"]\nservices = {services}\ntypes = [\"w*\"]\n"
+        )
+    };
+    let sqlite = "[backend]\nplugin = \"sqlite\"\n";
+    let host = Host::start(directory, sqlite);
+    let mut client = host.client();
+    for id in ["a", "b"] {
+        assert_eq!(client.call(register(id, "web", 60.0))["success"], true);
+    }
+    configure(directory, &format!("{}{sqlite}", quota(1)));
+    let reloaded = done(directory, &host, &["reload"]);
+    assert!(reloaded.contains("limits.quotas"), "{reloaded}");
+    let for_nobody = "\"each\" is for \"token ci\", which is not among http.tokens";
+    host.wait_for_log(for_nobody);
+    let shown = registry(directory).args(["config", "show"]).output().unwrap().stdout;
+    assert!(String::from_utf8(shown).unwrap().contains("name = \"each\""));
+    let refused = eventually(&mut client, register("c", "web", 60.0), |reply| reply["success"] == false);
+    assert_eq!((&refused["code"], &refused["limit"]), (&json!("quota_exceeded"), &json!(1)));
+    assert_eq!(client.call(register("a", "web", 60.0))["success"], true, "it needs no other place");
+    host.wait_for_log("is over the quota \"each\", which allows 1 service of these types");
+    host.kill();
+    let host = Host::start(directory, &format!("{}{sqlite}", quota(2)));
+    host.wait_for_log(for_nobody);
+    let mut client = host.client();
+    let refused = client.call(register("d", "web", 60.0));
+    assert_eq!(refused["code"], "quota_exceeded", "the storage has kept where they came from: {refused}");
+    assert_eq!(client.call(register("d", "stage", 60.0))["success"], true);
+}
+
+#[test]
 fn a_service_is_drained_over_a_restart_and_discovered_again_afterwards() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
@@ -178,11 +288,12 @@ fn the_audit_says_who_did_what_in_a_file_that_can_be_rotated() {
         all.extend(["--key", &key, "--server-key", "registry.key"]);
         assert!(run(directory, &host, &all).status.success(), "{all:?}");
     };
-    let lines = |count: usize| {
+    let audit_when = |is_told: &dyn Fn(&str) -> bool| {
         let began = std::time::Instant::now();
         loop {
-            let text = std::fs::read_to_string(directory.join("audit.log")).unwrap();
-            if text.lines().count() >= count {
+            // After it was moved away, the file is there again when there is a line for it.
+            let text = std::fs::read_to_string(directory.join("audit.log")).unwrap_or_default();
+            if is_told(&text) {
                 return text;
             }
             assert!(began.elapsed() < PATIENCE, "only {text}");
@@ -195,7 +306,7 @@ fn the_audit_says_who_did_what_in_a_file_that_can_be_rotated() {
     as_client("admin", &["drain", "a b"]);
     as_client("admin", &["list"]);
     as_client("admin", &["deregister", "a b"]);
-    let text = lines(4);
+    let text = audit_when(&|text| text.lines().count() >= 4);
     let told: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
     for (line, (what, name)) in told.iter().zip([
         ("registered", "camera"),
@@ -211,10 +322,13 @@ fn the_audit_says_who_did_what_in_a_file_that_can_be_rotated() {
     std::fs::rename(directory.join("audit.log"), directory.join("audit.log.1")).unwrap();
     as_client("admin", &["reload"]);
     as_client("camera", &["register", "n", "h", "1", "--id", "next"]);
-    let text = lines(1);
-    assert!(text.contains("what=registered service_id=\"next\""), "{text}");
+    let text = audit_when(&|text| text.contains("what=registered service_id=\"next\""));
     let moved = std::fs::read_to_string(directory.join("audit.log.1")).unwrap();
-    assert!(moved.lines().last().unwrap().contains("what=reload address="), "{moved}");
+    assert!(moved.contains("what=deregistered") && !text.contains("what=deregistered"), "{moved}\n{text}");
+    assert!(
+        [moved, text].concat().contains("what=reload address="),
+        "in either: it is written while the file is changed"
+    );
 }
 
 #[test]

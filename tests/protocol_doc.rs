@@ -174,6 +174,15 @@ impl Conversation {
     /// A value with nothing in it that differs from run to run.
     fn masked(&self, value: &Value) -> Value {
         match value {
+            // Of those that are connected the one is shown that asks.
+            Value::Object(fields) if fields.contains_key("clients") => {
+                let mut asks = fields.clone();
+                if let Some(Value::Array(clients)) = asks.remove("clients") {
+                    let asking = clients.into_iter().filter(|client| client["last_action"] == "clients");
+                    asks.insert("those that ask".into(), asking.collect());
+                }
+                self.masked(&asks.into())
+            }
             Value::Object(fields) => {
                 let masked = fields.iter().map(|(field, value)| {
                     let masked = match field.as_str() {
@@ -184,6 +193,10 @@ impl Conversation {
                             json!("<generation>")
                         }
                         "address" if value.is_string() => json!("<address>"),
+                        "address" if value.is_string() => json!("<address>"),
+                        "connection" | "connected_seconds" | "silent_seconds" | "requests" if value.is_number() => {
+                            json!("<number>")
+                        }
                         "epoch" if value.as_str().is_some_and(|epoch| !epoch.is_empty()) => json!("<epoch>"),
                         "version" if value.is_string() => json!("<version>"),
                         "cursor" if value.is_string() => json!("<cursor>"),

@@ -111,6 +111,10 @@ fn check_request(body: &[u8], port: Port, depth_max: usize) {
             assert!(!drain.service_id.is_empty() && is_same(fields["service_id"].get(), &drain.service_id.into()));
         }
         Request::Swap { file } => assert!(!file.is_empty() && is_same(fields["file"].get(), &file.into())),
+        Request::Clients(clients) => {
+            assert!((1..=10_000).contains(&clients.page.limit));
+            assert!(clients.principal.is_none_or(|name| name.len() <= 256 && is_same(fields["principal"].get(), &name.into())));
+        }
         Request::Update(update) => {
             assert!(!update.service_id.is_empty() && is_same(fields["service_id"].get(), &update.service_id.into()));
         }

@@ -9,6 +9,7 @@
 // No clock, no socket, no file: see clippy.toml.
 #![cfg_attr(not(test), deny(clippy::disallowed_types, clippy::disallowed_methods))]
 
+pub mod clients;
 pub mod drain;
 pub mod event;
 pub mod filter;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use crate::clients::ClientsCursor;
 use crate::filter::Filter;
 use crate::json;
 use crate::registration::{check_length, invalid_value};
@@ -98,6 +99,11 @@ impl<'a> Extent<'a> {
 
     pub(crate) fn types_page(&self, type_bytes: usize) -> Result<Page<TypesCursor>, Reply> {
         let cursor = self.cursor(type_bytes, TypesCursor::read)?;
+        Ok(Page { limit: self.limit(PAGE_LIMIT_MAX)?.unwrap_or(PAGE_LIMIT_MAX), cursor })
+    }
+
+    pub(crate) fn clients_page(&self) -> Result<Page<ClientsCursor>, Reply> {
+        let cursor = self.cursor(0, ClientsCursor::read)?;
         Ok(Page { limit: self.limit(PAGE_LIMIT_MAX)?.unwrap_or(PAGE_LIMIT_MAX), cursor })
     }
 

@@ -45,11 +45,15 @@ pub enum Code {
     Stale,
     /// The configuration cannot be used: nothing has been changed.
     ConfigRefused,
+    /// The client has as many services as it may.
+    QuotaExceeded,
+    /// The client asks more often than it may.
+    TooManyRequests,
 }
 
 impl Code {
     /// All words.
-    pub const ALL: [Code; 17] = [
+    pub const ALL: [Code; 19] = [
         Code::InvalidJson,
         Code::InvalidRequest,
         Code::UnknownAction,
@@ -67,6 +71,8 @@ impl Code {
         Code::Starting,
         Code::Stale,
         Code::ConfigRefused,
+        Code::QuotaExceeded,
+        Code::TooManyRequests,
     ];
 
     /// The word on the wire.
@@ -89,6 +95,8 @@ impl Code {
             Code::Starting => "starting",
             Code::Stale => "stale",
             Code::ConfigRefused => "config_refused",
+            Code::QuotaExceeded => "quota_exceeded",
+            Code::TooManyRequests => "too_many_requests",
         }
     }
 }
@@ -100,6 +108,7 @@ const REPLY_BYTES: usize = 512;
 #[derive(Clone, Debug)]
 pub struct Reply {
     code: Option<Code>,
+    retry_after_ms: Option<u64>,
     /// What stands before the rest, and in other replies too: nothing in most.
     shared: Option<Arc<[Bytes]>>,
     json: String,
@@ -158,7 +167,7 @@ impl Reply {
 
     /// A reply that begins with these pieces: a successful one that lacks its closing brace, and that many clients get.
     pub fn with_shared(pieces: Arc<[Bytes]>) -> Self {
-        Reply { code: None, shared: Some(pieces), json: String::new() }
+        Reply { code: None, retry_after_ms: None, shared: Some(pieces), json: String::new() }
     }
 
     /// The text so far, with a list under this key begun: the first of the pieces that
@@ -184,8 +193,19 @@ impl Reply {
         self.code
     }
 
+    /// Says in how many milliseconds it makes sense to ask again.
+    pub fn retry_after(self, ms: u64) -> Self {
+        Reply { retry_after_ms: Some(ms), ..self.seconds("retry_after", ms) }
+    }
+
+    /// In how many milliseconds it makes sense to ask again, if that is known.
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        self.retry_after_ms
+    }
+
     fn begin(json: &str) -> Self {
-        let mut reply = Reply { code: None, shared: None, json: String::with_capacity(REPLY_BYTES) };
+        let mut reply =
+            Reply { code: None, retry_after_ms: None, shared: None, json: String::with_capacity(REPLY_BYTES) };
         reply.json.push_str(json);
         reply
     }

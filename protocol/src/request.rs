@@ -7,6 +7,7 @@ mod right;
 
 use serde_json::value::RawValue;
 
+use crate::clients::Clients;
 use crate::drain::{Drain, Order};
 use crate::filter::{Filter, FilterFields};
 use crate::json;
@@ -102,6 +103,8 @@ pub enum Request {
     Swap(Box<Swap>),
     /// Have the services of a backup take the place of all that are there.
     Restore(Box<Restore>),
+    /// Who is connected.
+    Clients(Box<Clients>),
     /// A read, unless what the server knows may be older than this.
     Fresh {
         /// How old it may be, in milliseconds.
@@ -134,6 +137,7 @@ impl Request {
             Request::Reload { .. } => Action::Reload,
             Request::Swap(_) => Action::Swap,
             Request::Restore(_) => Action::Restore,
+            Request::Clients(_) => Action::Clients,
             Request::Fresh { read, .. } => read.action(),
         }
     }
@@ -288,6 +292,9 @@ impl Fields<'_> {
                 let upload = optional("upload", self.restore.upload, UPLOAD_BYTES_MAX)?;
                 let upload = upload.ok_or_else(|| missing("upload"))?;
                 Request::Restore(Box::new(Restore::read(upload, self.restore, self.services, replaces, limits)?))
+            }
+            Action::Clients => {
+                Request::Clients(Box::new(Clients::read(self.address, self.principal, self.extent.clients_page()?)?))
             }
             Action::Expiry => Request::Expiry(calm::expiry(self.mass_expiry)?),
         })

@@ -104,6 +104,14 @@ fn a_store_of_somebody_else_is_told_with_its_owner_and_mode() {
 }
 
 #[test]
+fn a_quota_for_nobody_is_told_of() {
+    let place = Place::with("[[limits.quotas]]\nname = \"few\"\nclients = [\"token ci\"]\nservices = 1\n");
+    let output = check_with_plugins(&place, &[]);
+    let told = "limits.quotas: \"few\" is for \"token ci\", which is not among http.tokens";
+    assert!(output.status.success() && text(&output.stderr).contains(told), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_store_that_can_be_opened_is_counted_and_left_as_it_is() {
     let place = Place::empty();
     let said = |place: &Place| text(&check_with_plugins(place, &[]).stdout);

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::client::Http;
 use crate::harness::PATIENCE;
+use crate::tokens::{call, token};
 use crate::{MEMORY, Stage, record};
 
 #[test]
@@ -42,6 +43,65 @@ fn requests_come_at_the_rate_that_is_allowed() {
     let refused = (0..10).map(|_| http.get("/live")).find(|response| response.status == 429).expect("too many");
     assert_eq!((refused.header("retry-after"), &refused.json()["code"]), (Some("1"), &json!("overloaded")));
     assert_eq!(stage.http().get("/live").status, 200, "another connection has its own");
+}
+
+#[test]
+fn a_quota_counts_what_is_asked_once_and_says_when_to_ask_again() {
+    let [(slow, slows), (other, others)] = ["slow", "other"].map(|name| token(&[name, "--allow", "read,register"]));
+    let quota =
+        "[[limits.quotas]]\nname = \"few\"\nclients = [\"token slow\"]\nrequests_per_second = 0.02\nburst = 3\n";
+    let stage = Stage::with(&format!("{MEMORY}[http]\nport = 0\n{slows}{others}{quota}"));
+    let mut http = stage.http();
+    let mut ask = |method: &str, target: &str, body: Option<&str>| call(&mut http, &slow, method, target, body);
+    assert_eq!(ask("PUT", "/v1/services/a", Some(&record("a", ""))).status, 200);
+    // Two questions to the core for one request, and one after the other for as long as the stream lasts.
+    assert_eq!(ask("GET", "/v1/services?fields=", None).status, 200);
+    let mut stream = stage.events("/v1/watch", &[("Authorization", &format!("Bearer {slow}"))]);
+    let refused = ask("GET", "/v1/types", None);
+    let reply = refused.json();
+    assert_eq!((refused.status, &reply["code"], &reply["quota"]), (429, &json!("too_many_requests"), &json!("few")));
+    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((20..=50).contains(&seconds), "{seconds}");
+    // Another client changes something, which the stream tells.
+    let mut another = stage.http();
+    for _ in 0..5 {
+        assert_eq!(call(&mut another, &other, "PUT", "/v1/services/b", Some(&record("b", ""))).status, 200);
+        assert_eq!(stream.change().kind, "register");
+    }
+    assert_eq!(ask("POST", "/v1/services/a/renew", Some("")).status, 200);
+    assert_eq!(ask("GET", "/health", None).status, 200);
+    stage.host.wait_for_log("\"slow\" is over the quota \"few\", which allows 0.02 requests a second");
+}
+
+#[test]
+fn who_is_connected_is_told_over_http_too() {
+    let stage = Stage::with(MEMORY);
+    let mut http = stage.http();
+    assert_eq!(http.call("PUT", "/v1/services/a", &[], Some(&record("a", ""))).status, 200);
+    let mut waiting = stage.http();
+    waiting.request("GET", "/v1/watch?wait=600", &[], None);
+    let told = |http: &mut Http, query: &str| http.get(&format!("/v1/clients{query}")).json();
+    let is_waiting =
+        |reply: &serde_json::Value| reply["clients"].as_array().unwrap().iter().any(|one| one["waits"] == 1);
+    let began = std::time::Instant::now();
+    let mut all = told(&mut http, "");
+    while !is_waiting(&all) {
+        assert!(began.elapsed() < PATIENCE, "{all}");
+        all = told(&mut http, "");
+    }
+    assert_eq!(all["connected"]["http"], 2);
+    let (mut pages, mut query) = (Vec::new(), "?limit=1".to_string());
+    loop {
+        let page = told(&mut http, &query);
+        pages.extend(page["clients"].as_array().unwrap().iter().map(|client| client["front"] == "http"));
+        let Some(cursor) = page["cursor"].as_str() else { break };
+        query = format!("?limit=1&cursor={cursor}");
+    }
+    assert_eq!(pages.iter().filter(|is_http| **is_http).count(), 2, "{pages:?}");
+    let mine = told(&mut http, "?address=127.0.0.1");
+    let asks = mine["clients"].as_array().unwrap().iter().find(|client| client["last_action"] == "clients").unwrap();
+    assert_eq!((&asks["last_service"], &asks["services"], &asks["unanswered"]), (&json!("a"), &json!(1), &json!(1)));
+    assert_eq!(told(&mut http, "?address=192.0.2.1")["clients"], json!([]));
 }
 
 #[test]

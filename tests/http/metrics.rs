@@ -118,9 +118,11 @@ fn labels_of(family: &Family) -> BTreeSet<&str> {
 
 #[test]
 fn what_the_running_host_shows_is_what_is_documented() {
-    let stage = Stage::new();
+    let quota = "[[limits.quotas]]\nname = \"each\"\nclients = [\"*\"]\nservices = 1\n";
+    let stage = Stage::with(&format!("{MEMORY}{quota}"));
     let mut http = stage.http();
     http.call("PUT", "/v1/services/a", &[], Some(&record("a", ",\"type\":\"web\"")));
+    assert_eq!(http.call("PUT", "/v1/services/b", &[], Some(&record("b", ""))).status, 403);
     // Somebody who speaks no ZeroMQ: what went too far has a reason.
     stage.host.wait_for_log("requests on tcp://");
     let mut stranger = Http::connect(stage.host.ports()[0]);
@@ -129,6 +131,7 @@ fn what_the_running_host_shows_is_what_is_documented() {
     wait_for(&mut http, "all have samples", |families| {
         value(families, "registry_services_by_type", &[("type", "web"), ("state", "passing")]) == 1.0
             && value(families, "registry_client_incidents_total", &[("incident", "handshake_failed")]) == 1.0
+            && value(families, "registry_quota_refused_total", &[("quota", "each"), ("limit", "services")]) == 1.0
     });
     let shown = families(&mut http);
     let document = std::fs::read_to_string(workspace().join("docs/metrics.md")).expect("there is a document");

@@ -53,6 +53,16 @@ impl Subscriptions {
         }
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.wanted.len() + self.unmatched
+    }
+
+    /// The beginnings of topics that are wanted, in no order; not those that are longer than any topic.
+    pub fn topics(&self) -> impl Iterator<Item = &Bytes> {
+        self.wanted.iter()
+    }
+
     /// How many bytes they take.
     pub fn bytes(&self) -> usize {
         self.wanted_bytes

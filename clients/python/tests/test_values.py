@@ -187,6 +187,12 @@ class Errors(unittest.TestCase):
         assert isinstance(error, client.ConfigRefused)
         self.assertEqual(error.problems, ["a", "b"])
 
+    def test_who_asks_too_often_is_told_when_to_ask_again(self) -> None:
+        error = refusal({"error": "no", "code": "too_many_requests", "retry_after": 2})
+        assert isinstance(error, client.TooManyRequests)
+        self.assertEqual(error.retry_after, 2.0)
+        self.assertIsInstance(refusal({"code": "quota_exceeded"}), client.QuotaExceeded)
+
     def test_they_can_be_pickled(self) -> None:
         error = refusal({"error": "no", "code": "stale", "stale_seconds": 3})
         for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):

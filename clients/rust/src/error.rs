@@ -97,7 +97,9 @@ impl Error {
         match self {
             Error::Unreachable { .. } | Error::TimedOut { .. } => true,
             Error::Refused(refusal) => {
-                matches!(refusal.code, Code::BackendUnavailable | Code::Overloaded | Code::Starting | Code::Stale)
+                let code = &refusal.code;
+                matches!(code, Code::BackendUnavailable | Code::Overloaded | Code::Starting | Code::Stale)
+                    || *code == Code::TooManyRequests
             }
             Error::Protocol { .. } | Error::Closed | Error::Invalid(_) => false,
         }
@@ -207,6 +209,11 @@ codes! {
     Starting = "starting",
     /// The registry's configuration cannot be used, so nothing has been changed: `problems` of the reply has why.
     ConfigRefused = "config_refused",
+    /// The client has as many services as a quota of the registry allows it.
+    QuotaExceeded = "quota_exceeded",
+    /// The client asks more often than a quota of the registry allows it: `retry_after` of the reply says, in seconds,
+    /// when it may again.
+    TooManyRequests = "too_many_requests",
 }
 
 /// Why a host could not be talked to.

@@ -19,7 +19,10 @@ pub(super) fn check(from: &Configuration, running: bool) -> Result<(), Failure> 
     };
     let mut problems = Vec::new();
     match Guard::load(&loaded.config.security) {
-        Ok(security) => security.warnings().iter().for_each(|warning| output::note(warning)),
+        Ok(security) => {
+            let of_quotas = loaded.config.quotas_for_nobody(|key| security.name(key).is_some());
+            security.warnings().iter().chain(&of_quotas).for_each(|warning| output::note(warning));
+        }
         Err(error) => problems.push(error.to_string()),
     }
     match loaded.config.http.enabled.then(|| Tls::load(&loaded.config.http)).transpose() {

@@ -7,6 +7,7 @@
 mod arguments;
 mod backup;
 mod client;
+mod clients;
 mod config;
 mod endpoint;
 mod exec;

@@ -1,4 +1,5 @@
-//! `drain`, `undrain`, `deregister`, `reload`, `swap`, `backup`: what operators do to a running registry and its services.
+//! `drain`, `undrain`, `deregister`, `reload`, `swap`, `backup`, `clients`: what operators do to a running registry and
+//! its services.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::arguments::{Connection, seconds};
 use super::backup::backup;
 use super::client::{Client, Patience};
+use super::clients;
 use super::output::{self, Failure};
 use crate::text::counted;
 
@@ -84,6 +86,28 @@ pub(super) enum Operation {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Show who is connected: those first for whom most bytes wait
+    ///
+    /// Each connection has a line, over ZeroMQ and over HTTP. WAITING is what waits for a client and from it, in bytes;
+    /// ASKED is how many of its requests are not answered yet, and how many of these wait for something to happen.
+    /// SERVICES are those that it has registered, together with all that count as one client with it: who has the same
+    /// key or token, or comes from the same address.
+    #[command(after_help = format!("\
+Examples:
+  registry clients --address 10.0.0.7
+  registry clients --principal ci --json
+
+{}", super::EXIT_CODES))]
+    Clients {
+        /// Only those from this IP address; \"ipc\" for Unix sockets
+        #[arg(long, value_name = "ADDRESS")]
+        address: Option<String>,
+        /// Only those that have proved to be this one: a public key, or the name of a key or a token
+        #[arg(long, value_name = "KEY|NAME")]
+        principal: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Have the registry read its configuration again, and take over what it can without a restart
     ///
     /// SIGHUP does the same. If anything is wrong with the file, nothing is changed.
@@ -104,6 +128,7 @@ impl Operation {
             | Operation::Deregister { connection, .. }
             | Operation::Swap { connection, .. }
             | Operation::Backup { connection, .. }
+            | Operation::Clients { connection, .. }
             | Operation::Reload { connection, .. } => connection,
         }
     }
@@ -129,6 +154,9 @@ pub(super) async fn run(operation: &Operation) -> Result<(), Failure> {
         }
         Operation::Backup { file, connection } => backup(file, connection).await,
         Operation::Swap { to, hold, abandon, connection } => swap(to, *hold, *abandon, connection).await,
+        Operation::Clients { address, principal, connection } => {
+            clients::list(address.as_deref(), principal.as_deref(), connection).await
+        }
         Operation::Reload { dry_run, connection } => reload(*dry_run, connection).await,
     }
 }

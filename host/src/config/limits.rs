@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Server;
+use super::quotas::Quota;
 use crate::fronts::zmtp;
 use crate::protocol::request;
 
@@ -58,6 +59,8 @@ pub struct Limits {
     pub waiting_watchers: u32,
     /// The most of them from one address, or with one key.
     pub waiting_watchers_per_address: u32,
+    /// How much each client may have.
+    pub quotas: Vec<Quota>,
 }
 
 impl Default for Limits {
@@ -86,6 +89,7 @@ impl Default for Limits {
             requests_per_second: 0,
             waiting_watchers: 20_000,
             waiting_watchers_per_address: 10_000,
+            quotas: Vec::new(),
         }
     }
 }

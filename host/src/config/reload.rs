@@ -159,6 +159,7 @@ mod tests {
                 Value::Array(_) if *key == "http.hosts" => json!(["a"]),
                 Value::Array(_) if *key == "http.rules" => json!([{"clients": ["a"], "allow": ["read"]}]),
                 Value::Array(_) if *key == "http.tokens" => json!([{"name": "n", "hash": "h", "allow": ["read"]}]),
+                Value::Array(_) if *key == "limits.quotas" => json!([{"name": "n", "clients": ["*"], "services": 1}]),
                 Value::Array(_) => json!([{"clients": ["*"], "allow": ["read"]}]),
                 Value::Null => json!("/x"),
                 Value::String(text) => match text.as_str() {

@@ -58,7 +58,12 @@ pub(crate) fn token_problem(token: &Table) -> Option<String> {
 }
 
 /// Looks at each table of a list.
-fn each(value: &Value, what: &str, expected: &str, read: impl Fn(&Table) -> Result<(), String>) -> Result<(), String> {
+pub(super) fn each(
+    value: &Value,
+    what: &str,
+    expected: &str,
+    read: impl Fn(&Table) -> Result<(), String>,
+) -> Result<(), String> {
     let list = value.as_array().ok_or_else(|| format!("{}: expected {expected}", one_line(value)))?;
     for (index, table) in list.iter().enumerate() {
         let wrong = |problem: String| format!("{what} {}: {problem}", index + 1);
@@ -99,7 +104,7 @@ fn read_token(token: &Table) -> Result<(), String> {
 }
 
 /// Says which field is one that nobody knows.
-fn known(table: &Table, fields: &[&str]) -> Result<(), String> {
+pub(super) fn known(table: &Table, fields: &[&str]) -> Result<(), String> {
     let Some(unknown) = table.keys().find(|field| !fields.contains(&field.as_str())) else { return Ok(()) };
     let likeness = |field: &&&str| (strsim::normalized_damerau_levenshtein(field, unknown) * 100.0) as u32;
     let nearest = fields.iter().max_by_key(likeness).filter(|field| likeness(field) >= 60);
@@ -130,12 +135,12 @@ fn read_rights(rule: &Table) -> Result<(), String> {
     Ok(())
 }
 
-fn missing(field: &str, expected: &str) -> String {
+pub(super) fn missing(field: &str, expected: &str) -> String {
     format!("{field} is missing or empty: expected {expected}")
 }
 
 /// The texts of a list, if it is there.
-fn texts<'a>(
+pub(super) fn texts<'a>(
     rule: &'a Table,
     field: &str,
     expected: &str,

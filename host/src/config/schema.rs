@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use toml::Value;
 use tracing_subscriber::EnvFilter;
 
-use super::rules;
+use super::{quotas, rules};
 
 /// The table that belongs to the plugin: every key below it is accepted here, and checked by the plugin.
 pub(super) const OPTIONS: [&str; 2] = ["backend", "options"];
@@ -50,12 +50,14 @@ pub(super) enum Kind {
     Tokens,
     /// What is said of clients that have certificates: see [`rules`].
     ClientRules,
+    /// How much each client may have: see [`quotas`].
+    Quotas,
     /// A part of all, from none to all.
     Share,
 }
 
 /// The keys and what may stand there, in the order of `registry.toml`.
-pub(super) const KEYS: [(&str, Kind); 69] = [
+pub(super) const KEYS: [(&str, Kind); 70] = [
     ("server.bind", Kind::Address),
     ("server.trusted_network", Kind::Boolean),
     ("server.transport", Kind::Word(&["zmtp", "zeromq"])),
@@ -110,6 +112,7 @@ pub(super) const KEYS: [(&str, Kind); 69] = [
     ("limits.requests_per_second", Kind::Count { min: 0, max: 1_000_000 }),
     ("limits.waiting_watchers", Kind::Count { min: 1, max: 1_000_000 }),
     ("limits.waiting_watchers_per_address", Kind::Count { min: 1, max: 1_000_000 }),
+    ("limits.quotas", Kind::Quotas),
     ("events.history_changes", Kind::Count { min: 2000, max: 10_000_000 }),
     ("events.history_bytes", Kind::Count { min: 1 << 20, max: BYTES_MAX }),
     ("events.service_history_bytes", Kind::Count { min: 1024, max: BYTES_MAX }),
@@ -198,6 +201,7 @@ impl Kind {
             Kind::Rules => rules::EXPECTED.to_string(),
             Kind::Tokens => rules::EXPECTED_TOKENS.to_string(),
             Kind::ClientRules => rules::EXPECTED_CLIENT_RULES.to_string(),
+            Kind::Quotas => quotas::EXPECTED.to_string(),
             Kind::Hosts => "a list of names without ports, such as [\"registry.example\"]".to_string(),
             Kind::Word(words) => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or "),
         }
@@ -217,7 +221,7 @@ impl Kind {
             (Kind::Text, Value::String(text)) => !text.is_empty(),
             (Kind::Filter, Value::String(text)) => is_filter(text),
             (Kind::Word(words), Value::String(text)) => words.contains(&text.as_str()),
-            (Kind::Rules | Kind::Tokens | Kind::ClientRules, value) => self.problem(value).is_none(),
+            (Kind::Rules | Kind::Tokens | Kind::ClientRules | Kind::Quotas, value) => self.problem(value).is_none(),
             (Kind::Hosts, Value::Array(names)) => names.iter().all(|name| name.as_str().is_some_and(is_host)),
             _ => false,
         }
@@ -229,6 +233,7 @@ impl Kind {
             Kind::Rules => rules::read(value).err(),
             Kind::Tokens => rules::read_tokens(value).err(),
             Kind::ClientRules => rules::read_client_rules(value).err(),
+            Kind::Quotas => quotas::read(value).err(),
             _ => None,
         }
     }
@@ -240,7 +245,7 @@ impl Kind {
             Kind::Port | Kind::Count { .. } => text.trim().parse().ok().map(Value::Integer),
             Kind::Seconds { .. } | Kind::Share => text.trim().parse().ok().map(Value::Float),
             Kind::Boolean => text.trim().parse().ok().map(Value::Boolean),
-            Kind::Rules | Kind::Tokens | Kind::ClientRules | Kind::Hosts => text.parse().ok(),
+            Kind::Rules | Kind::Tokens | Kind::ClientRules | Kind::Quotas | Kind::Hosts => text.parse().ok(),
             Kind::Address | Kind::Text | Kind::Filter | Kind::Word(_) => unquoted(text),
         };
         parsed.unwrap_or_else(|| Value::String(text.to_string()))

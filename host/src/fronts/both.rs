@@ -8,7 +8,11 @@ use crate::config;
 use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
 
+use super::roll::Roll;
 use super::{Asked, Front};
+
+/// The numbers of the second front's connections come behind this one, and those of the first before it.
+const SECOND: u64 = 1 << 62;
 
 /// Two fronts, of which the second may be absent.
 pub struct Both<A: Front, B: Front> {
@@ -109,6 +113,13 @@ impl<A: Front, B: Front> Front for Both<A, B> {
         }
     }
 
+    fn call_roll(&self, roll: &mut Roll<'_>) {
+        self.first.call_roll(roll);
+        if let Some(second) = &self.second {
+            roll.behind(SECOND, |roll| second.call_roll(roll));
+        }
+    }
+
     fn flush(&mut self) {
         self.first.flush();
         if let Some(second) = &mut self.second {
@@ -136,13 +147,17 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::fronts::roll::client;
+    use crate::protocol::clients::{Clients, ClientsCursor};
+    use crate::protocol::page::Page;
     use crate::protocol::reply::Code;
-    use crate::security::origin::Address;
+    use crate::security::origin::{Address, Origin};
     use crate::security::principal::Principal;
 
     /// A front whose messages are numbers, and what it was told to do.
     #[derive(Clone, Default)]
     struct Fake {
+        connections: Vec<u64>,
         messages: Rc<RefCell<VecDeque<u32>>>,
         replies: Rc<RefCell<Vec<u32>>>,
     }
@@ -161,7 +176,7 @@ mod tests {
 
         fn read(&mut self, caller: u32) -> Option<Asked<u32>> {
             let request = Err(Reply::failure(Code::NotFound, "no"));
-            Some(Asked { caller, principal: Principal::Nobody, address: Address::Unknown, request })
+            Some(Asked { caller, principal: Principal::Nobody, address: Address::Unknown, is_first: true, request })
         }
 
         fn has_room(&self, bytes: usize) -> bool {
@@ -181,6 +196,16 @@ mod tests {
         fn notify(&mut self, _notice: Notice) {}
 
         fn set_limits(&mut self, _: &config::Limits, _: &config::Server) {}
+
+        fn call_roll(&self, roll: &mut Roll<'_>) {
+            let after = roll.after();
+            for number in self.connections.iter().filter(|number| **number > after) {
+                if !roll.has_room() {
+                    break;
+                }
+                roll.look(*number, Origin::default(), || client(*number, Origin::default()));
+            }
+        }
 
         fn flush(&mut self) {}
 
@@ -207,6 +232,23 @@ mod tests {
         assert_eq!(sizes, [2, 2, 1], "neither waits for the other");
         assert_eq!((&*first.replies.borrow(), &*second.replies.borrow()), (&vec![1, 2, 3], &vec![7]));
         assert!(both.has_room(9) && !both.has_room(10));
+    }
+
+    #[test]
+    fn the_clients_of_both_are_told_of_one_after_the_other() {
+        let with = |connections: &[u64]| Fake { connections: connections.to_vec(), ..Fake::default() };
+        let both = Both::of(with(&[1, 4, 5]), Some(with(&[1, 2, 9])));
+        let mut asked = Clients { address: None, principal: None, page: Page { limit: 2, cursor: None } };
+        let mut pages = Vec::new();
+        loop {
+            let mut roll = Roll::begin(&asked, &|_| true);
+            both.call_roll(&mut roll);
+            let (clients, _, next) = roll.end();
+            pages.push(clients.iter().map(|client| client.connection).collect::<Vec<_>>());
+            let Some(after) = next else { break };
+            asked.page.cursor = Some(ClientsCursor { run: 0, after });
+        }
+        assert_eq!(pages, [vec![1, 4], vec![5, 1], vec![2, 9]]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::protocol::request::{self, Limits, Parsed, Port, Request};
 use crate::security::key::PublicKey;
 use crate::security::origin::Address;
 
+use super::roll::Roll;
 use super::{Asked, Front};
 
 /// How many bytes of messages are taken off all connections before the earlier ones have been answered, and one message
@@ -170,6 +171,12 @@ pub trait Transport {
     /// Whether a request of this peer may wait for long: so many of its others are still to come through.
     fn may_wait(&self, peer: &Self::Peer) -> bool;
 
+    /// Takes note of what a peer has asked for; `None` if it cannot be read.
+    fn note_asked(&self, peer: &Self::Peer, request: Option<&Request>);
+
+    /// Tells who is connected, as far as the roll has room for it.
+    fn call_roll(&self, roll: &mut Roll<'_>);
+
     /// Whether a peer is known to be gone.
     fn is_gone(&self, peer: &Self::Peer) -> bool;
 
@@ -231,13 +238,15 @@ impl<T: Transport> Front for Messages<T> {
                     let refusal = Reply::failure(Code::Overloaded, "Too many requests");
                     request = Err(refusal.text("message", message));
                 }
-                Asked { caller: Caller { peer, layout, request_id }, principal, address, request }
+                self.transport.note_asked(&peer, request.as_ref().ok());
+                Asked { caller: Caller { peer, layout, request_id }, principal, address, is_first: true, request }
             }
             Err((layout, problem)) => {
                 tracing::debug!(%problem, "a message in no known layout");
+                self.transport.note_asked(&peer, None);
                 let refusal = Reply::failure(Code::InvalidRequest, "Invalid message frames").text("message", &problem);
                 let caller = Caller { peer, layout, request_id: None };
-                Asked { caller, principal, address, request: Err(refusal) }
+                Asked { caller, principal, address, is_first: true, request: Err(refusal) }
             }
         })
     }
@@ -271,6 +280,10 @@ impl<T: Transport> Front for Messages<T> {
         let requests_port = self.limits.requests_port;
         self.limits = request::Limits { requests_port, ..limits.for_requests(0) };
         self.transport.set_limits(limits, server);
+    }
+
+    fn call_roll(&self, roll: &mut Roll<'_>) {
+        self.transport.call_roll(roll);
     }
 
     fn flush(&mut self) {

@@ -11,6 +11,7 @@ use crate::metrics::{self, Kind, Metrics};
 use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
 
+use super::roll::Roll;
 use super::{Asked, Front};
 
 /// A front, and what is counted.
@@ -107,6 +108,10 @@ impl<F: Front> Front for Metered<F> {
 
     fn set_limits(&mut self, limits: &config::Limits, server: &config::Server) {
         self.front.set_limits(limits, server);
+    }
+
+    fn call_roll(&self, roll: &mut Roll<'_>) {
+        self.front.call_roll(roll);
     }
 
     fn flush(&mut self) {

@@ -9,6 +9,7 @@
 //! | [`http`] | the front that speaks HTTP, on a thread of its own |
 //! | [`messages`] | the front that speaks ZeroMQ messages, over a [`Transport`] that carries them |
 //! | [`metered`] | counts what passes through a front |
+//! | [`roll`] | who is connected |
 //! | [`ipc`] | Unix sockets for clients on this machine |
 //! | [`zmtp`] | the transport that faces clients, within limits |
 //! | [`zeromq`] | a transport on the crate of that name, to compare with |
@@ -19,6 +20,7 @@ pub mod http;
 pub mod ipc;
 pub mod messages;
 pub mod metered;
+pub mod roll;
 pub mod zeromq;
 pub mod zmtp;
 
@@ -35,6 +37,7 @@ use crate::security::principal::Principal;
 
 use ipc::{IpcError, IpcListeners};
 pub use messages::{Frames, Inbound, Messages, Transport};
+use roll::Roll;
 
 /// A request, and who waits for its answer.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub struct Asked<C> {
     pub principal: Principal,
     /// From where.
     pub address: Address,
+    /// Whether a client has asked for it: not the front, to answer what a client has asked for.
+    pub is_first: bool,
     /// The request, or the reply that refuses what cannot be read.
     pub request: Result<Request, Reply>,
 }
@@ -52,8 +57,8 @@ pub struct Asked<C> {
 impl<C> Asked<C> {
     /// The same, with another way back.
     fn with_caller<D>(self, other: impl FnOnce(C) -> D) -> Asked<D> {
-        let Asked { caller, principal, address, request } = self;
-        Asked { caller: other(caller), principal, address, request }
+        let Asked { caller, principal, address, is_first, request } = self;
+        Asked { caller: other(caller), principal, address, is_first, request }
     }
 }
 
@@ -91,6 +96,9 @@ pub trait Front {
 
     /// Sets what clients may cost from now on.
     fn set_limits(&mut self, limits: &config::Limits, server: &config::Server);
+
+    /// Tells who is connected, as far as the roll has room for it.
+    fn call_roll(&self, roll: &mut Roll<'_>);
 
     /// Sends what is queued, without waiting for anybody.
     fn flush(&mut self);

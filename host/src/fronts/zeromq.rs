@@ -14,8 +14,9 @@ use futures_util::FutureExt;
 use zeromq::{PubSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
 use crate::config;
+use crate::fronts::roll::Roll;
 use crate::fronts::{Inbound, Listeners, Transport};
-use crate::protocol::request::Port;
+use crate::protocol::request::{Port, Request};
 use crate::security::origin::Address;
 
 /// When the server stops, the crate's writers get this long: the crate does not tell when they are done.
@@ -125,6 +126,12 @@ impl Transport for ZeroMq {
     fn may_wait(&self, _: &Route) -> bool {
         true
     }
+
+    /// Nothing is known of its connections.
+    fn note_asked(&self, _: &Route, _: Option<&Request>) {}
+
+    /// The crate does not tell.
+    fn call_roll(&self, _: &mut Roll<'_>) {}
 
     /// The crate does not tell.
     fn is_gone(&self, _: &Route) -> bool {

@@ -152,6 +152,18 @@ static FAMILIES: &[Family] = &[
         },
     ),
     family(
+        ("registry_quota_refused_total", COUNTER),
+        &["quota", "limit"],
+        "What quotas have refused, by their names: limit is services or requests",
+        |seen, samples| {
+            for (quota, counts) in &seen.core.refused_by_quota {
+                for (limit, count) in ["services", "requests"].iter().zip(counts) {
+                    samples.one(&[quota, limit], *count);
+                }
+            }
+        },
+    ),
+    family(
         ("registry_services", GAUGE),
         &["state"],
         "Services that can be discovered, are drained, or have run out",

@@ -122,7 +122,7 @@ impl Kind {
             Action::Renew => Kind::Renew,
             Action::Register | Action::Deregister | Action::Update | Action::Drain | Action::Undrain => Kind::Change,
             Action::Get | Action::List | Action::Discover | Action::Health | Action::Info => Kind::Read,
-            Action::Types | Action::Watch | Action::History => Kind::Read,
+            Action::Types | Action::Watch | Action::History | Action::Clients => Kind::Read,
             Action::Terminate | Action::Expiry | Action::Reload | Action::Swap | Action::Restore => {
                 return None;
             }

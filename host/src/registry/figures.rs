@@ -50,6 +50,8 @@ pub struct Figures {
     pub stale_ms: Option<u64>,
     /// Mass expiries that have begun, and whether one is under way.
     pub mass_expiries: (u64, bool),
+    /// How many services and how many requests each quota has refused, by its name.
+    pub refused_by_quota: Vec<(Arc<str>, [u64; 2])>,
     /// No service has been heard of for a while, though heartbeats are due.
     pub is_silent: bool,
 }
@@ -146,6 +148,7 @@ impl<C> Registry<C> {
             queue: self.changes.waiting(),
             stale_ms: self.stale_ms,
             mass_expiries: self.changes.mass.begun(),
+            refused_by_quota: self.refused_by_quota(),
             is_silent: self.is_silent(),
         }
     }

@@ -12,7 +12,8 @@ use crate::registry::moment::Now;
 use crate::registry::output::Output;
 use crate::registry::service::Service;
 use crate::registry::trail::{Cause, Deed, Refused, What};
-use crate::security::origin::Origin;
+use crate::security::origin::{Address, Origin};
+use crate::security::quota::Quota;
 
 const RENEW_FAILED: &str = "Service not found or could not be renewed";
 
@@ -31,16 +32,19 @@ pub(super) enum Reason {
     Storage,
     /// The rules do not allow it.
     NotAllowed,
+    /// Its client has as many as this quota allows.
+    Quota(Arc<Quota>),
 }
 
 impl Reason {
     fn refused(self, action: &'static str) -> Option<Refused> {
-        let (code, message) = match self {
+        let (code, message) = match &self {
             Reason::Absent => return None,
             Reason::Duplicate(_) => (Code::DuplicateServiceType, "another service has its type"),
             Reason::Foreign => (Code::Forbidden, "it belongs to another key"),
             Reason::Replaced => (Code::Replaced, "another registration has taken its place"),
             Reason::Storage => (Code::BackendRefused, "the storage does not take it"),
+            Reason::Quota(_) => (Code::QuotaExceeded, "its client has as many services as it may"),
             Reason::NotAllowed => (Code::Forbidden, "this key is not allowed to register it"),
         };
         let existing = if let Reason::Duplicate(existing) = self { Some(existing) } else { None };
@@ -141,8 +145,12 @@ impl<C> Registry<C> {
             Reason::Replaced
         } else {
             let was_critical = !service.is_passing(now.uptime_ms);
+            let is_from_anywhere = service.from() == Address::Unknown;
             if let Some(service) = self.services.renew(service_id, now.uptime_ms, now.unix_ms) {
                 self.changes.upkeep.heartbeat(service.id().clone(), now);
+            }
+            if is_from_anywhere {
+                self.services.note_address(service_id, origin.address);
             }
             if was_critical {
                 self.has_come(service_id);
@@ -194,6 +202,9 @@ impl<C> Registry<C> {
             (EventKind::Expire, _) => What::Expired(None),
         };
         self.trail.note(service_id, what, cause.by, then);
+        if let (EventKind::Register, None, Some(by)) = (kind, cause.amended, cause.by) {
+            self.services.note_address(service_id, by.address);
+        }
         match kind {
             EventKind::Register => self.past.registered(service_id),
             EventKind::Deregister => self.past.deregistered_at(&id, unix_ms, now),

@@ -14,6 +14,7 @@
 //! | `selection`, `pages` | which services a client wants, and what of them; a part at a time |
 //! | `discovery`, `search`, `waiting` | who is found by type: now, after a while, or when it comes |
 //! | `put_off` | reads that take long |
+//! | `quotas` | how much each client may have, and how often it may ask |
 //! | `changes/` | `register`, `deregister`, `update`, expiries: the life of a change |
 //! | `changes/mass` | what becomes of services that run out together |
 //! | `follow/` | `watch`: the recent changes, and who waits for the next |
@@ -41,6 +42,7 @@ mod pages;
 mod past;
 mod policy;
 mod put_off;
+mod quotas;
 mod reads;
 mod restoring;
 mod search;
@@ -78,6 +80,8 @@ pub use output::{Forbidden, Output, Unreadable};
 use past::Past;
 pub use policy::{About, Following, Policy, Promises};
 use put_off::PutOff;
+use quotas::Bounds;
+pub use quotas::Exceeded;
 use reads::StorageFailure;
 use search::Searches;
 use selection::Selection;
@@ -103,6 +107,7 @@ pub struct Registry<C> {
     lists: Lists<C>,
     searches: Searches<C>,
     put_off: PutOff<C>,
+    bounds: Bounds,
     waiting: Waiting<C>,
     /// How far the copy to another store is, if one is being made.
     copying: Option<Copying>,
@@ -148,6 +153,7 @@ impl<C> Registry<C> {
             lists: Lists::default(),
             searches: Searches::default(),
             put_off: PutOff::default(),
+            bounds: Bounds::default(),
             waiting: Waiting::default(),
             copying: None,
             follow: Follow::after(position.revision, policy.following),
@@ -294,6 +300,10 @@ impl<C> Registry<C> {
             }
             Request::Reload { is_trial } => return out.reloads.push((caller, is_trial)),
             Request::Restore(restore) => return out.restores.push((caller, origin, *restore)),
+            Request::Clients(asked) => match self.roll_call(&asked) {
+                Some(refusal) => refusal,
+                None => return out.roll_calls.push((caller, asked)),
+            },
             Request::Swap(swap) if self.policy.allow_swap || principal != Principal::Nobody => {
                 return out.swaps.push((caller, *swap));
             }
@@ -333,6 +343,7 @@ impl<C> Registry<C> {
     pub fn tick(&mut self, now: Now, out: &mut Output<C>) {
         self.pass_silence(now, out);
         self.is_behind = self.services.advance(now.uptime_ms, ADVANCE_MAX.0);
+        self.services.go_on_counting();
         self.look_at_storage(now);
         self.go_on_granting(now);
         self.give_up_waiting(now, out);
@@ -371,7 +382,8 @@ impl<C> Registry<C> {
     /// Whether there is a piece of work that [`tick`](Self::tick) or [`continue_lists`](Self::continue_lists) can do at
     /// once.
     pub fn is_busy(&self) -> bool {
-        self.is_making_list() || self.is_searching() || self.has_news() || self.has_put_off()
+        let is_behind = self.has_put_off() || self.services.is_counting();
+        is_behind || self.is_making_list() || self.is_searching() || self.has_news()
     }
 
     /// Whether a search is under way, which [`tick`](Self::tick) goes on with: the sooner the better.

@@ -2,6 +2,7 @@
 
 use registry_plugin_api::Query;
 
+use crate::protocol::clients::Clients;
 use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
 use crate::protocol::request::Swap;
@@ -28,6 +29,8 @@ pub struct Output<C> {
     pub restores: Vec<(C, Origin, Restore)>,
     /// Clients who may have asked for the configuration to be read again, each with whether it is only a trial.
     pub reloads: Vec<(C, bool)>,
+    /// Clients who may know who is connected, each with what it asks for.
+    pub roll_calls: Vec<(C, Box<Clients>)>,
     /// What subscribers and operators are told that is no change of a service, each with the log's line.
     pub notices: Vec<(Notice, String)>,
     /// For how long no service was heard of, in milliseconds, where all were given that time on top.
@@ -47,6 +50,7 @@ impl<C> Default for Output<C> {
             swaps: Vec::new(),
             restores: Vec::new(),
             reloads: Vec::new(),
+            roll_calls: Vec::new(),
             notices: Vec::new(),
             forgiven: Vec::new(),
             silent_ms: None,

@@ -12,6 +12,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::protocol::clients::{Clients, ClientsCursor};
 use crate::protocol::filter::Filter;
 use crate::protocol::json::{Shown, push_number, push_text};
 use crate::protocol::page::{ListCursor, Page, TypesCursor};
@@ -54,6 +55,16 @@ impl<C> Registry<C> {
             }
             None => reply,
         }
+    }
+
+    /// What refuses a question about clients whose cursor is of another run.
+    pub(super) fn roll_call(&self, asked: &Clients) -> Option<Reply> {
+        asked.page.cursor.filter(|cursor| cursor.run != self.run).map(|_| self.forged())
+    }
+
+    /// Where the page of clients begins that comes after this one.
+    pub fn clients_after(&self, after: u64) -> ClientsCursor {
+        ClientsCursor { run: self.run, after }
     }
 
     /// The refusal of a cursor that this run cannot have given: it is of a revision that is still to come.

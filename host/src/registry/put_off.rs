@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::protocol::clients::Clients;
 use crate::protocol::filter::Filter;
 use crate::protocol::page::{Discover, Page};
 use crate::protocol::reply::{Code, Reply};
@@ -26,6 +27,8 @@ const TURN_WORK: usize = 1 << 20;
 /// What it counts to tell of a service's past, and of a type.
 const HISTORY_WORK: usize = 8 * 1024;
 const TYPE_WORK: usize = 64;
+/// What it counts to tell of a page of clients: some hundred small texts are made for it.
+const CLIENTS_WORK: usize = TURN_WORK / 2;
 /// How many bytes are copied in the time that one is looked at.
 pub(super) const COPIED: usize = 16;
 
@@ -157,6 +160,7 @@ impl<C> Registry<C> {
             Request::Types { page } => (page.limit.min(self.services.type_count()) * TYPE_WORK).min(PAGE_BYTES),
             Request::Watch(watch) => self.follow.work_of(watch),
             Request::History { .. } => HISTORY_WORK,
+            Request::Clients(_) => CLIENTS_WORK,
             _ => 0,
         }
     }
@@ -187,6 +191,7 @@ fn bytes_of(request: &Request) -> usize {
         Request::List { filter, .. } => filter.bytes(),
         Request::Discover(asked) => asked.filter.bytes(),
         Request::Watch(watch) => watch.filter.bytes(),
+        Request::Clients(clients) => size_of::<Clients>() + clients.principal.as_ref().map_or(0, String::len),
         _ => 0,
     };
     size_of::<Request>() + more

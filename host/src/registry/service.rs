@@ -12,6 +12,7 @@ use crate::protocol::json::{Shown, push_number};
 use crate::protocol::lives::GENERATION_MAX;
 use crate::protocol::registration::{GENERATION_KEY, OWNER_KEY, Registration, push_generation};
 use crate::registry::moment::Now;
+use crate::security::origin::{Address, Holder, Origin};
 use crate::security::principal::Principal;
 
 /// What is shown of a service besides its document.
@@ -33,6 +34,8 @@ pub struct Service {
     types: Arc<[Arc<str>]>,
     /// Who registered it, if that was asked. Apart, because names are long and most services have none.
     owner: Option<Box<Principal>>,
+    /// Where it was registered from, or heard of first since the start; what no store keeps.
+    from: Address,
     /// Which registration it is: another one of the same id has another number.
     generation: u64,
     /// A store or a backup has kept it, and it has not been registered since.
@@ -54,7 +57,8 @@ pub struct Service {
 
 impl Service {
     /// A service that registers now, and belongs to whoever registers it.
-    pub(super) fn new(id: Arc<str>, registration: Registration, owner: Principal, generation: u64, now: Now) -> Self {
+    pub(super) fn new(id: Arc<str>, registration: Registration, by: Origin, generation: u64, now: Now) -> Self {
+        let Origin { principal: owner, address: from } = by;
         let types = registration.types.iter().map(|name| Arc::from(name.as_str())).collect();
         let ttl_ms = registration.ttl_ms;
         let document = registration.into_document(&id, owner.written().as_deref(), generation).into();
@@ -66,6 +70,7 @@ impl Service {
             document,
             types,
             owner: apart(owner),
+            from,
             generation,
             is_loaded: false,
             ttl_ms,
@@ -130,6 +135,7 @@ impl Service {
             document: document.into(),
             types: record.types.iter().map(|name| Arc::from(name.as_str())).collect(),
             owner: apart(owner),
+            from: Address::Unknown,
             generation,
             is_loaded: true,
             ttl_ms: record.ttl_ms,
@@ -181,6 +187,26 @@ impl Service {
     /// Whom it belongs to.
     pub(super) fn owner(&self) -> Principal {
         self.owner.as_deref().copied().unwrap_or_default()
+    }
+
+    /// Where it comes from, as far as is known.
+    pub(super) fn from(&self) -> Address {
+        self.from
+    }
+
+    /// It comes from there.
+    pub(super) fn note_address(&mut self, address: Address) {
+        self.from = address;
+    }
+
+    /// By whom is counted that it is there.
+    pub(super) fn holder(&self) -> Holder {
+        Origin { principal: self.owner(), address: self.from }.holder()
+    }
+
+    /// The types that it is discovered by, as texts.
+    pub(super) fn type_names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.types.iter().map(|name| &**name)
     }
 
     /// Which registration it is.

@@ -12,6 +12,7 @@
 
 mod counts;
 mod grace;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Bound, RangeInclusive};
@@ -26,6 +27,7 @@ use crate::registry::slots::{Slot, Slots};
 pub use counts::Counts;
 pub(in crate::registry) use grace::Grant;
 use grace::leave_ttl;
+use usage::Usage;
 
 /// How many steps are taken to pick a member of a type at random before they are gone through in order: only where nearly
 /// all have just run out does that not find one that has not.
@@ -56,6 +58,8 @@ pub(super) struct Services {
     drained: usize,
     /// Those that are drained for a time: when that ends, in milliseconds since the Unix epoch.
     drains: BTreeSet<(u64, Slot)>,
+    /// How many each client has.
+    pub(super) usage: Usage,
 }
 
 struct Entry {
@@ -256,7 +260,9 @@ impl Services {
             journal.added(slot);
         }
         self.by_id.insert(id, slot);
-        if let Some(until_ms) = self.slots[slot].service.drained_until_unix_ms() {
+        let service = &self.slots[slot].service;
+        self.usage.add(slot, service);
+        if let Some(until_ms) = service.drained_until_unix_ms() {
             self.drains.insert((until_ms, slot));
         }
         self.enter(slot, uptime_ms);
@@ -308,6 +314,7 @@ impl Services {
         let slot = self.by_id.remove(id)?;
         self.leave(slot);
         let service = self.slots.remove(slot).service;
+        self.usage.subtract(slot, &service);
         if let Some(until_ms) = service.drained_until_unix_ms() {
             self.drains.remove(&(until_ms, slot));
         }

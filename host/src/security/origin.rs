@@ -1,6 +1,6 @@
 //! Where a request comes from.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::key::PublicKey;
 use super::principal::{Name, Principal};
@@ -74,12 +74,23 @@ pub enum Holder {
     Token(Name),
     /// Whoever has a certificate with this name, from wherever.
     Certificate(Name),
-    /// Everybody in this network.
+    /// Everybody in this network, as [`Holder::network`] has it.
     Network(IpAddr),
     /// Everybody over this machine's Unix sockets.
     Ipc,
     /// Everybody of whom nothing is known.
     Unknown,
+}
+
+impl Holder {
+    /// What counts as one client of those that have proved nothing: besides what counts as one address, this machine's
+    /// loopback network, of which whoever is on it has all addresses.
+    pub fn network(address: IpAddr) -> IpAddr {
+        match network(address) {
+            IpAddr::V4(address) if address.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            network => network,
+        }
+    }
 }
 
 /// Who asks, and from where.
@@ -98,7 +109,9 @@ impl Origin {
             (Principal::Key(key), _) => Holder::Key(key),
             (Principal::Token(name), _) => Holder::Token(name),
             (Principal::Certificate(name), _) => Holder::Certificate(name),
-            (Principal::Nobody | Principal::Stranger, Address::Tcp(address)) => Holder::Network(network(address.ip())),
+            (Principal::Nobody | Principal::Stranger, Address::Tcp(address)) => {
+                Holder::Network(Holder::network(address.ip()))
+            }
             (Principal::Nobody | Principal::Stranger, Address::Ipc) => Holder::Ipc,
             (Principal::Nobody | Principal::Stranger, Address::Unknown) => Holder::Unknown,
         }

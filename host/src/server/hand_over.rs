@@ -2,7 +2,7 @@
 
 use super::Server;
 use crate::fronts::Front;
-use crate::registry::{Forbidden, Now};
+use crate::registry::{Exceeded, Forbidden, Now};
 use crate::security::principal::Principal;
 use crate::text::one_line;
 
@@ -49,6 +49,17 @@ impl<F: Front> Server<F> {
             if let Some(line) = self.refusals.line(principal, shown, &what, now.uptime_ms) {
                 tracing::warn!("{line}");
             }
+        }
+        for Exceeded { origin, quota, allows, before } in self.registry.take_exceeded() {
+            let who = match (origin.principal, origin.address.shown()) {
+                (Principal::Nobody | Principal::Stranger, Some(address)) => format!("a client at {address}"),
+                (principal, _) => self.guard.shown(&principal),
+            };
+            let more = match before {
+                0 => String::new(),
+                before => format!(" (it has refused {before} times more before)"),
+            };
+            tracing::warn!("{who} is over the quota {:?}, which allows {allows}{more}", &*quota);
         }
         if let Some(ms) = self.out.silent_ms.take() {
             let (silent, hold) = (ms as f64 / 1000.0, self.registry.mass_expiry_hold_ms() as f64 / 1000.0);

@@ -3,6 +3,7 @@
 //! Messages and the store's answers take turns, so that neither can keep the other waiting, and the work of a turn is
 //! bounded: a batch of messages, or one answer. Nothing here waits for anything but the next thing to happen.
 
+mod clients;
 pub mod clock;
 mod digest;
 mod hand_over;
@@ -171,6 +172,7 @@ impl<F: Front> Server<F> {
             self.dispatch(now);
             self.measure(now);
             self.take_reloads();
+            self.take_roll_calls(now);
             self.go_on_swapping();
             self.go_on_restoring(now);
             if std::mem::take(&mut self.out.terminate) {
@@ -353,11 +355,11 @@ impl<F: Front> Server<F> {
     }
 
     fn received(&mut self, message: F::Message, now: Now) {
-        let Some(Asked { caller, principal, address, request }) = self.front.read(message) else { return };
-        match request {
-            Ok(request) => {
-                self.registry.request(caller, Origin { principal, address }, request, now, &mut self.out);
-            }
+        let Some(Asked { caller, principal, address, is_first, request }) = self.front.read(message) else { return };
+        let origin = Origin { principal, address };
+        let is_admitted = if is_first { self.registry.admit(origin, request.as_ref().ok(), now) } else { Ok(()) };
+        match is_admitted.and(request) {
+            Ok(request) => self.registry.request(caller, origin, request, now, &mut self.out),
             Err(refusal) => self.out.replies.push((caller, refusal)),
         }
         // At once: so the memory of one reply serves the next, and is still in the cache.

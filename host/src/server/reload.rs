@@ -216,12 +216,17 @@ impl<F: Front> Server<F> {
             warn_of(tls.as_deref());
             http.set(&config, tls);
         }
+        let has_other_quotas = config.limits.quotas != settings.config.limits.quotas;
         if changes.iter().any(|changed| OF_RIGHTS.contains(&&*changed.key)) {
             // What a client was allowed when it began to wait it may not be now.
             self.end_waits();
             self.registry.begin_watches();
         }
         self.registry.set_policy(policy(&config));
+        if has_other_quotas {
+            self.registry.set_quotas(config.limits.quotas());
+            super::start::warn_of_quotas(&config, &self.guard);
+        }
         self.registry.set_service_history_bytes(config.events.service_history_bytes as usize);
         let Some(settings) = &mut self.settings else { return };
         // What is compared with the next time is what was asked for, as far as it is in force.

@@ -106,6 +106,7 @@ fn prepare(loaded: Loaded) -> Result<Prepared, Failure> {
     guard.news().log();
     let tls = loaded.config.http.enabled.then(|| Tls::load(&loaded.config.http)).transpose()?.flatten();
     warn_of(tls.as_deref());
+    warn_of_quotas(&loaded.config, &guard);
     let plugin = load_plugin(&loaded)?;
     let has_http_port = loaded.is_set("http.port");
     let mut config = loaded.config.clone();
@@ -113,6 +114,12 @@ fn prepare(loaded: Loaded) -> Result<Prepared, Failure> {
     (config.limits.connections, config.http.connections) =
         crate::open_files::raise(config.limits.connections, for_http);
     Ok(Prepared { loaded, config, has_http_port, guard, tls, plugin })
+}
+
+/// Tells of quotas that are for nobody: a slip there bounds nothing, and nobody would notice.
+pub(super) fn warn_of_quotas(config: &Config, guard: &Guard) {
+    let lines = config.quotas_for_nobody(|key| guard.name(key).is_some());
+    lines.iter().for_each(|line| tracing::warn!("{line}"));
 }
 
 /// Finds and loads the configured plugin, and checks its options.

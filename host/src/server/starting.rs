@@ -107,6 +107,7 @@ impl<F: Front> Server<F> {
         let (policy, about) = (starting.policy.clone(), starting.about.clone());
         let mut registry = Registry::new(policy, starting.promises, about, position, rand::make_rng());
         registry.set_service_history_bytes(starting.config.events.service_history_bytes as usize);
+        registry.set_quotas(starting.config.limits.quotas());
         let RecentChanges { complete_after, events } = history;
         if starting.promises.history {
             registry.begin_history(complete_after);

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::swap::{Terms, To};
 use super::*;
 use crate::config::Config;
+use crate::fronts::roll::Roll;
 use crate::plugin::{Plugin, find};
 use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
@@ -55,7 +56,8 @@ impl Front for Fake {
         let stage = &mut *self.0.borrow_mut();
         stage.asked += 1;
         let request = parse(message.to_string().as_bytes(), Port::Requests, &Limits::default()).request;
-        Some(Asked { caller: stage.asked, principal: Principal::Nobody, address: Address::Unknown, request })
+        let (principal, address) = (Principal::Nobody, Address::Unknown);
+        Some(Asked { caller: stage.asked, principal, address, is_first: true, request })
     }
 
     fn has_room(&self, _bytes: usize) -> bool {
@@ -76,6 +78,8 @@ impl Front for Fake {
     fn publish(&mut self, _event: Event) {}
 
     fn notify(&mut self, _notice: Notice) {}
+
+    fn call_roll(&self, _: &mut Roll<'_>) {}
 
     fn flush(&mut self) {}
 

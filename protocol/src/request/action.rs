@@ -41,11 +41,13 @@ pub enum Action {
     Swap,
     /// Have the services of a backup take the place of all that are there.
     Restore,
+    /// Who is connected.
+    Clients,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Action; 19] = [
+    pub const ALL: [Action; 20] = [
         Action::Register,
         Action::Deregister,
         Action::Renew,
@@ -65,6 +67,7 @@ impl Action {
         Action::Reload,
         Action::Swap,
         Action::Restore,
+        Action::Clients,
     ];
 
     /// The word on the wire.
@@ -89,6 +92,7 @@ impl Action {
             Action::Reload => "reload",
             Action::Swap => "swap",
             Action::Restore => "restore",
+            Action::Clients => "clients",
         }
     }
 }

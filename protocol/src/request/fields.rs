@@ -36,6 +36,8 @@ pub(super) struct Fields<'a> {
     pub(super) hold: Option<&'a RawValue>,
     pub(super) abandon: Option<&'a RawValue>,
     pub(super) restore: RestoreFields<'a>,
+    pub(super) address: Option<&'a RawValue>,
+    pub(super) principal: Option<&'a RawValue>,
 }
 
 pub(super) fn read_fields(body: &[u8]) -> serde_json::Result<Fields<'_>> {
@@ -90,6 +92,8 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "part" => &mut fields.restore.part,
                 "total" => &mut fields.restore.total,
                 "replace" => &mut fields.restore.replace,
+                "address" => &mut fields.address,
+                "principal" => &mut fields.principal,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;

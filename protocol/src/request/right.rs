@@ -40,6 +40,7 @@ impl Request {
             Request::Expiry(_) => Right::Operate("to end a mass expiry"),
             Request::Swap(_) => Right::Operate("to move to another storage"),
             Request::Restore(_) => Right::Operate("to restore a backup"),
+            Request::Clients(_) => Right::Operate("to see who is connected"),
             Request::Reload { .. } => Right::Operate("to reload the configuration"),
             Request::Fresh { read, .. } => read.right(),
         }

@@ -161,6 +161,24 @@ class ConfigRefused(Refused):
         return [str(problem) for problem in problems] if isinstance(problems, list) else []
 
 
+class QuotaExceeded(Refused):
+    """The client has as many services as a quota of the registry allows it."""
+
+    code = "quota_exceeded"
+
+
+class TooManyRequests(Refused):
+    """The client asks more often than a quota of the registry allows it."""
+
+    code = "too_many_requests"
+
+    @property
+    def retry_after(self) -> float | None:
+        """After how many seconds it may ask again."""
+        seconds = self.reply.get("retry_after")
+        return float(seconds) if isinstance(seconds, int | float) else None
+
+
 _BY_CODE: dict[str, type[Refused]] = {
     kind.code: kind
     for kind in (
@@ -180,10 +198,12 @@ _BY_CODE: dict[str, type[Refused]] = {
         Stale,
         Starting,
         ConfigRefused,
+        QuotaExceeded,
+        TooManyRequests,
     )
 }
 
-LATER = (Overloaded, BackendUnavailable, Starting)
+LATER = (Overloaded, BackendUnavailable, Starting, TooManyRequests)
 """Refusals that say nothing about what was asked: the same may be done a moment later."""
 
 

@@ -28,13 +28,15 @@ const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 pub(super) struct Answer {
     /// Why it is a failure, if it is.
     pub(super) code: Option<Code>,
+    /// In how many milliseconds it makes sense to ask again, if that is known.
+    retry_after_ms: Option<u64>,
     /// Its JSON.
     pub(super) body: reply::Body,
 }
 
 impl From<Reply> for Answer {
     fn from(reply: Reply) -> Self {
-        Answer { code: reply.code(), body: reply.finish(None) }
+        Answer { code: reply.code(), retry_after_ms: reply.retry_after_ms(), body: reply.finish(None) }
     }
 }
 
@@ -42,6 +44,11 @@ impl Answer {
     /// The status that says the same as the reply.
     pub(super) fn status(&self) -> StatusCode {
         self.code.map_or(StatusCode::OK, status)
+    }
+
+    /// After how many seconds to try again, if that is known.
+    fn retry_after(&self) -> Option<HeaderValue> {
+        self.retry_after_ms.map(|ms| HeaderValue::from(ms.div_ceil(1000).max(1)))
     }
 
     /// Its JSON, in one piece.
@@ -54,11 +61,11 @@ impl Answer {
 
     /// The response: the reply's JSON, if there is room for it.
     pub(super) fn into_response(self, budget: &Arc<Budget>) -> Response {
-        let status = self.status();
+        let (status, retry_after) = (self.status(), self.retry_after());
         let Some(held) = budget.hold(self.body.kept(), self.body.rest().len()) else {
             return no_room().into_response();
         };
-        response(status, Body::new(Pieces::of(self.body, Some(held))))
+        waiting(response(status, Body::new(Pieces::of(self.body, Some(held)))), retry_after)
     }
 }
 
@@ -77,7 +84,8 @@ impl Refused {
 
     /// The response.
     pub(super) fn into_response(self) -> Response {
-        let mut response = response(self.status, Body::new(Pieces::of(self.answer.body, None)));
+        let retry_after = self.answer.retry_after();
+        let mut response = waiting(response(self.status, Body::new(Pieces::of(self.answer.body, None))), retry_after);
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, PROOF);
         }
@@ -129,11 +137,18 @@ fn response(status: StatusCode, body: Body) -> Response {
     response
 }
 
+/// The same response, which says when to try again if that is known.
+fn waiting(mut response: Response, retry_after: Option<HeaderValue>) -> Response {
+    retry_after.into_iter().for_each(|after| drop(response.headers_mut().insert(RETRY_AFTER, after)));
+    response
+}
+
 /// The status of a failure.
 pub(super) fn status(code: Code) -> StatusCode {
     match code {
         Code::InvalidJson | Code::InvalidRequest | Code::InvalidServiceTypePolicy => StatusCode::BAD_REQUEST,
-        Code::Forbidden => StatusCode::FORBIDDEN,
+        Code::Forbidden | Code::QuotaExceeded => StatusCode::FORBIDDEN,
+        Code::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
         Code::UnknownAction | Code::NotFound | Code::NoneHealthy => StatusCode::NOT_FOUND,
         Code::DuplicateServiceType | Code::Replaced => StatusCode::CONFLICT,
         Code::Deregistered | Code::Compacted => StatusCode::GONE,
@@ -200,9 +215,18 @@ mod tests {
         for code in Code::ALL {
             let response = Answer::from(Reply::failure(code, "no")).into_response(&budget);
             assert!(response.status().is_client_error() || response.status().is_server_error(), "{code:?}");
-            assert_eq!(response.headers().contains_key(RETRY_AFTER), response.status() == 503, "{code:?}");
+            let may_pass = response.status() == 503 || response.status() == 429;
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), may_pass, "{code:?}");
         }
         assert_eq!(Answer::from(Reply::success()).into_response(&budget).status(), 200);
+        for (ms, seconds) in [(0, "1"), (900, "1"), (1001, "2"), (90_000, "90")] {
+            let refusal = Reply::failure(Code::TooManyRequests, "no").retry_after(ms);
+            for response in
+                [Answer::from(refusal.clone()).into_response(&budget), Refused::from(refusal).into_response()]
+            {
+                assert_eq!(response.headers()[RETRY_AFTER], seconds);
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll};
@@ -13,8 +14,14 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
 use crate::config;
+use crate::fronts::roll::{Client, Deeds, Roll};
 use crate::fronts::zmtp::hub::origin;
-use crate::security::origin::Address;
+use crate::protocol::request::Request;
+use crate::security::origin::{Address, Origin};
+use crate::security::principal::Principal;
+
+/// As operators know this front.
+const FRONT: &str = "http";
 
 use super::certified::Certified;
 
@@ -40,7 +47,7 @@ struct People {
     limits: Limits,
     next_id: u64,
     next_turn: u64,
-    connections: HashMap<u64, Entry>,
+    connections: BTreeMap<u64, Entry>,
     /// Those without a request under way: first those that have not begun to speak yet, and then by when they had the last
     /// one.
     idle: BTreeMap<Turn, u64>,
@@ -59,6 +66,14 @@ struct Entry {
     is_plain: bool,
     /// Where it stands among the idle ones.
     idle: Option<Turn>,
+    /// Who asked last, and from where.
+    origin: Origin,
+    /// When it was let in, and when its last request came.
+    since: Instant,
+    heard: Instant,
+    deeds: Deeds,
+    /// How many of its requests wait for something to happen.
+    waits: usize,
 }
 
 /// A connection, until this is dropped.
@@ -110,12 +125,37 @@ impl Connections {
         }
         people.next_id += 1;
         let (id, cut) = (people.next_id, Arc::new(Notify::new()));
-        people.connections.insert(id, Entry { cut: cut.clone(), has_begun: false, is_plain: false, idle: None });
+        let now = Instant::now();
+        let entry = Entry {
+            cut: cut.clone(),
+            has_begun: false,
+            is_plain: false,
+            idle: None,
+            origin: Origin { principal: Principal::Nobody, address: Address::of_peer(Some(peer)) },
+            since: now,
+            heard: now,
+            deeds: Deeds::default(),
+            waits: 0,
+        };
+        people.connections.insert(id, entry);
         people.strangers += 1;
         *people.per_origin.entry(from).or_default() += 1;
         people.rest(id);
-        let requests = Mutex::new(Bucket::full(requests_per_second, Instant::now()));
+        let requests = Mutex::new(Bucket::full(requests_per_second, now));
         Ok(Arc::new(Connection { id, peer, connections: self.clone(), cut, requests, certified: OnceLock::new() }))
+    }
+
+    /// Tells who is connected, in the order in which they came, as far as the roll has room.
+    pub(super) fn call_roll(&self, roll: &mut Roll<'_>) {
+        let now = Instant::now();
+        let people = self.lock();
+        roll.count(FRONT, people.connections.len());
+        for (id, entry) in people.connections.range((Bound::Excluded(roll.after()), Bound::Unbounded)) {
+            if !roll.has_room() {
+                break;
+            }
+            roll.look(*id, entry.origin, || entry.client(*id, now));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, People> {
@@ -168,6 +208,25 @@ impl People {
     }
 }
 
+impl Entry {
+    fn client(&self, id: u64, now: Instant) -> Client {
+        Client {
+            connection: id,
+            front: FRONT,
+            origin: self.origin,
+            is_ready: true,
+            age: now.saturating_duration_since(self.since),
+            silent: now.saturating_duration_since(self.heard),
+            deeds: self.deeds.clone(),
+            unanswered: usize::from(self.idle.is_none()),
+            waits: self.waits,
+            // What waits over HTTP is counted for all together.
+            waiting_bytes: None,
+            following: None,
+        }
+    }
+}
+
 impl Connection {
     /// Where it comes from.
     pub(super) fn address(&self) -> Address {
@@ -185,6 +244,26 @@ impl Connection {
     pub(super) fn is_plain(&self) {
         let mut people = self.connections.lock();
         people.connections.get_mut(&self.id).into_iter().for_each(|entry| entry.is_plain = true);
+    }
+
+    /// Somebody has asked for something by it, which waits if it may until what is given back is dropped.
+    pub(super) fn note_asked(
+        self: &Arc<Self>,
+        principal: Principal,
+        request: &Request,
+        is_first: bool,
+    ) -> Option<Waits> {
+        let mut people = self.connections.lock();
+        let entry = people.connections.get_mut(&self.id)?;
+        entry.origin.principal = principal;
+        if is_first {
+            entry.heard = Instant::now();
+            entry.deeds.note(Some(request));
+        }
+        request.may_wait().then(|| {
+            entry.waits += 1;
+            Waits(self.clone())
+        })
     }
 
     /// How many connections there are, this one among them.
@@ -216,6 +295,18 @@ impl Drop for Connection {
             if *count == 0 {
                 people.per_origin.remove(&from);
             }
+        }
+    }
+}
+
+/// A request that waits for something to happen.
+#[derive(Debug)]
+pub(super) struct Waits(Arc<Connection>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        if let Some(entry) = self.0.connections.lock().connections.get_mut(&self.0.id) {
+            entry.waits -= 1;
         }
     }
 }

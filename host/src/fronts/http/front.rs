@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config;
+use crate::fronts::roll::Roll;
 use crate::fronts::{Asked, Front};
 use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
@@ -15,6 +16,7 @@ use crate::protocol::request::Request;
 use crate::security::origin::Origin;
 
 use super::answer::Answer;
+use super::connections::Connections;
 
 /// How many requests wait for the serving thread; those beyond wait with their connections.
 pub(super) const WAITING_MAX: usize = 1024;
@@ -30,6 +32,7 @@ pub struct Asking {
     origin: Origin,
     /// What held when it was proved who asks.
     version: u64,
+    is_first: bool,
     back: Back,
 }
 
@@ -56,6 +59,8 @@ pub struct Http {
     stop: watch::Sender<bool>,
     /// Dropped when it has.
     ended: oneshot::Receiver<()>,
+    /// Who is connected there.
+    connections: Arc<Connections>,
 }
 
 /// The other end: hands requests over. Clones hand over to the same.
@@ -73,23 +78,23 @@ pub(super) struct Serving {
 }
 
 impl Http {
-    /// Both ends.
-    pub(super) fn new() -> (Self, Serving) {
+    /// Both ends, over these connections.
+    pub(super) fn new(connections: Arc<Connections>) -> (Self, Serving) {
         let (sender, requests) = mpsc::channel(WAITING_MAX);
         let (stop, told_to_stop) = watch::channel(false);
         let (end, ended) = oneshot::channel();
         let version = Arc::<AtomicU64>::default();
         let serving = Serving { core: Core(sender), version: version.clone(), stop: told_to_stop, ended: end };
-        (Http { requests, version, stop, ended }, serving)
+        (Http { requests, version, stop, ended, connections }, serving)
     }
 }
 
 impl Core {
-    /// Has a request answered; `None` if nobody answers it any more. If this is dropped before, nobody waits for the
-    /// answer. Who asks was proved by what held in this version.
-    pub(super) async fn ask(&self, request: Request, origin: Origin, version: u64) -> Option<Came> {
+    /// Has a request answered, which is the first for what a client wants, or one more; `None` if nobody answers it any
+    /// more. If this is dropped before, nobody waits for the answer. Who asks was proved by what held in this version.
+    pub(super) async fn ask(&self, request: Request, origin: Origin, version: u64, is_first: bool) -> Option<Came> {
         let (back, came) = oneshot::channel();
-        self.0.send(Asking { request, origin, version, back: Back(back) }).await.ok()?;
+        self.0.send(Asking { request, origin, version, is_first, back: Back(back) }).await.ok()?;
         came.await.ok()
     }
 }
@@ -105,14 +110,14 @@ impl Front for Http {
         }
     }
 
-    fn read(&mut self, Asking { request, origin, version, back }: Asking) -> Option<Asked<Back>> {
+    fn read(&mut self, Asking { request, origin, version, is_first, back }: Asking) -> Option<Asked<Back>> {
         if version != self.version.load(Ordering::Acquire) {
             // If it fails, the client is gone.
             let _ = back.0.send(Came::Again(request));
             return None;
         }
         let Origin { principal, address } = origin;
-        Some(Asked { caller: back, principal, address, request: Ok(request) })
+        Some(Asked { caller: back, principal, address, is_first, request: Ok(request) })
     }
 
     /// Long replies are made here whatever waits: one that there is no room for is dropped when it is there, and its
@@ -137,6 +142,10 @@ impl Front for Http {
 
     /// Its limits are its thread's: see [`Steering`](super::live::Steering).
     fn set_limits(&mut self, _: &config::Limits, _: &config::Server) {}
+
+    fn call_roll(&self, roll: &mut Roll<'_>) {
+        self.connections.call_roll(roll);
+    }
 
     fn flush(&mut self) {}
 

@@ -77,8 +77,9 @@ impl Http {
         basis: Basis,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, Steering)> {
-        let (front, Serving { core, version, stop, ended }) = Http::new();
         let http = &config.http;
+        let connections = Connections::new(http, config.limits.requests_per_second);
+        let (front, Serving { core, version, stop, ended }) = Http::new(connections.clone());
         let live = Live::of(config, tls, 0, &basis);
         metrics.certificate_until.set(live.certificate_until());
         let shared = Arc::new(Shared {
@@ -90,7 +91,6 @@ impl Http {
             waiting: Arc::default(),
             stop,
         });
-        let connections = Connections::new(http, config.limits.requests_per_second);
         let steering = Steering { shared: shared.clone(), connections: connections.clone(), version, basis };
         let handshakes = Handshakes::start()?;
         listener.set_nonblocking(true)?;

@@ -6,6 +6,7 @@ use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use crate::protocol::reply::Code;
+use crate::protocol::request::Action;
 
 use super::answer::{self, shown};
 use super::table::{Field, Kind, Method, Needs, Operation, Parameter, Payload, Place, operations};
@@ -131,6 +132,9 @@ fn responses(operation: &Operation) -> Value {
     [(413, Code::InvalidRequest), (421, Code::Forbidden), (429, Code::Overloaded)]
         .into_iter()
         .for_each(|(status, code)| add(status, code));
+    if !matches!(operation.action, Some(Action::Health | Action::Renew)) {
+        add(429, Code::TooManyRequests);
+    }
     if matches!(operation.method, Method::Post | Method::Put | Method::Patch) {
         add(415, Code::InvalidRequest);
     }

@@ -5,8 +5,8 @@ use crate::protocol::request::Action;
 
 use super::prometheus;
 use super::table::{
-    GENERATION, ID, Kind, MESSAGE, METADATA, Method, OF_A_CHANGE, Operation, Payload, TAGS, VERSION, asking, member,
-    query,
+    CURSOR, GENERATION, ID, Kind, MESSAGE, METADATA, Method, NEXT, OF_A_CHANGE, Operation, Payload, TAGS, VERSION,
+    asking, member, query,
 };
 
 /// All of them.
@@ -76,6 +76,19 @@ pub(super) static OPERATIONS: &[Operation] = &[
             &[Code::BackendUnavailable],
         )
     },
+    asking(
+        (Method::Get, "/v1/clients", "clients"),
+        Action::Clients,
+        "Who is connected, over ZeroMQ and HTTP, in pages: the connections that are oldest come first",
+        &[
+            query("address", Kind::Text, "Only those from this IP address, or \"ipc\" for Unix sockets"),
+            query("principal", Kind::Text, "Only those that have proved to be this one: a key, or a name"),
+            query("limit", Kind::Whole, "The most of a page"),
+            CURSOR,
+        ],
+        &[("clients", Kind::List), ("connected", Kind::Object), NEXT],
+        &[Code::Compacted, Code::Overloaded],
+    ),
     Operation {
         body: Payload::Members(&[
             member("upload", Kind::Text, "A name that the client has made up"),

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use axum::Router;
@@ -73,6 +74,10 @@ pub(super) struct Call {
     pub(super) principal: Principal,
     /// By what.
     proof: Proof,
+    /// By which connection it came.
+    pub(super) connection: Option<Arc<Connection>>,
+    /// Whether the core has been asked for something because of it.
+    has_asked: AtomicBool,
 }
 
 /// The routes of the table.
@@ -109,9 +114,9 @@ async fn unknown_method(method: HttpMethod) -> Response {
 
 async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let connection = parts.extensions.get::<Arc<Connection>>();
-    let address = connection.map(|connection| connection.address()).unwrap_or_default();
-    let proof = match Proof::of(&parts.headers, connection.and_then(|connection| connection.certified.get())) {
+    let connection = parts.extensions.get::<Arc<Connection>>().cloned();
+    let address = connection.as_ref().map(|connection| connection.address()).unwrap_or_default();
+    let proof = match Proof::of(&parts.headers, connection.as_ref().and_then(|connection| connection.certified.get())) {
         Ok(proof) => proof,
         Err(_) if operation.needs == Needs::Nothing => Proof::Token(None),
         Err(refused) => return refused.into_response(),
@@ -125,7 +130,8 @@ async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Req
             return refused.into_response();
         }
     };
-    (operation.handler)(Call { operation, shared, parts, address, principal, proof }, body).await
+    let has_asked = AtomicBool::new(false);
+    (operation.handler)(Call { operation, shared, parts, address, principal, proof, connection, has_asked }, body).await
 }
 
 /// Asks the core for what the operation says.
@@ -240,12 +246,16 @@ impl Call {
     /// its time.
     pub(super) async fn ask(&self, mut request: request::Request) -> Result<Answer, Refused> {
         let may_wait = request.may_wait();
+        // What is needed to answer one request counts as that one.
+        let is_first = !self.has_asked.swap(true, Ordering::Relaxed);
         let proved = |live: &Live| self.proof.principal(live, self.operation.needs);
         loop {
             let live = self.shared.live();
             let principal = proved(&live)?;
             let origin = Origin { principal, address: self.address };
-            match self.shared.core.ask(request, origin, live.version).await.ok_or_else(stopping)? {
+            let asked_by = self.connection.as_ref();
+            let _waits = asked_by.and_then(|connection| connection.note_asked(principal, &request, is_first));
+            match self.shared.core.ask(request, origin, live.version, is_first).await.ok_or_else(stopping)? {
                 Came::Answer(answer) if may_wait => return proved(&self.shared.live()).map(|_| answer),
                 Came::Answer(answer) => return Ok(answer),
                 Came::Again(again) => request = again,

@@ -135,21 +135,27 @@ pub(super) const METADATA: Parameter =
     query("metadata", Kind::Object, "Only services whose metadata has these values: JSON");
 pub(super) const VERSION: Parameter = query("version", Kind::Text, "Only services whose version meets this: ^1.2");
 const FIELDS: Parameter = query("fields", Kind::Names, "Which fields of the records are shown");
-const CURSOR: Parameter = query("cursor", Kind::Text, "Where the page before has ended");
+pub(super) const CURSOR: Parameter = query("cursor", Kind::Text, "Where the page before has ended");
 const MAX_STALE: Parameter = query("max_stale", Kind::Number, "How old the answer may be, in seconds");
 
 const REVISION: Field = ("revision", Kind::Whole);
 const EPOCH: Field = ("epoch", Kind::Text);
 pub(super) const MESSAGE: Field = ("message", Kind::Text);
-const NEXT: Field = ("cursor", Kind::Text);
+pub(super) const NEXT: Field = ("cursor", Kind::Text);
 const STALE: Field = ("stale_seconds", Kind::Number);
 
 /// What a change may fail for when it comes to the storage.
 const OF_CHANGES: [Code; 3] = [Code::Overloaded, Code::BackendUnavailable, Code::BackendRefused];
 pub(super) const OF_A_CHANGE: &[Code] =
     &[Code::NotFound, Code::Replaced, Code::Deregistered, OF_CHANGES[0], OF_CHANGES[1], OF_CHANGES[2]];
-const OF_A_REGISTRATION: &[Code] =
-    &[Code::InvalidServiceTypePolicy, Code::DuplicateServiceType, OF_CHANGES[0], OF_CHANGES[1], OF_CHANGES[2]];
+const OF_A_REGISTRATION: &[Code] = &[
+    Code::InvalidServiceTypePolicy,
+    Code::DuplicateServiceType,
+    Code::QuotaExceeded,
+    OF_CHANGES[0],
+    OF_CHANGES[1],
+    OF_CHANGES[2],
+];
 
 /// One that asks the core for one thing.
 pub(super) const fn asking(

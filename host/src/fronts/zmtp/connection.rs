@@ -10,6 +10,7 @@
 //! | `backlog` | long pieces that wait to be written |
 //! | `events` | events that wait for a subscriber |
 //! | `liveness` | what time brings: peers that are late, silent, or hold much for long |
+//! | `seen` | what operators are told of it |
 //! | `peer` | the way back to the sender of a request |
 
 mod backlog;
@@ -18,6 +19,7 @@ mod incoming;
 mod liveness;
 mod outgoing;
 mod peer;
+mod seen;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -32,6 +34,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use crate::fronts::Inbound;
+use crate::fronts::roll::Deeds;
 use crate::protocol::request::Port;
 use crate::security::key::PublicKey;
 use crate::security::origin::Address;
@@ -67,6 +70,18 @@ pub enum Entrance {
 }
 
 impl Entrance {
+    pub(super) const ALL: [Entrance; 3] =
+        [Entrance::Requests(Port::Requests), Entrance::Requests(Port::Heartbeats), Entrance::Events];
+
+    /// As operators know it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Entrance::Requests(Port::Requests) => "requests",
+            Entrance::Requests(Port::Heartbeats) => "heartbeats",
+            Entrance::Events => "events",
+        }
+    }
+
     fn socket_type(self) -> SocketType {
         match self {
             Entrance::Requests(_) => SocketType::Router,
@@ -89,6 +104,12 @@ pub struct Connection {
     pub is_listed: Cell<bool>,
     /// How many of its requests are not answered yet.
     unanswered: Cell<usize>,
+    /// How many of those wait for something to happen.
+    waits: Cell<usize>,
+    /// What it has asked for.
+    deeds: RefCell<Deeds>,
+    /// How many events it has missed.
+    missed: Cell<u64>,
     /// Wakes the task.
     waker: RefCell<Option<Waker>>,
     state: RefCell<State>,
@@ -174,6 +195,9 @@ impl Connection {
             hub,
             is_listed: Cell::new(false),
             unanswered: Cell::new(0),
+            waits: Cell::new(0),
+            deeds: RefCell::default(),
+            missed: Cell::new(0),
             waker: RefCell::new(None),
             state,
         });

@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::fronts::messages::Inbox;
+use crate::fronts::roll::Roll;
 use crate::metrics::Metrics;
 use crate::metrics::cells::Number;
 use crate::protocol::request::Port;
@@ -164,6 +166,22 @@ impl Hub {
     /// Everybody who is connected.
     pub fn connections(&self) -> Vec<Rc<Connection>> {
         self.people.borrow().connections.values().cloned().collect()
+    }
+
+    /// Tells who is connected, in the order in which they came, as far as the roll has room.
+    pub fn call_roll(&self, roll: &mut Roll<'_>) {
+        for entrance in Entrance::ALL {
+            roll.count(entrance.as_str(), self.connected(entrance).get() as usize);
+        }
+        let now = Instant::now();
+        let people = self.people.borrow();
+        for connection in people.connections.range((Bound::Excluded(roll.after()), Bound::Unbounded)) {
+            if !roll.has_room() {
+                break;
+            }
+            let (id, connection) = connection;
+            roll.look(*id, connection.origin(), || connection.client(now));
+        }
     }
 
     /// How many are connected.

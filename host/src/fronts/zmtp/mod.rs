@@ -37,9 +37,10 @@ use tokio::task::JoinHandle;
 
 use crate::config;
 use crate::fronts::ipc::{IpcListeners, SocketFiles};
+use crate::fronts::roll::Roll;
 use crate::fronts::{Inbound, Listeners, Transport};
 use crate::metrics::Metrics;
-use crate::protocol::request::Port;
+use crate::protocol::request::Request;
 use crate::security::guard::Guard;
 
 use connection::{Entrance, Peer};
@@ -75,7 +76,7 @@ impl Zmtp {
     /// If a listener cannot be used.
     pub fn serve(listeners: Listeners, limits: Limits, guard: Guard, metrics: Arc<Metrics>) -> io::Result<Self> {
         let hub = Hub::new(limits, guard, metrics);
-        let entrances = [Entrance::Requests(Port::Requests), Entrance::Requests(Port::Heartbeats), Entrance::Events];
+        let entrances = Entrance::ALL;
         let mut doors = Vec::new();
         for (listener, entrance) in
             [listeners.requests, listeners.heartbeats, listeners.events].into_iter().zip(entrances)
@@ -151,6 +152,14 @@ impl Transport for Zmtp {
 
     fn may_wait(&self, peer: &Self::Peer) -> bool {
         peer.may_wait()
+    }
+
+    fn note_asked(&self, peer: &Self::Peer, request: Option<&Request>) {
+        peer.note_asked(request);
+    }
+
+    fn call_roll(&self, roll: &mut Roll<'_>) {
+        self.hub.call_roll(roll);
     }
 
     fn is_gone(&self, peer: &Self::Peer) -> bool {

@@ -16,8 +16,10 @@ use crate::registry::changes::{FULL, Wait};
 use crate::registry::lives::{Reason, replaced};
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
+use crate::registry::quotas::over_quota;
 use crate::registry::service::{Service, memory_bytes};
-use crate::security::origin::Origin;
+use crate::security::origin::{Holder, Origin};
+use crate::security::quota::Quota;
 
 /// What is to be done for a wish.
 pub(super) enum Verdict {
@@ -29,6 +31,16 @@ pub(super) enum Verdict {
     Later,
     /// These have run out and have to make way first, and maybe more than these.
     MakeWay(Vec<Arc<str>>),
+}
+
+/// That a client has as many services as it may.
+pub(super) struct NoPlace<'a> {
+    /// By which quota.
+    pub(super) quota: &'a Arc<Quota>,
+    /// How many it has.
+    pub(super) has: usize,
+    /// It depends on the group.
+    is_open: bool,
 }
 
 impl<C> Registry<C> {
@@ -140,10 +152,52 @@ impl<C> Registry<C> {
         if is_replaced {
             return Verdict::Refuse(replaced(wish.failure()), Reason::Replaced);
         }
+        if let Wish::Register { registration, .. } = wish {
+            let types = registration.types.iter().map(String::as_str);
+            match self.no_place_for(id, &origin.holder(), types, projection) {
+                None => {}
+                Some(NoPlace { is_open: true, .. }) => return Verdict::Later,
+                Some(NoPlace { quota, has, .. }) => {
+                    return Verdict::Refuse(over_quota(quota, origin, has), Reason::Quota(quota.clone()));
+                }
+            }
+        }
         match wish {
             Wish::Register { unique: Some(name), .. } => self.judge_unique(name, id, projection, most, uptime_ms),
             _ => Verdict::Write,
         }
+    }
+
+    /// The quota that leaves this client no place for a service with these types, if one does. One that is sure comes
+    /// before one that depends on the group.
+    pub(super) fn no_place_for<'a>(
+        &self,
+        id: &str,
+        holder: &Holder,
+        types: impl Iterator<Item = &'a str> + Clone,
+        projection: &Projection,
+    ) -> Option<NoPlace<'_>> {
+        let services = &self.services;
+        let quotas = services.usage.quotas();
+        let mut open = None;
+        for class in quotas.classes(types) {
+            let Some((quota, most)) =
+                quotas.of_services(class, holder).and_then(|quota| Some((quota, quota.services?)))
+            else {
+                continue;
+            };
+            let has = projection.places(services, class, holder);
+            if has < most || projection.keeps_place(services, class, holder, id) {
+                continue;
+            }
+            let is_open = projection.has_place(class, holder, id);
+            let found = NoPlace { quota, has, is_open };
+            if !is_open {
+                return Some(found);
+            }
+            open = Some(found);
+        }
+        open
     }
 
     /// Judges the demand to be the only service of a type.

@@ -191,6 +191,9 @@ impl<C> Registry<C> {
 impl<C> Registry<C> {
     /// A wish is refused.
     pub(super) fn note_refusal(&mut self, wished: &Wished, reason: Reason, now: Now) {
+        if let Reason::Quota(quota) = &reason {
+            self.note_over_quota(quota, wished.origin, now);
+        }
         let action = match &wished.wish {
             // Nobody knows the id that it would have got.
             Wish::Register { registration, .. } if registration.id.is_none() => return,

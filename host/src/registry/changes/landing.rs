@@ -11,7 +11,7 @@ use registry_plugin_api::{Error, Outcome};
 use crate::protocol::event::EventKind;
 use crate::protocol::reply::{Code, Reply};
 use crate::registry::Registry;
-use crate::registry::changes::admit::{Verdict, duplicate};
+use crate::registry::changes::admit::{NoPlace, Verdict, duplicate};
 use crate::registry::changes::projection::Projection;
 use crate::registry::changes::queue::Wished;
 use crate::registry::changes::{DEREGISTER_FAILED, REGISTER_FAILED, Sent, Write};
@@ -19,6 +19,7 @@ use crate::registry::follow::Told;
 use crate::registry::lives::{Reason, replaced};
 use crate::registry::moment::Now;
 use crate::registry::output::Output;
+use crate::registry::quotas::over_quota;
 use crate::registry::service::Service;
 use crate::registry::trail::What;
 
@@ -103,6 +104,17 @@ impl<C> Registry<C> {
                     let refusal = self.forbid(principal, &what, out);
                     self.undo(service.id().clone(), revision);
                     self.note_refused(service.id(), "register", Reason::Foreign, origin, now);
+                    return self.answer(ticket, refusal, out);
+                }
+                let (holder, empty) = (service.holder(), Projection::default());
+                if let Some(NoPlace { quota, has, .. }) =
+                    self.no_place_for(service.id(), &holder, service.type_names(), &empty)
+                {
+                    // The store has said no to what was to leave a place for it.
+                    let (refusal, quota) = (over_quota(quota, &origin, has), quota.clone());
+                    self.note_over_quota(&quota, origin, now);
+                    self.undo(service.id().clone(), revision);
+                    self.note_refused(service.id(), "register", Reason::Quota(quota), origin, now);
                     return self.answer(ticket, refusal, out);
                 }
                 let rival = unique.and_then(|name| {

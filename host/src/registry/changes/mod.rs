@@ -43,7 +43,7 @@ use upkeep::Upkeep;
 pub(super) use waiters::{Wait, Waiters};
 
 /// What a client gets to read if its registration or deregistration fails without a better reason.
-const REGISTER_FAILED: &str = "Failed to register service";
+pub(super) const REGISTER_FAILED: &str = "Failed to register service";
 const DEREGISTER_FAILED: &str = "Service not found or could not be deregistered";
 const UPDATE_FAILED: &str = "Service not found or could not be updated";
 const DRAIN_FAILED: &str = "Service not found or could not be drained";

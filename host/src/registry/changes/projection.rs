@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use crate::registry::service::Service;
 use crate::registry::services::Services;
+use crate::security::origin::Holder;
 use crate::security::principal::Principal;
+use crate::security::quota::Class;
 
 /// A service as a change of the group leaves it.
 #[derive(Clone)]
@@ -16,6 +18,7 @@ pub(super) struct Projected {
     owner: Principal,
     generation: u64,
     types: Arc<[Arc<str>]>,
+    holder: Holder,
 }
 
 /// By how much the members of a type differ from what they are.
@@ -33,6 +36,8 @@ pub(super) struct Projection {
     /// The ids that will belong to nobody or to somebody else if the store says no to a change of the group.
     contested: HashSet<Arc<str>>,
     types: HashMap<Arc<str>, Shift>,
+    /// By how much the numbers of clients' services differ from what they are.
+    places: HashMap<(Class, Holder), isize>,
     /// The ids that will be drained, or not, if the store says no to a change of the group.
     drains: HashSet<Arc<str>>,
 }
@@ -91,6 +96,33 @@ impl Projection {
         (less(passing, shift.passing, own.0), less(critical, shift.critical, own.1))
     }
 
+    /// How many services of a class a client will have.
+    pub(super) fn places(&self, services: &Services, class: Class, holder: &Holder) -> usize {
+        let shift = self.places.get(&(class, *holder)).copied().unwrap_or_default();
+        services.usage.of(class, holder).saturating_add_signed(shift)
+    }
+
+    /// Whether the group changes how many that are, or whether the service with this id is among them.
+    pub(super) fn has_place(&self, class: Class, holder: &Holder, id: &str) -> bool {
+        self.places.contains_key(&(class, *holder)) || self.has_id(id)
+    }
+
+    /// Whether the service with this id will be there and have a place of this client's. One of which it is not known
+    /// whose it is has one: a client that is back after a start needs no second one.
+    pub(super) fn keeps_place(&self, services: &Services, class: Class, holder: &Holder, id: &str) -> bool {
+        let is_counted = |types: &[Arc<str>]| {
+            let mut classes = services.usage.quotas().classes(types.iter().map(|name| &**name));
+            classes.any(|counted| counted == class)
+        };
+        match self.ids.get(id) {
+            Some(projected) => projected.as_ref().is_some_and(|of| of.holder == *holder && is_counted(&of.types)),
+            None => services.get(id).is_some_and(|service| match service.holder() {
+                Holder::Unknown => true,
+                other => other == *holder && is_counted(service.types()),
+            }),
+        }
+    }
+
     /// The group puts this service.
     pub(super) fn put(&mut self, services: &Services, service: &Service) {
         self.leave(services, service.id());
@@ -100,8 +132,11 @@ impl Projection {
         for name in service.types().iter() {
             self.types.entry(name.clone()).or_default().passing += 1;
         }
-        let (owner, generation) = (service.owner(), service.generation());
-        let projected = Projected { owner, generation, types: service.types().clone() };
+        let (owner, generation, holder) = (service.owner(), service.generation(), service.holder());
+        for class in services.usage.quotas().classes(service.type_names()) {
+            *self.places.entry((class, holder)).or_default() += 1;
+        }
+        let projected = Projected { owner, generation, types: service.types().clone(), holder };
         self.ids.insert(service.id().clone(), Some(projected));
     }
 
@@ -113,11 +148,18 @@ impl Projection {
     }
 
     fn leave(&mut self, services: &Services, id: &str) {
-        let (types, is_critical) = match self.ids.get(id) {
-            Some(projected) => (projected.as_ref().map(|service| service.types.clone()), false),
-            None => (services.get(id).map(|service| service.types().clone()), services.is_critical(id)),
+        let (left, is_critical) = match self.ids.get(id) {
+            Some(projected) => (projected.as_ref().map(|service| (service.types.clone(), service.holder)), false),
+            None => {
+                let left = services.get(id).map(|service| (service.types().clone(), service.holder()));
+                (left, services.is_critical(id))
+            }
         };
-        for name in types.iter().flat_map(|types| types.iter()) {
+        let Some((types, holder)) = left else { return };
+        for class in services.usage.quotas().classes(types.iter().map(|name| &**name)) {
+            *self.places.entry((class, holder)).or_default() -= 1;
+        }
+        for name in types.iter() {
             let shift = self.types.entry(name.clone()).or_default();
             if is_critical { shift.critical -= 1 } else { shift.passing -= 1 }
         }

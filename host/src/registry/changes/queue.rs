@@ -98,7 +98,7 @@ impl Wished {
                 Write::Remove { id, kind: EventKind::Deregister, by: Some(origin), generation }
             }
             Wish::Register { id, registration, unique } => {
-                let service = Service::new(id, *registration, origin.principal, generation, arrived);
+                let service = Service::new(id, *registration, origin, generation, arrived);
                 let service = service.drained_like(before);
                 Write::Put { service: Box::new(service), unique, origin }
             }

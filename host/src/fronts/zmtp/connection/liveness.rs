@@ -15,7 +15,7 @@ const IDLE_COUNTED: (Duration, Duration) = (Duration::from_millis(100), Duration
 
 /// When the peer last did what.
 pub(super) struct Liveness {
-    began: Instant,
+    pub(super) began: Instant,
     /// When something came from the peer.
     pub(super) heard: Instant,
     /// Whether the peer was asked since then.

@@ -105,6 +105,7 @@ impl Connection {
         if let Phase::Publisher(_, events) = &mut state.phase {
             let dropped = events.queue(event, self.hub.limits.get().event_queue_bytes);
             if dropped > 0 {
+                self.missed.set(self.missed.get() + dropped as u64);
                 let mut report = self.hub.report.borrow_mut();
                 report.note(self.address, Incident::Missed, "reads too slowly", dropped as u64);
             }
