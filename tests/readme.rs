@@ -24,7 +24,7 @@ fn blocks(language: &str) -> Vec<String> {
 }
 
 /// The commands that talk to a registry.
-const CLIENT_COMMANDS: [&str; 17] = [
+const CLIENT_COMMANDS: [&str; 18] = [
     "list",
     "types",
     "discover",
@@ -42,6 +42,7 @@ const CLIENT_COMMANDS: [&str; 17] = [
     "reload",
     "config diff",
     "backup",
+    "restore",
 ];
 
 /// The ports of a configuration, in the environment.
