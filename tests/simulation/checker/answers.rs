@@ -96,7 +96,9 @@ fn failed(index: &Index<'_>, life: &Life<'_>, call: &Call<'_>, answer: &Answer<'
     let id = call.ask.id().unwrap_or("");
     let is_true = match (answer.code(), call.ask) {
         ("not_found", ask) if names_what_is_there(ask) || matches!(ask, Ask::Get { .. }) => {
-            states().any(|state| life.service(id, state).is_none())
+            // One that is there may be of before the one that is named: the store was set back.
+            let named = call.ask.generation();
+            states().any(|state| life.service(id, state).is_none_or(|service| named > service.generation))
         }
         ("not_found", Ask::EndMassExpiry { .. }) => {
             let asked_ms = life.uptime_ms(call.asked.at_ms);
