@@ -125,11 +125,11 @@ async fn a_session_commits_to_the_disk_and_waits_for_nobody() {
     assert_eq!(commit(&store, 1, &[put("a", 1)]).await.unwrap(), [Outcome::Done]);
     // What the backend's session thinks cannot be asked from outside; that the role's setting was not kept, can.
     place
-        .run(&format!(
-            "CREATE FUNCTION {{s}}.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        .run(
+            "CREATE FUNCTION {s}.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
                  RAISE EXCEPTION 'it is %', current_setting('synchronous_commit'); END $$;
-             CREATE TRIGGER refuse BEFORE INSERT ON {{s}}.services EXECUTE FUNCTION {{s}}.refuse();"
-        ))
+             CREATE TRIGGER refuse BEFORE INSERT ON {s}.services EXECUTE FUNCTION {s}.refuse();",
+        )
         .await;
     let error = commit(&store, 2, &[put("b", 2)]).await.unwrap_err();
     assert!(error.message().contains("it is on"), "{error}");
