@@ -9,28 +9,29 @@ use registry_plugin_api::{
 };
 use serde_json::json;
 
-/// The member, as `scripts/stores` tells of it.
-pub(crate) fn endpoint() -> String {
-    std::env::var("REGISTRY_TEST_ETCD")
-        .expect("no server: run `scripts/stores run -- cargo test -p registry_etcd` from the project's root")
-}
+use crate::stores::server;
 
 /// A prefix whose keys are deleted when the test is over.
 pub(crate) struct Place {
     pub(crate) prefix: String,
+    /// The member, and a client of its own.
+    pub(crate) endpoint: String,
     pub(crate) etcd: Client,
 }
 
 impl Place {
-    pub(crate) async fn new() -> Place {
+    /// None without a server.
+    pub(crate) async fn new() -> Option<Place> {
+        let endpoint = server("REGISTRY_TEST_ETCD")?;
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("/test {}/{number}", std::process::id());
-        Place { prefix, etcd: Client::connect([endpoint()], None).await.unwrap() }
+        let etcd = Client::connect([&endpoint], None).await.unwrap();
+        Some(Place { prefix, endpoint, etcd })
     }
 
     pub(crate) async fn open(&self) -> Result<Etcd> {
-        self.open_at(&endpoint()).await
+        self.open_at(&self.endpoint).await
     }
 
     pub(crate) async fn open_at(&self, endpoint: &str) -> Result<Etcd> {

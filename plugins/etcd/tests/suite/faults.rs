@@ -7,21 +7,21 @@ use registry_etcd::Etcd;
 use registry_plugin_api::{Backend, ErrorKind, Outcome};
 use tokio::time::{sleep, timeout};
 
-use crate::common::{Place, commit, contents, endpoint, ids, put, remove};
-use crate::proxy::{Proxy, Wire};
+use crate::common::{Place, commit, contents, ids, put, remove};
+use crate::stores::{Proxy, Wire};
 
 /// A store that is reached by a wire which can fail.
-async fn begin() -> (Place, Proxy, Etcd) {
-    let place = Place::new().await;
-    let proxy = Proxy::to(endpoint().trim_start_matches("http://").to_string()).await;
+async fn begin() -> Option<(Place, Proxy, Etcd)> {
+    let place = Place::new().await?;
+    let proxy = Proxy::to(place.endpoint.trim_start_matches("http://").to_string()).await;
     let store = place.open_at(&format!("http://127.0.0.1:{}", proxy.port)).await.unwrap();
     commit(&store, 1, &[put("first", 1)]).await.unwrap();
-    (place, proxy, store)
+    Some((place, proxy, store))
 }
 
 #[tokio::test]
 async fn a_commit_that_was_given_up_does_not_land_after_the_next_one() {
-    let (place, proxy, store) = begin().await;
+    let Some((place, proxy, store)) = begin().await else { return };
     proxy.set(Wire::Frozen);
     let given_up = timeout(Duration::from_millis(300), commit(&store, 2, &[put("late", 2)])).await;
     assert!(given_up.is_err());
@@ -40,7 +40,7 @@ async fn a_commit_that_was_given_up_does_not_land_after_the_next_one() {
 
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_an_error_and_the_next_one_goes_on_from_what_is_there() {
-    let (place, proxy, store) = begin().await;
+    let Some((place, proxy, store)) = begin().await else { return };
     proxy.set(Wire::Deaf);
     let lost = async {
         // Until it is stored.
@@ -65,7 +65,7 @@ async fn a_commit_whose_answer_is_lost_is_an_error_and_the_next_one_goes_on_from
 
 #[tokio::test]
 async fn a_host_that_was_cut_off_does_not_write_where_another_one_has_come() {
-    let (place, proxy, store) = begin().await;
+    let Some((place, proxy, store)) = begin().await else { return };
     proxy.set(Wire::Frozen);
     // The lease runs out.
     while place.has("owner").await {
@@ -91,7 +91,7 @@ async fn a_host_that_was_cut_off_does_not_write_where_another_one_has_come() {
 
 #[tokio::test]
 async fn a_host_whose_lease_has_run_out_goes_on_if_nobody_has_come() {
-    let (place, proxy, store) = begin().await;
+    let Some((place, proxy, store)) = begin().await else { return };
     proxy.set(Wire::Frozen);
     while place.has("owner").await {
         sleep(Duration::from_millis(50)).await;
@@ -111,7 +111,7 @@ async fn a_host_whose_lease_has_run_out_goes_on_if_nobody_has_come() {
 
 #[tokio::test]
 async fn a_host_that_died_without_a_word_keeps_others_out_until_its_lease_ends() {
-    let (place, _proxy, store) = begin().await;
+    let Some((place, _proxy, store)) = begin().await else { return };
     drop(store);
     assert!(place.has("owner").await);
     let second = place.open().await.unwrap();
@@ -123,7 +123,7 @@ async fn a_host_that_died_without_a_word_keeps_others_out_until_its_lease_ends()
 /// As when a cluster is restored from a snapshot while a host runs.
 #[tokio::test]
 async fn a_cluster_that_has_lost_what_it_had_acknowledged_is_not_written_to() {
-    let (place, proxy, store) = begin().await;
+    let Some((place, proxy, store)) = begin().await else { return };
     let head = place.etcd.kv_client().get(place.key("head"), None).await.unwrap();
     let head = head.kvs()[0].value_str().unwrap().to_string();
     commit(&store, 2, &[put("second", 2)]).await.unwrap();

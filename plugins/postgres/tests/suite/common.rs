@@ -9,25 +9,26 @@ use registry_postgres::Postgres;
 use serde_json::json;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// The server, as `scripts/stores` tells of it.
-pub(crate) fn url() -> String {
-    std::env::var("REGISTRY_TEST_POSTGRES")
-        .expect("no server: run `scripts/stores run -- cargo test -p registry_postgres` from the project's root")
-}
+use crate::stores::server;
 
 /// A schema that is dropped when the test is over.
 pub(crate) struct Place {
     pub(crate) schema: String,
+    /// The database, and a session of its own.
+    pub(crate) url: String,
     pub(crate) sql: Client,
 }
 
 impl Place {
-    pub(crate) async fn new() -> Place {
+    /// None without a server.
+    pub(crate) async fn new() -> Option<Place> {
+        let url = server("REGISTRY_TEST_POSTGRES")?;
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         // With what has to be quoted.
         let schema = format!("Test \"{}\" {number}", std::process::id());
-        Place { schema, sql: connect(&url()).await }
+        let sql = connect(&url).await;
+        Some(Place { schema, url, sql })
     }
 
     /// The schema as SQL writes it.
@@ -36,11 +37,17 @@ impl Place {
     }
 
     pub(crate) async fn open(&self) -> Result<Postgres> {
-        self.open_at(&url()).await
+        self.open_at(&self.url).await
     }
 
     pub(crate) async fn open_at(&self, url: &str) -> Result<Postgres> {
         open(json!({ "url": url, "schema": self.schema })).await
+    }
+
+    /// The URL for another role.
+    pub(crate) fn url_as(&self, role: &str, password: &str) -> String {
+        let (_, rest) = self.url.split_once('@').unwrap();
+        format!("postgres://{role}:{password}@{rest}")
     }
 
     /// Runs SQL with `{s}` for the schema.

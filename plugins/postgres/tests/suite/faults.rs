@@ -7,25 +7,24 @@ use registry_plugin_api::{Backend, ErrorKind, Outcome};
 use registry_postgres::Postgres;
 use tokio::time::timeout;
 
-use crate::common::{Place, commit, contents, group, ids, put, remove, url};
-use crate::proxy::{Proxy, Wire};
+use crate::common::{Place, commit, contents, group, ids, put, remove};
+use crate::stores::{Proxy, Wire};
 
 /// A store that is reached by a wire which can fail.
-async fn begin() -> (Place, Proxy, Postgres) {
-    let place = Place::new().await;
-    let url = url();
-    let (user, rest) = url.split_once('@').unwrap();
+async fn begin() -> Option<(Place, Proxy, Postgres)> {
+    let place = Place::new().await?;
+    let (user, rest) = place.url.split_once('@').unwrap();
     let (server, database) = rest.split_once('/').unwrap();
     let proxy = Proxy::to(server.to_string()).await;
     let url = format!("{user}@127.0.0.1:{}/{database}", proxy.port);
     let store = place.open_at(&url).await.unwrap();
     commit(&store, 1, &[put("first", 1)]).await.unwrap();
-    (place, proxy, store)
+    Some((place, proxy, store))
 }
 
 #[tokio::test]
 async fn a_commit_that_was_given_up_does_not_land_after_the_next_one() {
-    let (place, proxy, store) = begin().await;
+    let Some((place, proxy, store)) = begin().await else { return };
     proxy.set(Wire::Frozen);
     let given_up = timeout(Duration::from_millis(300), commit(&store, 2, &[put("late", 2)])).await;
     assert!(given_up.is_err());
@@ -45,7 +44,7 @@ async fn a_commit_that_was_given_up_does_not_land_after_the_next_one() {
 
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_an_error_and_the_next_one_goes_on_from_what_is_there() {
-    let (place, proxy, store) = begin().await;
+    let Some((place, proxy, store)) = begin().await else { return };
     proxy.set(Wire::Deaf);
     let lost = async {
         // Until it is stored.
@@ -71,7 +70,7 @@ async fn a_commit_whose_answer_is_lost_is_an_error_and_the_next_one_goes_on_from
 
 #[tokio::test]
 async fn a_host_that_was_cut_off_does_not_write_where_another_one_has_come() {
-    let (place, proxy, store) = begin().await;
+    let Some((place, proxy, store)) = begin().await else { return };
     proxy.set(Wire::Frozen);
     let second = place.open().await.err().unwrap();
     assert!(second.message().contains("in use by another registry host"), "{second}");
@@ -103,7 +102,7 @@ async fn a_host_that_was_cut_off_does_not_write_where_another_one_has_come() {
 /// Even a session that has kept its connection, and its lock as it thinks.
 #[tokio::test]
 async fn a_commit_compares_the_fence() {
-    let (place, _proxy, store) = begin().await;
+    let Some((place, _proxy, store)) = begin().await else { return };
     place.run("UPDATE {s}.store SET fence = fence + 1").await;
     let error = commit(&store, 2, &[put("fenced", 2)]).await.unwrap_err();
     assert!(error.message().contains("another host has taken over"), "{error}");
@@ -115,10 +114,9 @@ async fn a_commit_compares_the_fence() {
 /// As after a fail-over to a standby that was behind.
 #[tokio::test]
 async fn a_server_that_has_lost_what_it_had_acknowledged_is_not_written_to() {
-    let (place, proxy, store) = begin().await;
+    let Some((place, proxy, store)) = begin().await else { return };
     commit(&store, 2, &[put("second", 2)]).await.unwrap();
     proxy.set(Wire::Cut);
-    let url = url();
     drop(store.commit(group(3, &[])).await);
     place.run("UPDATE {s}.store SET revision = 1; DELETE FROM {s}.services WHERE id = 'second'").await;
     proxy.set(Wire::Passes);
@@ -126,7 +124,7 @@ async fn a_server_that_has_lost_what_it_had_acknowledged_is_not_written_to() {
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.message().contains("has lost changes that it had acknowledged"), "{error}");
     drop(store);
-    let store = place.open_at(&url).await.unwrap();
+    let store = place.open().await.unwrap();
     assert_eq!(contents(&store).await, (None, vec![("first".to_string(), 1)]));
     store.close().await.unwrap();
     place.remove().await;
