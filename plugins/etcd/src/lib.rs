@@ -12,6 +12,8 @@
 //! Each change, and about once a second each heartbeat, is a revision that etcd keeps until it is compacted: start it with
 //! `--auto-compaction-mode=periodic --auto-compaction-retention=5m` and a `--quota-backend-bytes` of some gigabytes.
 
+use std::sync::Arc;
+
 use registry_plugin_api::{
     Backend, Capabilities, Cursor, Error, ErrorKind, Group, Host, OptionSpec, Options, Outcome, Page, Result,
     export_backend,
@@ -30,7 +32,7 @@ mod session;
 
 /// The backend: a prefix in a cluster, and the session that may write there.
 pub struct Etcd {
-    server: Server,
+    server: Arc<Server>,
     sessions: Mutex<Sessions>,
 }
 
@@ -56,7 +58,7 @@ impl Backend for Etcd {
     }
 
     async fn open(options: Options, _host: Host) -> Result<Self> {
-        let server = Server::new(&options)?;
+        let server = Arc::new(Server::new(&options)?);
         let keys = Keys::new(options.text("prefix"))?;
         let sessions = Mutex::new(Sessions::open(&server, keys).await?);
         Ok(Etcd { server, sessions })

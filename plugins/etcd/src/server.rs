@@ -1,13 +1,20 @@
 //! The cluster: how it is reached, and what its errors mean.
+//!
+//! One member at a time is asked. A client that is given all of them goes on asking those that are dead, so there is one
+//! for each, and after an error it is the next one's turn.
 
 use std::error;
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity, TlsOptions};
 use registry_plugin_api::{Error, ErrorKind, Options, Result};
+use tokio::time::timeout;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For a member to show that it is of use, before it is the next one's turn.
+const REACH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Less than the host gives a call by default, so that it is etcd that is named.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often a connection with requests under way is tried, and how long an answer may take. etcd cuts off who asks more
@@ -17,6 +24,8 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(6), Duration::from_
 /// Where the cluster is.
 pub(crate) struct Server {
     endpoints: Vec<String>,
+    /// Whose turn it is.
+    next: AtomicUsize,
     options: ConnectOptions,
     /// For messages.
     name: String,
@@ -32,11 +41,18 @@ impl Server {
                 "option \"endpoints\" is {name:?}, expected one like \"http://127.0.0.1:2379\", or several with commas"
             )));
         }
+        if name.contains('@') {
+            return Err(Error::invalid_option(
+                "option \"endpoints\" has one with a user, expected that in \"user\" and \"password\"",
+            ));
+        }
         let mut connect = ConnectOptions::new()
             .with_connect_timeout(CONNECT_TIMEOUT)
             .with_timeout(REQUEST_TIMEOUT)
             .with_keep_alive(KEEPALIVE.0, KEEPALIVE.1)
             .with_tcp_keepalive(KEEPALIVE.0)
+            // From a member that has lost the others, an error is better than silence.
+            .with_require_leader(true)
             .with_auto_token_refresh(true);
         let (user, password) = (options.text("user"), options.text("password"));
         match (user, password) {
@@ -54,13 +70,35 @@ impl Server {
             Some(tls) => connect = connect.with_tls(tls),
             None => {}
         }
-        Ok(Server { name: endpoints.join(","), endpoints, options: connect })
+        Ok(Server { name: endpoints.join(","), endpoints, next: AtomicUsize::new(0), options: connect })
     }
 
-    /// A client of the cluster. It connects when it is asked for something, and again whenever it has to.
-    pub(crate) async fn connect(&self) -> Result<Client> {
-        let client = Client::connect(&self.endpoints, Some(self.options.clone())).await;
-        client.map_err(|error| match error {
+    /// A client of the first member that can read that key, and knows its newest value. It connects again whenever it has
+    /// to.
+    pub(crate) async fn reach(&self, key: &str) -> Result<Client> {
+        let mut failure = None;
+        for _ in &self.endpoints {
+            // First, since whoever waits for a member that is frozen may give up: then it is the next one's turn.
+            let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.endpoints.len();
+            match self.ask(&self.endpoints[turn], key).await {
+                Ok(client) => return Ok(client),
+                Err(error) if error.kind() == ErrorKind::InvalidOption => return Err(error),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::internal("there are no members")))
+    }
+
+    async fn ask(&self, endpoint: &str, key: &str) -> Result<Client> {
+        let asked = async {
+            let mut client = Client::connect([endpoint], Some(self.options.clone())).await?;
+            client.get(key, Some(GetOptions::new().with_count_only())).await?;
+            Ok(client)
+        };
+        let Ok(asked) = timeout(REACH_TIMEOUT, asked).await else {
+            return Err(self.refusal(ErrorKind::Unavailable, &format!("{endpoint} does not answer")));
+        };
+        asked.map_err(|error| match error {
             etcd_client::Error::InvalidArgs(_) | etcd_client::Error::InvalidUri(_) => {
                 let name = &self.name;
                 Error::invalid_option(format!(

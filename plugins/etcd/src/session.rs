@@ -13,10 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use etcd_client::{Client, Compare, CompareOp, GetOptions, KeyValue, KvClient, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{
+    Client, Compare, CompareOp, GetOptions, KeyValue, KvClient, LeaseKeepAliveResponse, PutOptions, Txn, TxnOp,
+    TxnOpResponse,
+};
 use registry_plugin_api::{Cursor, Error, ErrorKind, Page, Position, Result};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::batch::Batch;
 use crate::keys::{FORMAT, Keys, head_value, read_head};
@@ -34,8 +37,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A page of `load` ends after about so many bytes. How many keys that is is not known before the first page.
 const PAGE_BYTES: usize = 4 << 20;
-const FIRST_PAGE_KEYS: usize = 256;
-const PAGE_KEYS_MAX: usize = 16_384;
+const FIRST_PAGE_KEYS: usize = 64;
+const PAGE_KEYS_MAX: usize = 4096;
 
 /// What may write.
 pub(crate) struct Session {
@@ -109,6 +112,7 @@ impl Session {
 /// The session, and what it takes to begin another one in its place.
 pub(crate) struct Sessions {
     current: Option<Session>,
+    /// Of the member that was reached last.
     client: Client,
     keys: Keys,
     cluster: u64,
@@ -119,9 +123,9 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// Begins this host's first session.
-    pub(crate) async fn open(server: &Server, keys: Keys) -> Result<Self> {
+    pub(crate) async fn open(server: &Arc<Server>, keys: Keys) -> Result<Self> {
         let failed = |error| server.error("open", &error);
-        let mut client = server.connect().await?;
+        let mut client = server.reach(&keys.fence()).await?;
         check_format(server, &mut client, &keys).await?;
         let lease = client.lease_grant(LEASE_SECONDS, None).await.map_err(failed)?;
         // etcd gives each lease another number: so it names the host as well.
@@ -136,7 +140,7 @@ impl Sessions {
             ])
             .or_else([TxnOp::get(keys.owner(), None)]);
         // From the first moment on: somebody else's lease may take longer to end than ours.
-        let lease = Lease::keep(client.clone(), keys.clone(), host, lease.id());
+        let lease = Lease::keep(Arc::clone(server), client.clone(), keys.clone(), host, lease.id());
         let mut holder = None;
         let response = loop {
             let response = client.txn(begin.clone()).await.map_err(failed)?;
@@ -152,7 +156,7 @@ impl Sessions {
                 if holder.lives(&mut client, &owner).await.map_err(failed)? {
                     let who = String::from_utf8_lossy(owner.value());
                     let reason = format!("{:?} is in use by another registry host ({who})", keys.prefix());
-                    lease.end().await.map_err(failed)?;
+                    lease.end(&client).await.map_err(failed)?;
                     return Err(server.refusal(ErrorKind::Unavailable, &reason));
                 }
             }
@@ -190,13 +194,14 @@ impl Sessions {
 
     pub(crate) async fn close(&mut self) -> Etcds<()> {
         self.current = None;
-        self.lease.end().await
+        self.lease.end(&self.client).await
     }
 
     /// A session in place of one with a transaction on its way, which fails from now on.
     async fn come_back(&mut self, server: &Server) -> Result<Session> {
         let fence = self.keys.fence();
         let host = self.lease.host.clone();
+        self.client = server.reach(&fence).await?;
         let move_fence = Txn::new()
             .when([Compare::value(fence.clone(), CompareOp::Equal, host.clone())])
             .and_then([TxnOp::put(fence, host, None), TxnOp::get(self.keys.head(), None)]);
@@ -207,12 +212,19 @@ impl Sessions {
         let header = response.header().ok_or_else(|| Error::internal("etcd's answer has no header"))?;
         let head = read_head_of(&response.op_responses(), self.cluster)?;
         let revision = head.as_ref().map_or(0, |position| position.revision);
-        if revision < self.revision || header.cluster_id() != self.cluster {
+        if header.cluster_id() != self.cluster {
+            let reason = "it is another cluster now: restart the registry, which then begins a new epoch";
+            return Err(server.refusal(ErrorKind::Corrupt, reason));
+        }
+        if revision < self.revision {
+            // Whoever opens the store next does not take the older history for the one that was told.
+            let is_ours = Compare::mod_revision(self.keys.fence(), CompareOp::Equal, header.revision());
+            let forget = Txn::new().when([is_ours]).and_then([TxnOp::delete(self.keys.head(), None)]);
+            self.client.txn(forget).await.map_err(|error| server.error("reach", &error))?;
             let reason = format!(
-                "it has lost changes that it had acknowledged (its revision is {revision}, and was {}): run `etcdctl del \
-                 {}` and restart the registry, which then begins a new epoch",
-                self.revision,
-                self.keys.head()
+                "it has lost changes that it had acknowledged (its revision is {revision}, and was {}): restart the \
+                 registry, which then begins a new epoch",
+                self.revision
             );
             return Err(server.refusal(ErrorKind::Corrupt, &reason));
         }
@@ -295,21 +307,20 @@ impl Holder {
 /// The lease of the owner key, kept alive by a task.
 struct Lease {
     host: String,
-    client: Client,
     id: Arc<AtomicI64>,
     task: JoinHandle<()>,
 }
 
 impl Lease {
-    fn keep(client: Client, keys: Keys, host: String, id: i64) -> Self {
+    fn keep(server: Arc<Server>, client: Client, keys: Keys, host: String, id: i64) -> Self {
         let id = Arc::new(AtomicI64::new(id));
-        let task = tokio::spawn(keep_alive(client.clone(), keys, host.clone(), Arc::clone(&id)));
-        Lease { host, client, id, task }
+        let task = tokio::spawn(keep_alive(server, client, keys, host.clone(), Arc::clone(&id)));
+        Lease { host, id, task }
     }
 
-    async fn end(&self) -> Etcds<()> {
+    async fn end(&self, client: &Client) -> Etcds<()> {
         self.task.abort();
-        self.client.lease_client().revoke(self.id.load(Ordering::Relaxed)).await.map(drop)
+        client.lease_client().revoke(self.id.load(Ordering::Relaxed)).await.map(drop)
     }
 }
 
@@ -319,45 +330,67 @@ impl Drop for Lease {
     }
 }
 
-async fn keep_alive(mut client: Client, keys: Keys, host: String, id: Arc<AtomicI64>) {
+async fn keep_alive(server: Arc<Server>, mut client: Client, keys: Keys, host: String, id: Arc<AtomicI64>) {
     loop {
         if let Err(error) = renew(&mut client, id.load(Ordering::Relaxed)).await {
             tracing::debug!(%error, "the lease of the store in etcd cannot be renewed");
         }
-        // It has run out, or etcd is away: a new one is taken as soon as it is back, if nobody else has come.
-        match take_again(&mut client, &keys, &host).await {
-            Ok(Some(lease)) => id.store(lease, Ordering::Relaxed),
-            Ok(None) => {}
+        // It has run out, or the member does not answer.
+        let again = async {
+            client = server.reach(&keys.fence()).await?;
+            take_again(&mut client, &keys, &host).await.map_err(|error| server.error("reach", &error))
+        };
+        match again.await {
+            Ok(Again::Taken(lease)) => id.store(lease, Ordering::Relaxed),
+            Ok(Again::Kept) => {}
+            Ok(Again::Lost) => return,
             Err(error) => tracing::debug!(%error, "the lease of the store in etcd cannot be taken again"),
         }
         sleep(LEASE_INTERVAL).await;
     }
 }
 
-/// Renews a lease until it has run out.
+/// Renews a lease until it has run out, or there is no answer.
 async fn renew(client: &mut Client, id: i64) -> Etcds<()> {
     let (mut keeper, mut answers) = client.lease_keep_alive(id).await?;
     loop {
         keeper.keep_alive().await?;
-        match answers.message().await? {
-            Some(answer) if answer.ttl() > 0 => sleep(LEASE_INTERVAL).await,
-            _ => return Ok(()),
+        match timeout(LEASE_INTERVAL, answers.message()).await {
+            Ok(answer) if answer.as_ref().is_ok_and(is_renewed) => sleep(LEASE_INTERVAL).await,
+            Ok(answer) => return answer.map(drop),
+            Err(_) => return Ok(()),
         }
     }
 }
 
+fn is_renewed(answer: &Option<LeaseKeepAliveResponse>) -> bool {
+    answer.as_ref().is_some_and(|answer| answer.ttl() > 0)
+}
+
+/// What has become of the owner key.
+enum Again {
+    /// It was gone, and is there with a new lease.
+    Taken(i64),
+    /// It is there.
+    Kept,
+    /// Another host has had the store.
+    Lost,
+}
+
 /// Takes the owner key with a new lease, if nobody has it and nobody has had it.
-async fn take_again(client: &mut Client, keys: &Keys, host: &str) -> Etcds<Option<i64>> {
+async fn take_again(client: &mut Client, keys: &Keys, host: &str) -> Etcds<Again> {
     let lease = client.lease_grant(LEASE_SECONDS, None).await?.id();
+    let is_ours = Compare::value(keys.fence(), CompareOp::Equal, host);
     let take = Txn::new()
-        .when([
-            Compare::value(keys.fence(), CompareOp::Equal, host),
-            Compare::create_revision(keys.owner(), CompareOp::Equal, 0),
-        ])
-        .and_then([TxnOp::put(keys.owner(), who(), Some(PutOptions::new().with_lease(lease)))]);
-    if client.txn(take).await?.succeeded() {
-        return Ok(Some(lease));
+        .when([is_ours.clone(), Compare::create_revision(keys.owner(), CompareOp::Equal, 0)])
+        .and_then([TxnOp::put(keys.owner(), who(), Some(PutOptions::new().with_lease(lease)))])
+        .or_else([TxnOp::txn(Txn::new().when([is_ours]))]);
+    let response = client.txn(take).await?;
+    if response.succeeded() {
+        return Ok(Again::Taken(lease));
     }
     client.lease_revoke(lease).await?;
-    Ok(None)
+    let is_ours =
+        response.op_responses().iter().any(|found| matches!(found, TxnOpResponse::Txn(ours) if ours.succeeded()));
+    Ok(if is_ours { Again::Kept } else { Again::Lost })
 }

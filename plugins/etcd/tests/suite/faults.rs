@@ -120,6 +120,36 @@ async fn a_host_that_died_without_a_word_keeps_others_out_until_its_lease_ends()
     place.remove().await;
 }
 
+/// Two wires stand for two members.
+#[tokio::test]
+async fn a_member_that_is_dead_or_frozen_costs_one_call() {
+    let Some((place, first, store)) = begin().await else { return };
+    store.close().await.unwrap();
+    let second = Proxy::to(place.endpoint.trim_start_matches("http://").to_string()).await;
+    let endpoints = [1, first.port, second.port].map(|port| format!("http://127.0.0.1:{port}")).join(",");
+    // With nobody at the first.
+    let store = place.open_at(&endpoints).await.unwrap();
+    for revision in 2..20 {
+        commit(&store, revision, &[put("dead", revision)]).await.unwrap();
+    }
+    first.set(Wire::Frozen);
+    let given_up = timeout(Duration::from_millis(300), commit(&store, 20, &[put("late", 20)])).await;
+    assert!(given_up.is_err());
+    for revision in 21..40 {
+        commit(&store, revision, &[put("frozen", revision)]).await.unwrap();
+    }
+    // The lease is kept by another member as well.
+    sleep(Duration::from_secs(5)).await;
+    assert!(place.has("owner").await);
+    first.set(Wire::Passes);
+    second.set(Wire::Cut);
+    commit(&store, 40, &[put("cut", 40)]).await.unwrap_err();
+    commit(&store, 40, &[put("cut", 40)]).await.unwrap();
+    assert_eq!(ids(&contents(&store).await), ["cut", "dead", "first", "frozen"]);
+    store.close().await.unwrap();
+    place.remove().await;
+}
+
 /// As when a cluster is restored from a snapshot while a host runs.
 #[tokio::test]
 async fn a_cluster_that_has_lost_what_it_had_acknowledged_is_not_written_to() {
@@ -135,6 +165,11 @@ async fn a_cluster_that_has_lost_what_it_had_acknowledged_is_not_written_to() {
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.message().contains("has lost changes that it had acknowledged"), "{error}");
     assert_eq!(place.services().await, ["first", "second"]);
+    store.close().await.unwrap();
+    drop(store);
+    // Whoever comes begins a new epoch.
+    let store = place.open().await.unwrap();
+    assert_eq!(contents(&store).await.0, None);
     store.close().await.unwrap();
     place.remove().await;
 }

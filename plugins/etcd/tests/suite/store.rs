@@ -130,6 +130,7 @@ async fn what_is_wrong_with_the_options_is_named() {
     for (options, name) in [
         (json!({ "endpoints": " , " }), "\"endpoints\""),
         (json!({ "endpoints": "http://a b:1" }), "\"endpoints\""),
+        (json!({ "endpoints": "http://user:sesame@127.0.0.1:1" }), "\"endpoints\""),
         (json!({ "endpoints": endpoint, "prefix": "/" }), "\"prefix\""),
         (json!({ "endpoints": endpoint, "password": "sesame" }), "\"user\""),
         (json!({ "endpoints": endpoint, "ca": "/no/such.pem" }), "\"ca\""),
