@@ -9,13 +9,14 @@ use registry_plugin_api::{Error, ErrorKind, Result};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::time::timeout;
 use tokio_postgres::config::{Config, Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{Client, error::Severity};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::schema::FENCED;
 
-/// For a host of the URL that does not answer, unless the URL says otherwise.
+/// For a host of the URL to let the registry in, before it is the next one's turn, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a connection stays that says nothing more, on both sides: what a dead machine has locked is free then.
@@ -38,7 +39,8 @@ const SETTINGS: &str = "
 
 /// Where the database is.
 pub(crate) struct Server {
-    config: Config,
+    /// For each host of the URL.
+    configs: Vec<Config>,
     tls: MakeRustlsConnect,
     /// Without what is secret, for messages.
     name: String,
@@ -53,14 +55,19 @@ impl Server {
                  characters as %XX",
             )
         })?;
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        let (hosts, addresses, ports) =
+            (config.get_hosts().len(), config.get_hostaddrs().len(), config.get_ports().len());
+        let count = hosts.max(addresses);
+        if count == 0 {
             return Err(Error::invalid_option("option \"url\" names no host, expected postgres://USER@HOST/DATABASE"));
+        }
+        if ![0, count].contains(&hosts) || ![0, count].contains(&addresses) || ![0, 1, count].contains(&ports) {
+            return Err(Error::invalid_option(format!(
+                "option \"url\" names {hosts} hosts, {addresses} addresses and {ports} ports, expected as many of each"
+            )));
         }
         if config.get_application_name().is_none() {
             config.application_name("registry");
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
         }
         if config.get_target_session_attrs() == TargetSessionAttrs::Any {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
@@ -69,12 +76,28 @@ impl Server {
         config.tcp_user_timeout(SILENCE_MAX);
         let tls = MakeRustlsConnect::new(tls(config.get_ssl_mode(), ca)?);
         let name = name(&config);
-        Ok(Server { config, tls, name })
+        Ok(Server { configs: each_host(&config), tls, name })
     }
 
     /// A connection with its settings. It ends when the client is dropped.
     pub(crate) async fn connect(&self) -> Result<Client> {
-        let connected = self.config.connect(self.tls.clone()).await;
+        let mut failure = None;
+        for config in &self.configs {
+            match self.connect_to(config).await {
+                Ok(client) => return Ok(client),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::internal("there are no hosts")))
+    }
+
+    async fn connect_to(&self, config: &Config) -> Result<Client> {
+        // What the library waits for no longer than it is told is the connection alone.
+        let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        let Ok(connected) = timeout(limit, config.connect(self.tls.clone())).await else {
+            let name = name(config);
+            return Err(Error::unavailable(format!("cannot reach PostgreSQL at {name}: it does not answer")));
+        };
         let (client, connection) = connected.map_err(|error| self.error("reach", &error))?;
         tokio::spawn(async move {
             // Whoever waits for an answer is told what has happened.
@@ -134,6 +157,40 @@ fn chain(error: &dyn error::Error) -> String {
         source = error.source();
     }
     text.replace('\n', " ")
+}
+
+/// A configuration for each host that one names.
+fn each_host(config: &Config) -> Vec<Config> {
+    let mut common = Config::new();
+    config.get_user().map(|user| common.user(user));
+    config.get_password().map(|password| common.password(password));
+    config.get_dbname().map(|name| common.dbname(name));
+    config.get_options().map(|options| common.options(options));
+    config.get_application_name().map(|name| common.application_name(name));
+    config.get_connect_timeout().map(|limit| common.connect_timeout(*limit));
+    config.get_tcp_user_timeout().map(|limit| common.tcp_user_timeout(*limit));
+    config.get_keepalives_interval().map(|interval| common.keepalives_interval(interval));
+    config.get_keepalives_retries().map(|count| common.keepalives_retries(count));
+    common
+        .keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle())
+        .ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .channel_binding(config.get_channel_binding())
+        .target_session_attrs(config.get_target_session_attrs());
+    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let one = |number: usize| {
+        let mut one = common.clone();
+        match hosts.get(number) {
+            Some(Host::Tcp(host)) => drop(one.host(host)),
+            Some(Host::Unix(path)) => drop(one.host_path(path)),
+            None => {}
+        }
+        addresses.get(number).map(|address| one.hostaddr(*address));
+        ports.get(number).or(ports.first()).map(|port| one.port(*port));
+        one
+    };
+    (0..hosts.len().max(addresses.len())).map(one).collect()
 }
 
 fn name(config: &Config) -> String {

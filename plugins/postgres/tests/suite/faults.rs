@@ -99,6 +99,20 @@ async fn a_host_that_was_cut_off_does_not_write_where_another_one_has_come() {
     place.remove().await;
 }
 
+/// As an old primary that hangs, while a standby has taken over.
+#[tokio::test]
+async fn a_host_that_takes_connections_and_says_nothing_is_passed_over() {
+    let Some((place, frozen, store)) = begin().await else { return };
+    store.close().await.unwrap();
+    drop(store);
+    frozen.set(Wire::Frozen);
+    let url = place.url.replacen('@', &format!("@127.0.0.1:1,127.0.0.1:{},", frozen.port), 1);
+    let store = place.open_at(&url).await.unwrap();
+    assert_eq!(ids(&contents(&store).await), ["first"]);
+    store.close().await.unwrap();
+    place.remove().await;
+}
+
 /// Even a session that has kept its connection, and its lock as it thinks.
 #[tokio::test]
 async fn a_commit_compares_the_fence() {

@@ -92,6 +92,8 @@ async fn what_is_wrong_with_the_options_is_named_without_the_url() {
     let error = refused(json!({ "url": "postgres://user:sesame@host:port/" })).await;
     assert_eq!(error.kind(), ErrorKind::InvalidOption);
     assert!(error.message().contains("\"url\"") && !error.message().contains("sesame"), "{error}");
+    let error = refused(json!({ "url": "host=a,b,c port=1,2 user=user password=sesame" })).await;
+    assert!(error.message().contains("\"url\" names 3 hosts, 0 addresses and 2 ports"), "{error}");
     for name in ["", "pg_mine", &"x".repeat(64)] {
         let error = refused(json!({ "url": url, "schema": name })).await;
         assert!(error.message().contains("\"schema\""), "{error}");
