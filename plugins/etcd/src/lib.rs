@@ -93,7 +93,7 @@ impl Backend for Etcd {
                     outcomes.push(Outcome::Refused(Error::new(ErrorKind::Unsupported, reason)));
                 }
                 Err(Refusal::TooLarge) => return Err(Error::internal("etcd takes not even a position")),
-                Err(Refusal::Other(error)) => return Err(self.server.error("write", &error)),
+                Err(Refusal::Other(error)) => return Err(self.server.error("write to", &error)),
                 Err(Refusal::Fenced) => return Err(self.server.fenced()),
             }
         }

@@ -103,7 +103,7 @@ impl Server {
                 let name = &self.name;
                 Error::invalid_option(format!(
                     "option \"endpoints\" is {name:?}, which is no address: {}",
-                    chain(&error)
+                    with_causes(error.to_string(), &error)
                 ))
             }
             error => self.error("reach", &error),
@@ -115,10 +115,9 @@ impl Server {
         let name = &self.name;
         let (code, reason) = match error {
             etcd_client::Error::GRpcStatus(status) => {
-                let source = error::Error::source(status).map(|source| format!(": {}", chain(source)));
-                (Some(status.code() as i32), status.message().to_string() + &source.unwrap_or_default())
+                (Some(status.code() as i32), with_causes(status.message().to_string(), status))
             }
-            error => (None, chain(error)),
+            error => (None, with_causes(error.to_string(), error)),
         };
         let hint = match () {
             () if reason.contains("database space exceeded") => {
@@ -158,9 +157,8 @@ pub(crate) fn is_too_large(error: &etcd_client::Error) -> bool {
         .any(|words| status.message().contains(words))
 }
 
-/// An error with its causes, in one line, each once: some say what caused them themselves.
-fn chain(error: &dyn error::Error) -> String {
-    let mut text = error.to_string();
+/// What is said of an error and of its causes, each once: some say what caused them themselves.
+fn with_causes(mut text: String, error: &dyn error::Error) -> String {
     let mut source = error.source();
     while let Some(error) = source {
         let reason = error.to_string();

@@ -95,7 +95,7 @@ impl Session {
         let first = if first.is_empty() { &services } else { first };
         let end = format!("{}0", services.trim_end_matches('/'));
         let range = GetOptions::new().with_range(end).with_limit(i64::try_from(limit).unwrap_or(i64::MAX));
-        let found = self.kv.clone().get(first, Some(range)).await.map_err(|error| server.error("read", &error))?;
+        let found = self.kv.clone().get(first, Some(range)).await.map_err(|error| server.error("read from", &error))?;
         let (records, next) = self.keys.read_records(found.kvs(), !found.more())?;
         let bytes: usize = found.kvs().iter().map(|pair| pair.key().len() + pair.value().len()).sum();
         let page = Page::new(self.head.clone()).with_records(records);

@@ -63,7 +63,7 @@ impl Backend for Postgres {
         let mut sessions = self.sessions.lock().await;
         let session = sessions.take(&self.server, &self.schema).await?;
         let page = read_page(&session, &self.schema, &after).await;
-        sessions.put_back(session, page).map_err(|error| self.server.error("read", &error))
+        sessions.put_back(session, page).map_err(|error| self.server.error("read from", &error))
     }
 
     async fn commit(&self, group: Group) -> Result<Vec<Outcome>> {
@@ -72,7 +72,7 @@ impl Backend for Postgres {
         // Whatever becomes of the call, the session goes with it unless it is put back.
         let session = sessions.take(&self.server, &self.schema).await?;
         let found = statement.call(&session, &self.schema, &group).await;
-        let found = sessions.put_back(session, found).map_err(|error| self.server.error("write", &error))?;
+        let found = sessions.put_back(session, found).map_err(|error| self.server.error("write to", &error))?;
         sessions.acknowledged(group.position.revision);
         Ok(statement.outcomes(found))
     }
@@ -81,7 +81,7 @@ impl Backend for Postgres {
         let mut sessions = self.sessions.lock().await;
         let session = sessions.take(&self.server, &self.schema).await?;
         let history = read_history(&session, &self.schema, &after).await;
-        sessions.put_back(session, history).map_err(|error| self.server.error("read", &error))
+        sessions.put_back(session, history).map_err(|error| self.server.error("read from", &error))
     }
 
     /// Gives the lock back. A session that is lost has none.

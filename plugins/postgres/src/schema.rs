@@ -25,6 +25,10 @@ pub(crate) const FENCED: &str = "RG001";
 /// PostgreSQL cuts longer names.
 const NAME_BYTES_MAX: usize = 63;
 
+/// What the function's body stands between: too long to be in a name.
+const BODY: &str = "$the_body_of_the_function_that_makes_one_group_of_changes_in_a_registry$";
+const _: () = assert!(BODY.len() > NAME_BYTES_MAX);
+
 /// How many events a group forgets at most: more than it brings, so that few are left over, and few enough not to hold
 /// the group up.
 const FORGOTTEN_MAX: usize = 4096;
@@ -117,7 +121,7 @@ impl Schema {
                  own_fence bigint, new_epoch text, new_revision bigint, forget_before bigint, undone bigint[],
                  kinds smallint[], ids bytea[], documents text[], types text[], ttls_ms bigint[],
                  heartbeats_ms bigint[], revisions bigint[], texts text[]
-             ) RETURNS boolean[] LANGUAGE plpgsql AS $function$
+             ) RETURNS boolean[] LANGUAGE plpgsql AS {BODY}
              #variable_conflict use_column
              DECLARE
                  store {s}.store;
@@ -165,7 +169,7 @@ impl Schema {
                  END IF;
                  RETURN outcomes;
              END
-             $function$;"
+             {BODY};"
         )
     }
 

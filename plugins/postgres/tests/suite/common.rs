@@ -26,7 +26,7 @@ impl Place {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         // With what has to be quoted.
-        let schema = format!("Test \"{}\" {number}", std::process::id());
+        let schema = format!("T\"{}\" '\\%$$ $function$ {number}", std::process::id());
         let sql = connect(&url).await;
         Some(Place { schema, url, sql })
     }

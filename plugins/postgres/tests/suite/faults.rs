@@ -79,7 +79,7 @@ async fn a_host_that_was_cut_off_does_not_write_where_another_one_has_come() {
         "SELECT pg_terminate_backend(l.pid) FROM pg_locks l
          WHERE locktype = 'advisory' AND classid::bigint << 32 | objid::bigint =
              hashtextextended('registry_postgres {}', 0)",
-        place.schema
+        place.schema.replace('\'', "''")
     );
     place.sql.batch_execute(&ended).await.unwrap();
     let second = place.open().await.unwrap();
