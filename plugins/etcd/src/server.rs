@@ -123,6 +123,10 @@ impl Server {
             () if reason.contains("database space exceeded") => {
                 " (compact and defragment it, then run `etcdctl alarm disarm`; see --quota-backend-bytes)"
             }
+            () if reason.contains("user name is empty") => " (see options \"user\" and \"password\")",
+            () if reason.contains("permission denied") => {
+                " (the user's role needs readwrite on all keys of the prefix)"
+            }
             () => "",
         };
         let kind = match code {
