@@ -11,7 +11,7 @@ pub(crate) enum Wire {
     Passes,
     /// Bytes wait, both ways.
     Frozen,
-    /// What the server answers is lost; what it is sent arrives.
+    /// What the server answers is lost; what it is sent arrives. A connection that has lost something ends after that.
     Deaf,
     /// All connections end, and new ones at once.
     Cut,
@@ -53,6 +53,7 @@ impl Proxy {
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: watch::Receiver<Wire>, are_answers: bool) {
     let mut bytes = vec![0; 1 << 16];
     let mut cut = wire.clone();
+    let mut has_lost = false;
     let work = async {
         loop {
             let count = from.read(&mut bytes).await.unwrap_or(0);
@@ -61,7 +62,11 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: watch:
             }
             let state = *wire.wait_for(|wire| *wire != Wire::Frozen).await.unwrap();
             if state == Wire::Deaf && are_answers {
+                has_lost = true;
                 continue;
+            }
+            if has_lost {
+                return;
             }
             if to.write_all(&bytes[..count]).await.is_err() {
                 return;

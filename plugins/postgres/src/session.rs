@@ -24,7 +24,8 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Which server this is, and in which of its histories: a standby that is promoted begins a new one, and so does a
 /// restoration to a point in time.
-const WHICH_SERVER: &str = "SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
+const WHICH_SERVER: &str = "
+    SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()";
 
 /// A connection that may write.
 pub(crate) struct Session {
