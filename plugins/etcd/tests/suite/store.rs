@@ -57,6 +57,25 @@ async fn a_service_that_etcd_cannot_take_is_refused_alone() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_group_that_turns_out_too_large_is_made_in_smaller_ones() {
+    let Some(place) = Place::new().await else { return };
+    let store = place.open().await.unwrap();
+    commit(&store, 1, &[]).await.unwrap();
+    // Each takes six times as much in etcd as it has.
+    let put = |number: u64| -> Change {
+        let mut record = Record::new(format!("service-{number}"), "{}");
+        record.types = vec!["\u{1}".repeat(100_000)];
+        record.revision = number;
+        Put::new(record).into()
+    };
+    let changes: Vec<Change> = (2..12).map(put).collect();
+    assert_eq!(commit(&store, 11, &changes).await.unwrap(), vec![Outcome::Done; 10]);
+    assert_eq!(contents(&store).await.1.len(), 10);
+    store.close().await.unwrap();
+    place.remove().await;
+}
+
+#[tokio::test]
 async fn a_heartbeat_counts_until_the_service_registers_again() {
     let Some(place) = Place::new().await else { return };
     let store = place.open().await.unwrap();
