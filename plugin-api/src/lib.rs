@@ -127,7 +127,7 @@
 //!   so: SQLite's is to delete the row of its table `position`.
 //!
 //! # Database servers
-//! A backend may keep its store in a server. What differs from a file:
+//! A backend may keep its store in a server, as `plugins/postgres` and `plugins/etcd` do. What differs from a file:
 //! - **One statement or one transaction for a group.** A round trip for each of up to 3072 changes is too slow: pass
 //!   arrays, or one JSON text to a function in the server.
 //! - **What was given up must not land later.** When the host gives up a call, its statement may be on its way, or hang
@@ -138,6 +138,8 @@
 //! - **Reconnect inside the plugin**, at the next call. Until then calls fail with
 //!   [`Unavailable`](ErrorKind::Unavailable), at once rather than after `call_timeout`. The host tries again; reads and
 //!   heartbeats go on without the store.
+//! - **Several addresses** of one server are tried one after the other, each for a time that bounds all of it: one that
+//!   is frozen takes connections and says nothing, and client libraries may wait for it, or go on asking a dead one.
 //! - **A second host is refused** by a lock that the server frees when the session dies, such as an advisory lock. A
 //!   session that is lost has lost its lock: take it again before anything is written.
 //! - **Limits.** An id or type may be longer than the server's keys, and may hold U+0000, which PostgreSQL's `text`

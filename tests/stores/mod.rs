@@ -1,0 +1,21 @@
+//! What tests of the plugins for database servers share: where the server is, and a wire to it that fails.
+
+mod proxy;
+
+use std::io::Write;
+
+pub(crate) use proxy::{Proxy, Wire};
+
+/// What `scripts/stores` says of a server in a variable. Without it the test cannot run, which is a failure in CI only.
+pub(crate) fn server(variable: &str) -> Option<String> {
+    let server = std::env::var(variable).ok();
+    if server.is_none() {
+        let missing = format!("no {variable}: put `scripts/stores run --` before the command");
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{missing}");
+        let test = std::thread::current().name().unwrap_or("test").to_string();
+        // Not by eprintln: that is shown for failing tests only. In one piece, because the tests run side by side.
+        let line = format!("NOT RUN: {test}: {missing}\n");
+        std::io::stderr().write_all(line.as_bytes()).expect("stderr takes a line");
+    }
+    server
+}
