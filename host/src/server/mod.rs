@@ -1,7 +1,8 @@
 //! The loop that ties front, core, store and clock together, on one thread.
 //!
-//! Messages and the store's answers take turns, so that neither can keep the other waiting, and the work of a turn is
-//! bounded: a batch of messages, or one answer. Nothing here waits for anything but the next thing to happen.
+//! Messages, the store's answers and all else that can happen take turns, so that none can keep the others waiting, and
+//! the work of a turn is bounded: a batch of messages, or one answer. Nothing here waits for anything but the next thing
+//! to happen.
 
 pub mod clock;
 mod digest;
@@ -82,6 +83,22 @@ enum Woken {
     Stop(String),
 }
 
+/// How many things the loop may be woken by that take turns.
+const PLACES: usize = 5;
+
+impl Woken {
+    /// Where the next turn begins: behind this.
+    fn next_place(&self) -> usize {
+        match self {
+            Woken::Messages => 1,
+            Woken::Store(_) => 2,
+            Woken::Settings(_) => 3,
+            Woken::Swap(_) => 4,
+            Woken::Left(_) | Woken::Time | Woken::Stop(_) => 0,
+        }
+    }
+}
+
 impl<F: Front> Server<F> {
     /// A server that is ready to run. The registry heard of what it has loaded at the clock's zero.
     fn new(front: F, store: Store, registry: Registry<F::Caller>, clock: Clock, guard: Guard) -> Self {
@@ -125,11 +142,12 @@ impl<F: Front> Server<F> {
     async fn run(mut self, stop: impl Future<Output = String>) -> Result<(), String> {
         let mut stop = pin!(stop);
         let mut batch = Vec::new();
-        let mut is_turn_of_messages = true;
+        let mut first = 0;
         let mut quiet = Quiet::default();
         let reason = loop {
-            let woken = self.next(stop.as_mut(), is_turn_of_messages, &mut batch).await;
-            is_turn_of_messages = !matches!(woken, Woken::Messages);
+            let woken = self.next(stop.as_mut(), first, &mut batch).await;
+            first = woken.next_place();
+            let is_turn_of_messages = !matches!(woken, Woken::Messages);
             let is_idle = matches!(woken, Woken::Time);
             let now = self.read_clock();
             self.registry.set_bad_key_files(self.guard.problem_count());
@@ -177,12 +195,12 @@ impl<F: Front> Server<F> {
         self.stop().await
     }
 
-    /// Waits for the next thing to happen. If both messages and an answer of the store are there, those are taken whose
-    /// turn it is.
+    /// Waits for the next thing to happen. If several are there, that one is taken whose place comes next, from `first`
+    /// on: so none of them is kept waiting by others that never cease.
     async fn next(
         &mut self,
         stop: Pin<&mut impl Future<Output = String>>,
-        is_turn_of_messages: bool,
+        first: usize,
         batch: &mut Vec<F::Message>,
     ) -> Woken {
         let (pause, is_busy) = (self.pause(), self.is_loading() || self.registry.is_busy());
@@ -214,25 +232,26 @@ impl<F: Front> Server<F> {
         };
         let mut messages = pin!(self.front.receive(batch));
         let mut answer = pin!(self.store.answer());
-        let either = poll_fn(|context| {
-            if is_turn_of_messages && messages.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Woken::Messages);
-            }
-            if let Poll::Ready(answer) = answer.as_mut().poll(context) {
-                return Poll::Ready(Woken::Store(answer));
-            }
-            if !is_turn_of_messages && messages.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Woken::Messages);
+        let (mut settings, mut swap, mut left) = (pin!(settings), pin!(swap), pin!(left));
+        let in_turn = poll_fn(|context| {
+            for place in first..first + PLACES {
+                let woken = match place % PLACES {
+                    0 => messages.as_mut().poll(context).map(|()| Woken::Messages),
+                    1 => answer.as_mut().poll(context).map(Woken::Store),
+                    2 => settings.as_mut().poll(context).map(Woken::Settings),
+                    3 => swap.as_mut().poll(context).map(Woken::Swap),
+                    _ => left.as_mut().poll(context).map(Woken::Left),
+                };
+                if woken.is_ready() {
+                    return woken;
+                }
             }
             Poll::Pending
         });
         tokio::select! {
             biased;
             reason = stop => Woken::Stop(reason),
-            woken = either => woken,
-            found = settings => Woken::Settings(found),
-            moved = swap => Woken::Swap(moved),
-            answer = left => Woken::Left(answer),
+            woken = in_turn => woken,
             () = time => Woken::Time,
         }
     }

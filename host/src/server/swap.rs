@@ -72,7 +72,7 @@ pub(super) struct Swap<C> {
 pub(super) struct Leaving {
     pub(super) store: Store,
     /// How many groups it has still to answer before.
-    groups: usize,
+    pub(super) groups: usize,
 }
 
 impl Leaving {

@@ -148,6 +148,36 @@ fn messages_without_end_do_not_keep_the_store_waiting() {
 }
 
 #[test]
+fn messages_and_answers_without_end_keep_nothing_else_waiting() {
+    let front = Fake::default();
+    front.0.borrow_mut().endless = Some(json!({"action": "health"}));
+    let mut server = server(front);
+    let Server { store: mut closed, .. } = self::server(Fake::default());
+    closed.close();
+    server.leaving.push(Leaving { store: closed, groups: 0 });
+    run(async {
+        for ticket in 0..10 {
+            server.store.discover(ticket, Query::new("t", vec!["a".into(), "b".into()]));
+        }
+        // All of them are there.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let mut stop = pin!(std::future::pending());
+        let (mut batch, mut first, mut turns) = (Vec::new(), 0, String::new());
+        for _ in 0..3 {
+            let woken = server.next(stop.as_mut(), first, &mut batch).await;
+            first = woken.next_place();
+            turns.push(match woken {
+                Woken::Messages => 'm',
+                Woken::Store(_) => 's',
+                Woken::Left(_) => 'l',
+                _ => '?',
+            });
+        }
+        assert_eq!((turns.as_str(), first), ("msl", 0));
+    });
+}
+
+#[test]
 fn answers_without_end_do_not_keep_messages_waiting() {
     let front = Fake::default();
     front.0.borrow_mut().endless = Some(json!({"action": "health"}));
@@ -161,8 +191,8 @@ fn answers_without_end_do_not_keep_messages_waiting() {
         let mut stop = pin!(std::future::pending());
         let mut batch = Vec::new();
         let mut turns = String::new();
-        for is_turn_of_messages in [false, false, true, false, true, true, false] {
-            turns.push(match server.next(stop.as_mut(), is_turn_of_messages, &mut batch).await {
+        for first in [1, 1, 0, 1, 0, 0, 1] {
+            turns.push(match server.next(stop.as_mut(), first, &mut batch).await {
                 Woken::Messages => 'm',
                 Woken::Store(Answer::Chosen { .. }) => 's',
                 _ => '?',
