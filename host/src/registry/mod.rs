@@ -414,6 +414,6 @@ impl<C> Registry<C> {
             copying.note(service.id());
         }
         let event = self.note_change(kind, service, revision, told);
-        out.events.push(event);
+        out.events.push((event, None));
     }
 }

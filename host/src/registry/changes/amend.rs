@@ -181,6 +181,7 @@ impl<C> Registry<C> {
         }
         if let Some(service) = self.services.amend(&changed, now.uptime_ms).cloned() {
             self.announce(EventKind::Register, &service, revision, told, out);
+            out.events.last_mut().into_iter().for_each(|(_, amended)| *amended = Some(what));
             self.trail.note(&id, what.what(), by, now);
             self.has_come(&id);
         }
