@@ -42,6 +42,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::fronts::zmtp::report::Report;
+use crate::fronts::zmtp::stream::BACKLOG;
 use crate::metrics::Metrics;
 use crate::protocol::reply::Reply;
 use crate::protocol::request::{self, Action, Request};
@@ -53,6 +54,7 @@ use front::Serving;
 use guard::Hosts;
 use routes::Shared;
 use serve::{Patience, serve};
+use sse::LastTold;
 
 impl Http {
     /// Serves HTTP on a thread of its own. `limits` are those of requests, and `has_keys` says that clients of other
@@ -79,12 +81,15 @@ impl Http {
             tokens: http.tokens(),
             report: Arc::new(Mutex::new(Report::counted_by(metrics.http.incidents.clone()))),
             metrics,
-            waiting: Arc::new(Semaphore::new(http.connections as usize / 2)),
+            targets: Semaphore::new(1),
+            told: LastTold::default(),
             stop,
         });
         let (connections, per_address) = (http.connections as usize, http.connections_per_address as usize);
         let connections = Connections::new(connections, per_address, all.requests_per_second);
         listener.set_nonblocking(true)?;
+        // Those who come together wait to be let in: none of them has to try again, which takes a second.
+        socket2::SockRef::from(&listener).listen(BACKLOG)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _within = runtime.enter();

@@ -43,7 +43,7 @@ pub(super) async fn ready(call: Call) -> Response {
 /// How it is.
 pub(super) async fn health(call: Call) -> Response {
     match health_of(&call).await {
-        Ok(answer) => answer.into_response(&call.shared.budget),
+        Ok(answer) => answer.into_response(&call.account),
         Err(refused) => refused.into_response(),
     }
 }
@@ -64,7 +64,7 @@ async fn ask(core: &Core, origin: Origin) -> Result<Answer, Refused> {
 }
 
 fn shown(answer: Answer, status: StatusCode, call: &Call) -> Response {
-    let mut response = answer.into_response(&call.shared.budget);
+    let mut response = answer.into_response(&call.account);
     *response.status_mut() = status;
     response
 }

@@ -57,7 +57,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, connection
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => match connections.admit(peer) {
+                Ok((stream, peer)) => match connections.admit(peer, Instant::now()) {
                     Ok(connection) => {
                         tasks.spawn(drive(stream, connection, router.clone(), shared.clone(), report.clone()));
                     }
@@ -118,7 +118,7 @@ async fn drive(
     let mut served = pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
-        () = cut.notified() => return note(&report, peer, Incident::Dropped, "idle, and others want to come in"),
+        () = cut.notified() => return note(&report, peer, Incident::Dropped, "idle or slow, and others want to come in"),
         _ = stop.changed() => {
             served.as_mut().graceful_shutdown();
             served.await
@@ -148,7 +148,7 @@ async fn answer(
     router: TowerToHyperService<Router>,
     shared: &Shared,
 ) -> Response {
-    let Some(busy) = connection.begin() else {
+    let Some(busy) = connection.begin(Instant::now()) else {
         let message = "more than limits.requests_per_second from this connection: try again later";
         let refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, Code::Overloaded, "Too many requests", message);
         let mut response = refused.into_response();
