@@ -121,7 +121,7 @@ async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Req
         Err(_) if operation.needs == Needs::Nothing => Principal::Stranger,
         Err(refused) => {
             if let (Ok(mut report), Address::Tcp(from)) = (shared.report.lock(), address) {
-                report.note(Some(from.ip()), Incident::Handshake, "unknown token", 1);
+                report.note(Some(from.ip()), Incident::Unproved, "unknown token", 1);
             }
             return refused.into_response();
         }
