@@ -222,7 +222,7 @@ impl<F: Front> Server<F> {
                 self.registry.set_call_timeout_ms(millis(target.backend.call_timeout()));
                 self.storage_fails = false;
                 if let Some(settings) = &mut self.settings {
-                    settings.set_backend(target.backend.clone(), swap.is_configured);
+                    settings.set_backend(target.backend.clone(), &target.described, swap.is_configured);
                 }
                 self.store.commit(Group::new(position, Vec::new()));
                 swap.step = Step::Promoting(target);

@@ -42,6 +42,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             &[],
             &[
                 ("swap", Kind::Text),
+                ("in_charge", Kind::Text),
                 ("file", Kind::Text),
                 ("dry_run", Kind::Boolean),
                 ("changed", Kind::List),
