@@ -374,7 +374,7 @@ fn is_empty(value: &RawValue) -> bool {
     matches!(value.get(), "null" | "\"\"" | "false" | "0" | "[]" | "{}")
 }
 
-pub use calm::Expiry;
+pub use calm::{Expiry, MAX_STALE_SECONDS_MAX};
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use crate::registration::invalid_value;
 use crate::reply::Reply;
 
 /// The oldest that anybody can want to be content with, in seconds: 100 years, as for `ttl`.
-const MAX_STALE_SECONDS_MAX: f64 = 3_153_600_000.0;
+pub const MAX_STALE_SECONDS_MAX: f64 = 3_153_600_000.0;
 
 /// How an operator ends a mass expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,15 +6,15 @@ use crate::protocol::request::Action;
 use super::prometheus;
 use super::table::{
     GENERATION, ID, Kind, MESSAGE, METADATA, Method, OF_A_CHANGE, Operation, Payload, TAGS, VERSION, asking, member,
-    query,
+    optional, query,
 };
 
 /// All of them.
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
         body: Payload::Members(&[
-            member("seconds", Kind::Number, "For how long; until it is undrained, if nothing is said"),
-            member("reason", Kind::Text, "What everybody is told about it"),
+            optional("seconds", Kind::Number, "For how long; until it is undrained, if nothing is said"),
+            optional("reason", Kind::Text, "What everybody is told about it"),
         ]),
         ..asking(
             (Method::Put, "/v1/services/{service_id}/drain", "drain"),
@@ -34,7 +34,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         OF_A_CHANGE,
     ),
     Operation {
-        body: Payload::Members(&[member("dry_run", Kind::Boolean, "Only say what would be changed")]),
+        body: Payload::Members(&[optional("dry_run", Kind::Boolean, "Only say what would be changed")]),
         ..asking(
             (Method::Post, "/v1/reload", "reload"),
             Action::Reload,

@@ -107,6 +107,9 @@ async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Req
     let (mut parts, body) = request.into_parts();
     // `serve` puts it there.
     let Some(connection) = parts.extensions.remove::<Arc<Connection>>() else { return unknown_path().await };
+    if let Err(refused) = guard::may_change(&parts.method, &parts.headers) {
+        return refused.into_response();
+    }
     let address = connection.address();
     let proved = guard::proved(&parts.headers, &shared.tokens);
     let principal = match proved {
