@@ -24,7 +24,7 @@ fn blocks(language: &str) -> Vec<String> {
 }
 
 /// The commands that talk to a registry.
-const CLIENT_COMMANDS: [&str; 17] = [
+const CLIENT_COMMANDS: [&str; 18] = [
     "list",
     "types",
     "discover",
