@@ -133,7 +133,7 @@ impl World {
         self.replies
             .extend(self.out.replies.drain(..).map(|(caller, reply)| (caller, read(reply.finish(None).into_text()))));
         let event = |json: &[u8]| serde_json::from_slice::<Value>(json).expect("events are JSON");
-        self.events.extend(self.out.events.drain(..).map(|told| event(&told.json)));
+        self.events.extend(self.out.events.drain(..).map(|(told, _)| event(&told.json)));
         self.queries.extend(self.out.queries.drain(..).map(|(ticket, _)| ticket));
     }
 

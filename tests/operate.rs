@@ -236,6 +236,7 @@ fn a_service_is_drained_over_a_restart_and_discovered_again_afterwards() {
         assert_eq!(host.client().call(register(id, "web", 600.0))["success"], true);
     }
     assert_eq!(done(directory, &host, &["drain", "a", "--for", "10m", "--reason", "disk"]), "a drained\n");
+    host.wait_for_log("1 service drained (\"a\")");
     host.kill();
     let host = Host::start(directory, sqlite);
     let discover = json!({"action": "discover", "service_type": "web", "limit": 5});
@@ -247,6 +248,7 @@ fn a_service_is_drained_over_a_restart_and_discovered_again_afterwards() {
     assert!(shown.contains("  drained  ") && shown.contains("  passing  "), "{shown}");
     assert!(done(directory, &host, &["get", "a"]).contains("disk"));
     assert_eq!(done(directory, &host, &["undrain", "a"]), "a undrained\n");
+    assert_eq!(done(directory, &host, &["undrain", "a"]), "a was not drained\n");
     eventually(&mut client, discover, |found| found["services"].as_array().is_some_and(|all| all.len() == 2));
     let history = done(directory, &host, &["history", "a"]);
     assert!(history.contains("drained") && history.contains("undrained"), "{history}");

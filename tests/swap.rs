@@ -70,6 +70,13 @@ fn a_registry_moves_with_all_its_services_and_closes_the_store_before() {
     assert!(moved.status.success(), "{moved:?}\n{}", host.log());
     let said = text(&moved.stdout);
     assert!(said.starts_with("moved to sqlite (other.db) with 3000 services; changes waited "), "{said}");
+    let diff = text(&run(directory, &host, &["config", "diff"]).stdout);
+    let line =
+        "[backend]: the registry has been moved to the storage sqlite (other.db), which the file has to name before";
+    assert!(diff.starts_with(line), "{diff}");
+    std::fs::write(directory.join("registry.toml"), TO).unwrap();
+    let diff = text(&run(directory, &host, &["config", "diff"]).stdout);
+    assert!(!diff.contains("[backend]"), "{diff}");
     assert_eq!(position(&client.call(json!({"action": "list", "fields": ["id"]}))), (epoch.clone(), revision));
     assert_eq!(client.call(register("late", "web", 600.0))["success"], true);
     let told: Value = serde_json::from_slice(&watcher.receive()[1]).unwrap();
@@ -179,7 +186,9 @@ fn what_a_client_has_had_moved_stays_there_when_the_configuration_is_read_again(
     let host = Host::start(directory, FROM);
     std::fs::write(directory.join("to.toml"), TO).unwrap();
     assert!(run(directory, &host, &["swap", "--to", "to.toml"]).status.success());
-    assert_eq!(text(&run(directory, &host, &["reload"]).stdout), "nothing has changed\n");
+    let reload = text(&run(directory, &host, &["reload"]).stdout);
+    assert!(reload.contains("has been moved to the storage sqlite (other.db)"), "{reload}");
+    assert!(reload.ends_with("\nnothing has changed\n"), "{reload}");
     // And when it says the same as what is in charge.
     std::fs::write(directory.join("registry.toml"), format!("[server]\nallow_swap = true\n{TO}")).unwrap();
     let reload = text(&run(directory, &host, &["reload"]).stdout);

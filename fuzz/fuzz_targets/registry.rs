@@ -235,7 +235,7 @@ impl World {
             assert_eq!(self.answers[caller], 1, "answered again: {reply}");
         }
         let has_keys = self.has_keys();
-        for event in self.out.events.drain(..) {
+        for (event, _) in self.out.events.drain(..) {
             let event: Value = serde_json::from_slice(&event.json).expect("an event is JSON");
             let revision = event["revision"].as_u64().expect("a revision is a number");
             assert!(revision > self.revision_told, "{revision} after {}", self.revision_told);

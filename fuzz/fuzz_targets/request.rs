@@ -16,6 +16,7 @@ use registry_host::protocol::frames::{self, Layout};
 use registry_host::protocol::registration::Registration;
 use registry_host::protocol::reply::{Code, Reply};
 use registry_host::protocol::request::{Limits, Port, Request, parse};
+use registry_host::protocol::restore::{PART_SERVICES_MAX, Restore};
 use registry_zmtp::Frames;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -110,10 +111,24 @@ fn check_request(body: &[u8], port: Port, depth_max: usize) {
         Request::Drain(drain) => {
             assert!(!drain.service_id.is_empty() && is_same(fields["service_id"].get(), &drain.service_id.into()));
         }
-        Request::Swap { file } => assert!(!file.is_empty() && is_same(fields["file"].get(), &file.into())),
+        Request::Swap(swap) => {
+            assert!(!swap.file.is_empty() && is_same(fields["file"].get(), &swap.file.into()));
+        }
+        Request::Restore(restore) => match *restore {
+            Restore::Part { upload, services, .. } => {
+                assert!(services.len() <= PART_SERVICES_MAX && is_same(fields["upload"].get(), &upload.into()));
+            }
+            Restore::End { upload, .. } => {
+                assert!(is_same(fields["upload"].get(), &upload.into()) && fields.contains_key("total"));
+            }
+        },
         Request::Clients(clients) => {
             assert!((1..=10_000).contains(&clients.page.limit));
-            assert!(clients.principal.is_none_or(|name| name.len() <= 256 && is_same(fields["principal"].get(), &name.into())));
+            assert!(
+                clients
+                    .principal
+                    .is_none_or(|name| name.len() <= 256 && is_same(fields["principal"].get(), &name.into()))
+            );
         }
         Request::Update(update) => {
             assert!(!update.service_id.is_empty() && is_same(fields["service_id"].get(), &update.service_id.into()));

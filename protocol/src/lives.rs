@@ -13,7 +13,7 @@ use crate::request::Limits;
 /// How many services can be renewed by one message.
 pub const RENEWALS_MAX: usize = 1000;
 /// How many entries of a service's history can be asked for.
-const ENTRIES_MAX: u64 = 1000;
+pub const ENTRIES_MAX: u64 = 1000;
 /// The greatest generation: what every reader of JSON can tell from its neighbours.
 pub const GENERATION_MAX: u64 = (1 << 53) - 1;
 

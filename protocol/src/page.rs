@@ -16,11 +16,11 @@ use crate::registration::{check_length, invalid_value};
 use crate::reply::Reply;
 
 /// The most entries of a page.
-const PAGE_LIMIT_MAX: usize = 10_000;
+pub const PAGE_LIMIT_MAX: usize = 10_000;
 /// The most services that are discovered at once.
-const DISCOVER_LIMIT_MAX: usize = 1000;
+pub const DISCOVER_LIMIT_MAX: usize = 1000;
 /// The longest that a client can wait, in seconds.
-const WAIT_SECONDS_MAX: f64 = 600.0;
+pub const WAIT_SECONDS_MAX: f64 = 600.0;
 /// The most fields that can be named, and the longest name, in bytes.
 const FIELDS_MAX: usize = 64;
 const FIELD_BYTES_MAX: usize = 256;

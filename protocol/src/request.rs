@@ -393,7 +393,7 @@ fn is_empty(value: &RawValue) -> bool {
     matches!(value.get(), "null" | "\"\"" | "false" | "0" | "[]" | "{}")
 }
 
-pub use calm::{Expiry, Swap};
+pub use calm::{Expiry, MAX_STALE_SECONDS_MAX, Swap};
 
 #[cfg(test)]
 mod tests;

@@ -6,14 +6,12 @@ use serde_json::value::RawValue;
 
 use crate::filter::Filter;
 use crate::json;
-use crate::page::present;
+use crate::page::{WAIT_SECONDS_MAX, present};
 use crate::registration::invalid_value;
 use crate::reply::{Code, Reply};
 
 /// The most changes in one reply, which is also how many there are if nothing else is said.
-const CHANGES_MAX: usize = 1000;
-/// The longest that a client can wait.
-const WAIT_SECONDS_MAX: f64 = 600.0;
+pub const CHANGES_MAX: usize = 1000;
 
 /// What a client wants to follow.
 #[derive(Clone, Debug, PartialEq)]

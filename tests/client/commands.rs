@@ -144,6 +144,58 @@ fn a_program_is_registered_for_as_long_as_it_runs_and_its_exit_code_is_handed_on
 }
 
 #[test]
+fn a_program_is_registered_once_its_port_is_open_if_that_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let host = Host::start(directory, MEMORY);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let port_text = port.to_string();
+    let begin = ["register", "Camera", "127.0.0.1", &port_text, "--id", "a", "--when-open", "--exec", "sh", "-c"];
+    let start = |script: &str| {
+        let mut program = command(directory, host.requests, &[&begin[..], &[script]].concat());
+        program.stdin(Stdio::piped());
+        Running::start(program)
+    };
+    let get = json!({"action": "get", "service_id": "a"});
+    let mut running = start("echo $REGISTRY_SERVICE_ID; read line; exit 4");
+    assert_eq!(running.line(), "a");
+    assert!(running.err.recv_timeout(500 * MILLISECOND).is_err(), "it is not registered before");
+    assert_eq!(host.client().call(get.clone())["code"], "not_found");
+    let _listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    running.note_with("a is registered");
+    assert_eq!(host.client().call(get.clone())["service"]["port"], port);
+    drop(running.child.stdin.take());
+    assert_eq!(running.code(), Some(4));
+    assert_eq!(host.client().call(get.clone())["code"], "not_found");
+    drop(_listener);
+    let mut running = start("exit 5");
+    assert_eq!(running.code(), Some(5), "it ends before it listens");
+    let mut running = start("trap 'exit 6' TERM; echo runs; while :; do sleep 0.05; done");
+    assert_eq!(running.line(), "runs");
+    running.terminate();
+    assert_eq!(running.code(), Some(6));
+    assert_eq!(host.client().call(get)["code"], "not_found");
+}
+
+#[test]
+fn watch_tells_of_a_drain() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let host = Host::start(directory, MEMORY);
+    let mut client = host.client();
+    assert_eq!(client.call(register("a", "web", 600.0))["success"], true);
+    let watcher = Running::start(command(directory, host.requests, &["watch", "--existing"]));
+    assert!(watcher.line().ends_with(":4000"));
+    let drain = json!({"action": "drain", "service_id": "a", "seconds": 600, "reason": "a\nlens"});
+    assert_eq!(client.call(drain)["success"], true);
+    assert!(watcher.line().ends_with(":4000  drained: a\\u{a}lens"));
+    assert_eq!(client.call(json!({"action": "undrain", "service_id": "a"}))["success"], true);
+    assert!(watcher.line().ends_with(":4000"));
+}
+
+#[test]
 fn a_signal_is_handed_on_and_the_program_ends_as_it_likes() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();

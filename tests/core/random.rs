@@ -215,7 +215,7 @@ impl History {
         }
         let late = self.asked.iter().find(|(asked_ms, done)| !done && asked_ms + 400 <= self.now.uptime_ms);
         assert_eq!(late, None, "seed {seed}: somebody waits at {:?}", self.now);
-        for event in self.out.events.drain(..) {
+        for (event, _) in self.out.events.drain(..) {
             let event: Value = serde_json::from_slice(&event.json).expect("an event is JSON");
             let revision = event["revision"].as_u64().expect("an event has a revision");
             assert!(revision > self.last_revision, "seed {seed}: {event} after {}", self.last_revision);

@@ -116,3 +116,81 @@ fn every_operation_of_the_document_is_there_and_answers_as_it_says() {
         assert!(document["components"]["schemas"][name].is_object(), "{name} is described nowhere");
     }
 }
+
+#[test]
+fn bounds_and_what_may_be_left_out_are_what_the_document_says() {
+    let stage = Stage::with(MEMORY);
+    let mut http = stage.http();
+    let document = document(&mut http);
+    let (mut bounds, mut members) = (0, 0);
+    for (path, operations) in document["paths"].as_object().expect("there are paths") {
+        for (method, operation) in operations.as_object().expect("a path has operations") {
+            let method = method.to_uppercase();
+            let target = path.replace("{service_id}", "a").replace("{service_type}", "web");
+            let content = &operation["requestBody"]["content"]["application/json"];
+            let whole = content.get("schema").map(body).unwrap_or_default();
+            let parameters = operation["parameters"].as_array().expect("there is a list");
+            let bounded = parameters.iter().filter(|parameter| parameter["schema"]["maximum"].is_u64());
+            for (name, schema) in bounded.map(|parameter| (&parameter["name"], &parameter["schema"])) {
+                let [least, most] = ["minimum", "maximum"].map(|bound| schema[bound].as_u64().expect("a number"));
+                let name = name.as_str().expect("a name");
+                // Nobody waits for ten minutes here.
+                let within = if name == "wait" { vec![least] } else { vec![least, most] };
+                for (number, is_within) in within
+                    .into_iter()
+                    .map(|number| (number as i128, true))
+                    .chain([(least as i128 - 1, false), (most as i128 + 1, false)])
+                {
+                    let target = format!("{target}?{name}={number}");
+                    let is_taken = http.call(&method, &target, &[], Some(&whole)).status != 400;
+                    assert_eq!(is_taken, is_within, "{method} {target}");
+                    bounds += 1;
+                }
+            }
+            let Some(properties) = content["schema"]["properties"].as_object() else { continue };
+            // It takes a part or an end, and nothing that has what belongs to both.
+            if target == "/v1/restore" {
+                continue;
+            }
+            let required = content["schema"]["required"].as_array().expect("a list");
+            for left_out in properties.keys() {
+                let mut body: Value = serde_json::from_str(&whole).expect("a body is JSON");
+                body.as_object_mut().expect("an object").remove(left_out);
+                let status = http.call(&method, &target, &[], Some(&body.to_string())).status;
+                assert_eq!(status == 400, required.contains(&json!(left_out)), "{method} {target}: {body}, {status}");
+                members += 1;
+            }
+        }
+    }
+    assert!(bounds > 30 && members > 5, "{bounds} bounds, {members} members");
+}
+
+#[test]
+fn what_is_shown_is_no_more_than_was_asked_for() {
+    let stage = Stage::with(MEMORY);
+    let mut http = stage.http();
+    let record = &document(&mut http)["components"]["schemas"]["Record"];
+    assert_eq!(http.call("PUT", "/v1/services/a", &[], Some(r#"{"name":"n","host":"h","port":1}"#)).status, 200);
+    assert_eq!(http.call("PUT", "/v1/services/a/drain", &[], Some("{}")).status, 200);
+    let shown = http.get("/v1/services/a").json();
+    for (name, value) in shown["service"].as_object().expect("a record") {
+        let schema = &record["properties"][name];
+        if let Some(words) = schema["enum"].as_array() {
+            assert!(words.contains(value), "{name} is {value}, expected one of {words:?}");
+            continue;
+        }
+        let described = &schema["type"];
+        let own = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(_) if described == "number" => "number",
+            Value::Number(_) => "integer",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        let allows = described == own || described.as_array().is_some_and(|types| types.contains(&json!(own)));
+        assert!(allows, "{name} is {value}, expected {described}");
+    }
+    assert!(record.get("required").is_none(), "with fields= there is nothing but the id");
+}

@@ -32,6 +32,9 @@ fn pages_from_elsewhere_are_told_nothing() {
     let body = r#"{"name":"n","host":"h","port":1}"#;
     assert_eq!(http.call("POST", "/v1/services", &form, Some(body)).status, 415);
     assert_eq!(http.call("POST", "/v1/services/a/renew", &[], None).status, 415);
+    // What is not there, or is not done there, is told before.
+    assert_eq!(http.call("PUT", "/v1/info", &form, None).status, 405);
+    assert_eq!(http.call("POST", "/v1/nothing", &form, None).status, 404);
     let asks = [("Origin", "http://evil.example"), ("Access-Control-Request-Method", "DELETE")];
     let preflight = http.call("OPTIONS", "/v1/services/a", &asks, None);
     assert!(preflight.status == 403 && preflight.header("access-control-allow-methods").is_none(), "{preflight:?}");

@@ -8,13 +8,15 @@ use crate::client::{Http, Response};
 use crate::harness::{Host, keys, registry};
 use crate::{MEMORY, Stage, record};
 
-/// A new token, and the lines for `registry.toml`, as the command prints them.
+/// A new token, and the lines for `registry.toml`, as the command prints them: the token alone on standard output.
 pub(crate) fn token(arguments: &[&str]) -> (String, String) {
     let output = registry(Path::new("/")).arg("token").args(arguments).output().expect("the program can be started");
     let printed = String::from_utf8(output.stdout).expect("it prints text");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let token = printed.lines().next().expect("the token comes first").to_string();
-    let lines = printed.split_once("[[http.tokens]]").expect("it prints the lines").1;
+    let token = printed.strip_suffix('\n').expect("it prints a line").to_string();
+    assert!(token.starts_with("registry-") && !token.contains(char::is_whitespace), "{token:?}");
+    let advice = String::from_utf8(output.stderr).expect("it prints text");
+    let lines = advice.split_once("[[http.tokens]]").expect("it prints the lines").1;
     (token, format!("[[http.tokens]]{lines}"))
 }
 
@@ -95,7 +97,7 @@ fn who_has_no_token_or_an_unknown_one_gets_the_probes_only() {
             assert_eq!(http.call("GET", probe, &headers, None).status, 200, "{probe} {headers:?}");
         }
     }
-    stage.host.wait_for_log("(unknown token)");
+    stage.host.wait_for_log("requests refused (unknown token)");
     let header = ("Authorization", format!("bearer  {good}"));
     assert_eq!(http.call("GET", "/v1/services", &[(header.0, &header.1)], None).status, 200);
     let twice = [(header.0, &*header.1), (header.0, &*header.1)];

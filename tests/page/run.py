@@ -193,7 +193,7 @@ def it_finds_back_after_a_kill(host, browser):
     host.register({"id": "after", "name": "After", "host": "10.0.0.9", "port": 80, "type": "web"})
     browser.wait("it is live again", f"{IS_LIVE} && document.querySelector('#banners').textContent === ''")
     browser.wait("it shows what there is now", shown("1 of 1 service"))
-    assert browser.run(f"return {in_sight('After')}")
+    browser.wait("it is in sight", in_sight("After"), 3)
 
 
 @step

@@ -130,8 +130,8 @@ class Host:
     def token(self, name, *allow):
         """A new token, and the lines that the configuration needs for it."""
         command = [self.programs / "registry", "token", name, *allow]
-        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        return printed.splitlines()[0], "[[http.tokens]]" + printed.split("[[http.tokens]]", 1)[1]
+        made = subprocess.run(command, check=True, capture_output=True, text=True)
+        return made.stdout.strip(), "[[http.tokens]]" + made.stderr.split("[[http.tokens]]", 1)[1]
 
 
 KINDS = [

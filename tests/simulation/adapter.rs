@@ -202,7 +202,7 @@ impl Core {
     }
 
     pub(crate) fn take_events(&mut self) -> Vec<String> {
-        self.out.events.drain(..).map(|event| String::from_utf8_lossy(&event.json).into_owned()).collect()
+        self.out.events.drain(..).map(|(event, _)| String::from_utf8_lossy(&event.json).into_owned()).collect()
     }
 }
 

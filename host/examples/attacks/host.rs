@@ -24,6 +24,7 @@ pub(crate) struct Host {
     directory: TempDir,
     pub(crate) requests: u16,
     pub(crate) events: u16,
+    pub(crate) http: u16,
     /// When it was ready.
     pub(crate) started: Instant,
 }
@@ -32,10 +33,10 @@ impl Host {
     /// Starts a registry in an empty directory, and waits until it listens.
     pub(crate) fn start(registry: &Path, plugin: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("registry-attacks-").tempdir()?;
-        let [requests, events, heartbeats] = free_ports()?;
+        let [requests, events, heartbeats, http] = free_ports()?;
         let mut config =
             format!("[server]\nreq_port = {requests}\npub_port = {events}\nheartbeat_port = {heartbeats}\n");
-        writeln!(config, "[backend]\nplugin = \"{plugin}\"")?;
+        writeln!(config, "[http]\nport = {http}\n[backend]\nplugin = \"{plugin}\"")?;
         let config_path = directory.path().join("registry.toml");
         std::fs::write(&config_path, config)?;
         let log = File::create(directory.path().join("log"))?;
@@ -49,7 +50,7 @@ impl Host {
             command.env_remove(name);
         }
         let process = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let mut host = Host { process, directory, requests, events, started: Instant::now() };
+        let mut host = Host { process, directory, requests, events, http, started: Instant::now() };
         while TcpStream::connect(("127.0.0.1", events)).is_err() {
             if host.has_ended()? || host.started.elapsed() > START_MAX {
                 return Err(format!("{} does not start:\n{}", registry.display(), host.log()?).into());
@@ -100,15 +101,16 @@ pub(crate) fn built_along() -> Result<PathBuf> {
     })
 }
 
-/// Three ports that are free now; held together, so that they differ.
-fn free_ports() -> Result<[u16; 3]> {
+/// Four ports that are free now; held together, so that they differ.
+fn free_ports() -> Result<[u16; 4]> {
     let first = PORTS_FROM + (std::process::id() % u32::from(PORTS)) as u16;
     let mut found: Vec<TcpListener> = Vec::new();
     for port in (first..PORTS_FROM + PORTS).chain(PORTS_FROM..first) {
         found.extend(TcpListener::bind(("127.0.0.1", port)));
-        if let [a, b, c] = &found[..] {
-            return Ok([a.local_addr()?.port(), b.local_addr()?.port(), c.local_addr()?.port()]);
+        if let [a, b, c, d] = &found[..] {
+            let [a, b, c, d] = [a, b, c, d].map(TcpListener::local_addr);
+            return Ok([a?.port(), b?.port(), c?.port(), d?.port()]);
         }
     }
-    Err("no three ports are free".into())
+    Err("no four ports are free".into())
 }

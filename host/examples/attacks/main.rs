@@ -11,11 +11,13 @@ mod client;
 mod crowds;
 mod flood;
 mod host;
+mod http;
 mod many;
 mod messages;
 mod requests;
 mod unread;
 mod waits;
+mod web;
 mod witness;
 
 use std::error::Error;
@@ -90,10 +92,18 @@ impl Report {
 }
 
 fn attacks() -> Vec<Attack> {
-    [messages::attacks(), unread::attacks(), many::attacks(), crowds::attacks(), flood::attacks(), waits::attacks()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        messages::attacks(),
+        unread::attacks(),
+        many::attacks(),
+        crowds::attacks(),
+        flood::attacks(),
+        waits::attacks(),
+        http::attacks(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn main() -> Result<ExitCode> {

@@ -89,7 +89,7 @@ impl World {
 
     pub(crate) fn take(&mut self) {
         self.answered += self.out.replies.drain(..).map(|(_, reply)| reply.finish(None).rest().len()).sum::<usize>();
-        self.answered += self.out.events.drain(..).map(|event| event.json.len()).sum::<usize>();
+        self.answered += self.out.events.drain(..).map(|(event, _)| event.json.len()).sum::<usize>();
     }
 
     pub(crate) fn pass(&mut self, ms: u64) {

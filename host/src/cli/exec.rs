@@ -4,11 +4,14 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
 
 use registry_client::{Service as Registered, State};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::time::MissedTickBehavior;
 
 use super::EXIT_CODES;
 use super::arguments::{Connection, wrong_usage};
@@ -22,6 +25,10 @@ const NOT_FOUND: u8 = 127;
 const NOT_RUNNABLE: u8 = 126;
 /// As shells have it: the program was ended by a signal, whose number is added.
 const BY_SIGNAL: i32 = 128;
+
+/// How often and how long it is tried whether something listens.
+const TRY_EVERY: Duration = Duration::from_millis(100);
+const TRY_FOR: Duration = Duration::from_secs(2);
 
 /// What `--help` says of it.
 pub(super) fn help() -> String {
@@ -41,11 +48,17 @@ With --exec:
   registered when there is one. If the registry refuses the service, the program
   is not started.
 
+  With --when-open the program is started first, and registered once something
+  listens at HOST and PORT: so nobody is led to a port that is not open yet. If
+  the registry refuses the service, the program is ended (SIGTERM).
+
   If somebody else deregisters the service or registers its id, standard error
   says so and the program runs on, unless --stop-when-lost.
 
 Example:
   registry register camera 10.0.0.7 7000 --type Camera \\
+    --exec -- ./camera --port 7000
+  registry register camera 10.0.0.7 7000 --id camera-1 --when-open \\
     --exec -- ./camera --port 7000
 
 {EXIT_CODES}"
@@ -64,8 +77,24 @@ async fn run(service: &Service, connection: &Connection) -> Result<ExitCode, Fai
     // Caught before the service is there, so that no signal can end this command and leave the service behind.
     let mut signals = Signals::new()?;
     let client = Client::new(connection, Patience::None)?;
+    let mut early = match &service.id {
+        Some(id) if service.when_open => match start_and_open(service, id, &mut signals).await {
+            Ok(child) => Some(child),
+            Err(code) => return Ok(code),
+        },
+        _ => None,
+    };
     let started = Registered::start_with(client.registry().clone(), service.info()).await;
-    let started = client.understood(started, &json!({}))?;
+    let started = match client.understood(started, &json!({})) {
+        Ok(started) => started,
+        Err(refused) => {
+            if let Some(child) = &mut early {
+                terminate(child);
+                let _ = wait_on(child, &mut signals).await;
+            }
+            return Err(refused);
+        }
+    };
     let mut registration = started.into_registration();
     let id = registration.id().to_string();
     let mut news = News::new(&client).begun(&registration);
@@ -73,13 +102,11 @@ async fn run(service: &Service, connection: &Connection) -> Result<ExitCode, Fai
         State::Registered => output::note(&format!("{id} is registered")),
         _ => output::note(&format!("no registry answers: {id} is registered when one does")),
     }
-    let mut child = match start(service.program(), &id) {
+    let mut child = match early.map_or_else(|| start(service.program(), &id), Ok) {
         Ok(child) => child,
-        Err(error) => {
-            output::note(&format!("{}: {error}", service.program()[0].display()));
+        Err(code) => {
             let _ = leave(&client, registration).await;
-            let code = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
-            return Ok(ExitCode::from(code));
+            return Ok(code);
         }
     };
     let mut is_lost = false;
@@ -111,8 +138,40 @@ async fn run(service: &Service, connection: &Connection) -> Result<ExitCode, Fai
     }
 }
 
-fn start(program: &[OsString], id: &str) -> std::io::Result<Child> {
-    Command::new(&program[0]).args(&program[1..]).env("REGISTRY_SERVICE_ID", id).spawn()
+/// Starts the program, or says why not: the exit code then.
+fn start(program: &[OsString], id: &str) -> Result<Child, ExitCode> {
+    let started = Command::new(&program[0]).args(&program[1..]).env("REGISTRY_SERVICE_ID", id).spawn();
+    started.map_err(|error| {
+        output::note(&format!("{}: {error}", program[0].display()));
+        ExitCode::from(if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE })
+    })
+}
+
+/// Starts the program and waits until something listens where it is to be found. The exit code, if it ends before.
+async fn start_and_open(service: &Service, id: &str, signals: &mut Signals) -> Result<Child, ExitCode> {
+    let mut child = start(service.program(), id)?;
+    let ended = tokio::select! {
+        () = opened(&service.host, service.port) => return Ok(child),
+        ended = child.wait() => ended,
+        () = signals.terminated() => {
+            terminate(&child);
+            wait_on(&mut child, signals).await
+        }
+    };
+    Err(ended.map_or(ExitCode::FAILURE, code_of))
+}
+
+/// Waits until something listens there.
+async fn opened(host: &str, port: u16) {
+    let mut ticks = tokio::time::interval(TRY_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let connected = tokio::time::timeout(TRY_FOR, TcpStream::connect((host, port))).await;
+        if matches!(connected, Ok(Ok(_))) {
+            return;
+        }
+    }
 }
 
 /// Waits for the end, and hands on what comes once more.

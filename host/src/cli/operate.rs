@@ -12,6 +12,7 @@ use super::backup::backup;
 use super::client::{Client, Patience};
 use super::clients;
 use super::output::{self, Failure};
+use crate::registry::NOT_DRAINED;
 use crate::text::counted;
 
 /// Commands for operators.
@@ -20,7 +21,8 @@ pub(super) enum Operation {
     /// Take a service out of discovery: it stays registered and listed, and nobody is led to it
     ///
     /// It stays so over heartbeats, restarts and the service's own re-registration, until `undrain`, its end, or its
-    /// deregistration.
+    /// deregistration. Who deregisters as it stops, as programs with a client library and those of `register --exec` do,
+    /// comes back undrained.
     Drain {
         /// The service's id
         id: String,
@@ -143,9 +145,7 @@ pub(super) async fn run(operation: &Operation) -> Result<(), Failure> {
             fields.extend(reason.as_ref().map(|reason| ("reason".to_string(), json!(reason))));
             simply("drain", fields.into(), &format!("{id} drained"), connection).await
         }
-        Operation::Undrain { id, connection } => {
-            simply("undrain", json!({ "service_id": id }), &format!("{id} undrained"), connection).await
-        }
+        Operation::Undrain { id, connection } => undrain(id, connection).await,
         Operation::Deregister { id: Some(id), connection, .. } => {
             simply("deregister", json!({ "service_id": id }), &format!("{id} deregistered"), connection).await
         }
@@ -159,6 +159,17 @@ pub(super) async fn run(operation: &Operation) -> Result<(), Failure> {
         }
         Operation::Reload { dry_run, connection } => reload(*dry_run, connection).await,
     }
+}
+
+async fn undrain(id: &str, connection: &Connection) -> Result<(), Failure> {
+    let client = Client::new(connection, Patience::None)?;
+    let reply = client.request("undrain", json!({ "service_id": id })).await?;
+    if connection.json {
+        return output::json(&reply);
+    }
+    let was_drained = reply["message"] != NOT_DRAINED;
+    let done = if was_drained { "undrained" } else { "was not drained" };
+    output::line(&output::printable(&format!("{id} {done}")))
 }
 
 async fn simply(action: &str, fields: Value, done: &str, connection: &Connection) -> Result<(), Failure> {
@@ -250,6 +261,12 @@ pub(super) async fn reload(dry_run: bool, connection: &Connection) -> Result<(),
         if changed.is_empty() && fixed.is_empty() {
             return Ok(());
         }
+    }
+    if let Some(storage) = reply["in_charge"].as_str() {
+        output::line(&output::printable(&format!(
+            "[backend]: the registry has been moved to the storage {storage}, which the file has to name before the \
+             registry is started again"
+        )))?;
     }
     let verb = if dry_run { "would be taken over" } else { "taken over" };
     match (changed.len(), fixed.len()) {

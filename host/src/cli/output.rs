@@ -73,6 +73,11 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "registry: {}", printable(text));
 }
 
+/// Prints what to do next on standard error, if that is open.
+pub(super) fn advise(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Text from others, safe to show: escapes what a terminal would obey, and what would reverse the line.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if is_obeyed(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()

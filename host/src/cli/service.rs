@@ -45,6 +45,9 @@ pub(super) struct Service {
     /// Run this program, and keep the service registered for as long as it runs; all that follows belongs to it
     #[arg(long, value_name = "[--] PROGRAM [ARGUMENT]...", num_args = 1.., allow_hyphen_values = true)]
     pub exec: Vec<OsString>,
+    /// With --exec: start the program first, and register it once something listens at HOST and PORT
+    #[arg(long, requires_all = ["exec", "id"])]
+    pub when_open: bool,
     /// With --exec: end the program (SIGTERM) if somebody else deregisters the service or registers its id
     #[arg(long, requires = "exec")]
     pub stop_when_lost: bool,

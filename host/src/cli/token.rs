@@ -33,6 +33,7 @@ The token is shown once. The registry keeps only a hash of it, by which nobody c
 Examples:
   registry token dashboard
   registry token ci --allow read,register --type 'ci-*'
+  TOKEN=$(registry token prometheus)      what registry.toml needs is on standard error
   curl -H 'Authorization: Bearer TOKEN' http://127.0.0.1:5559/v1/services
 
 {EXIT_CODES}"
@@ -54,9 +55,11 @@ pub(super) fn token(wanted: &NewToken) -> Result<(), Failure> {
         return Err(Failure::Failed(problem));
     }
     let lines: Vec<String> = table.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-    output::line(&format!(
-        "{}\n\nThat is the token: it is not shown again. Next, in registry.toml:\n\n[[http.tokens]]\n{}",
-        token.as_str(),
+    // Alone on standard output, so that it can be kept in a file or a variable.
+    output::line(token.as_str())?;
+    output::advise(&format!(
+        "\nThat is the token: it is not shown again. Next, in registry.toml:\n\n[[http.tokens]]\n{}",
         lines.join("\n")
-    ))
+    ));
+    Ok(())
 }

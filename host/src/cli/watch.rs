@@ -187,12 +187,18 @@ fn print(change: &Change, shown: &[EventType], as_json: bool) -> Result<(), Fail
     }
 }
 
-/// A change in one line: when, what, id, type, where.
+/// A change in one line: when, what, id, type, where, and whether it is drained.
 fn describe(change: &Change) -> String {
     let record = &change.record;
     let when = change.timestamp.map_or_else(|| "-".to_string(), utc);
     let what = output::printable(change.kind.as_str());
     let field = |name: &str| cell(record.get(name));
     let (id, service_type, host, port) = (field("id"), field("type"), field("host"), field("port"));
-    format!("{when:20}  {what:10}  {id}  {service_type}  {host}:{port}")
+    let drained = match record.get("drain") {
+        Some(drain) => {
+            format!("  drained{}", drain["reason"].as_str().map_or_else(String::new, |why| format!(": {why}")))
+        }
+        None => String::new(),
+    };
+    format!("{when:20}  {what:10}  {id}  {service_type}  {host}:{port}{}", output::printable(&drained))
 }

@@ -68,7 +68,7 @@ use crate::protocol::reply::{Code, Reply};
 use crate::protocol::request::{Request, Right};
 use crate::security::origin::Origin;
 use crate::security::principal::Principal;
-pub use changes::Amendment;
+pub use changes::{Amendment, NOT_DRAINED};
 use changes::{Changes, GENERATION_GAP_MAX};
 use copying::Copying;
 use figures::Census;
@@ -429,6 +429,6 @@ impl<C> Registry<C> {
             copying.note(service.id());
         }
         let event = self.note_change(kind, service, revision, told);
-        out.events.push(event);
+        out.events.push((event, None));
     }
 }

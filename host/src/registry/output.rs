@@ -7,6 +7,7 @@ use crate::protocol::event::{Event, Notice};
 use crate::protocol::reply::Reply;
 use crate::protocol::request::Swap;
 use crate::protocol::restore::Restore;
+use crate::registry::Amendment;
 use crate::security::origin::Origin;
 use crate::security::principal::Principal;
 
@@ -15,8 +16,8 @@ use crate::security::principal::Principal;
 pub struct Output<C> {
     /// Replies, each to one request.
     pub replies: Vec<(C, Reply)>,
-    /// Events, in the order in which the changes happened.
-    pub events: Vec<Event>,
+    /// Events, in the order in which the changes happened, and what was changed of a service that stayed what it is.
+    pub events: Vec<(Event, Option<Amendment>)>,
     /// Choices that the store is asked to make, with the ticket for [`Registry::chosen`](super::Registry::chosen).
     pub queries: Vec<(u64, Query)>,
     /// What clients were not allowed to do, for operators.

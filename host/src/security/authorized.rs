@@ -15,6 +15,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use registry_zmtp::keys::whole;
+
 use super::certificate::{Certificate, CertificateError};
 use super::key::PublicKey;
 
@@ -47,7 +49,7 @@ pub struct News {
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizedError {
     /// Something is not there, or not to be read.
-    #[error("cannot read {}: {error}; expected {EXPECTED}", path.display())]
+    #[error("cannot read {}: {error}; expected {EXPECTED}", whole(path).display())]
     Unreadable {
         /// The file or directory.
         path: PathBuf,

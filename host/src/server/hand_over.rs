@@ -81,8 +81,8 @@ impl<F: Front> Server<F> {
         for deed in self.registry.take_deeds() {
             self.audit.note(&deed, &self.guard);
         }
-        for event in self.out.events.drain(..) {
-            self.digest.note(event.kind, &event.service_id, now.uptime_ms);
+        for (event, amended) in self.out.events.drain(..) {
+            self.digest.note((event.kind, amended), &event.service_id, now.uptime_ms);
             self.front.publish(event);
         }
         self.front.flush();

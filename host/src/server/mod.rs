@@ -1,7 +1,8 @@
 //! The loop that ties front, core, store and clock together, on one thread.
 //!
-//! Messages and the store's answers take turns, so that neither can keep the other waiting, and the work of a turn is
-//! bounded: a batch of messages, or one answer. Nothing here waits for anything but the next thing to happen.
+//! Messages, the store's answers and all else that can happen take turns, so that none can keep the others waiting, and
+//! the work of a turn is bounded: a batch of messages, or one answer. Nothing here waits for anything but the next thing
+//! to happen.
 
 mod clients;
 pub mod clock;

@@ -41,8 +41,9 @@ pub(super) struct Read {
 pub(super) struct Settings<C> {
     /// What is in force, but for the storage: as it was configured when that was last looked at.
     config: Config,
-    /// The storage that is in charge.
+    /// The storage that is in charge, and how it is described if a client has had the registry moved there.
     in_charge: Backend,
+    moved_to: Option<String>,
     loaded: Loaded,
     /// What HTTP is served by, if it is.
     http: Option<Steering>,
@@ -64,8 +65,8 @@ impl<C> Settings<C> {
     pub(super) fn new(config: Config, loaded: Loaded, http: Option<Steering>) -> std::io::Result<Self> {
         let (hangup, asking, next) = (signal(SignalKind::hangup())?, Vec::new(), Vec::new());
         let in_charge = config.backend.clone();
-        let by_signal = (false, false);
-        Ok(Settings { config, in_charge, loaded, http, hangup, asking, next, by_signal, under_way: None })
+        let (moved_to, by_signal, under_way) = (None, (false, false), None);
+        Ok(Settings { config, in_charge, moved_to, loaded, http, hangup, asking, next, by_signal, under_way })
     }
 
     /// Waits until the configuration has been read again because somebody has asked for it. Nothing is lost if the
@@ -87,12 +88,13 @@ impl<C> Settings<C> {
     }
 
     /// The registry has moved to this store, because it `is_configured` now or because a client wanted it.
-    pub(super) fn set_backend(&mut self, backend: Backend, is_configured: bool) {
+    pub(super) fn set_backend(&mut self, backend: Backend, described: &str, is_configured: bool) {
         let Backend { reply_timeout, reopen_closed, .. } = self.config.backend;
         if is_configured {
             self.config.backend = Backend { reply_timeout, reopen_closed, ..backend.clone() };
         }
         self.in_charge = backend;
+        self.moved_to = (!is_configured).then(|| described.to_string());
     }
 
     /// What a configuration changes. Files of TLS that are others under the same name are among it.
@@ -240,18 +242,21 @@ struct Told {
     changes: Vec<Changed>,
     /// The plugin of the store to move to, if another one is configured.
     swap: Option<String>,
+    /// The store in charge, if that is another one than the configured one, and stays so.
+    in_charge: Option<String>,
 }
 
 impl Told {
     fn of<C>(settings: &Settings<C>, read: &Read) -> Self {
-        let (in_charge, loaded) = (&settings.in_charge, &read.loaded);
+        let (in_charge, moved_to, loaded) = (&settings.in_charge, &settings.moved_to, &read.loaded);
         let is_of_store = |changed: &Changed| !changed.is_live && changed.key.starts_with("backend.");
         let (of_store, changes): (Vec<_>, _) = settings.changes(read).into_iter().partition(is_of_store);
         let backend = &loaded.config.backend;
         // Where a client has had it moved meanwhile, the file may say the same now.
         let is_there = backend.plugin == in_charge.plugin && backend.options == in_charge.options;
         let swap = (!of_store.is_empty() && !is_there).then(|| backend.plugin.clone());
-        Told { file: loaded.file.clone(), changes, swap }
+        let in_charge = if is_there || swap.is_some() { None } else { moved_to.clone() };
+        Told { file: loaded.file.clone(), changes, swap, in_charge }
     }
 
     fn log(&self) {
@@ -263,6 +268,9 @@ impl Told {
         }
         if let Some(plugin) = &self.swap {
             tracing::info!("another storage is configured: moving to {plugin}");
+        }
+        if let Some(storage) = &self.in_charge {
+            tracing::warn!("the registry has moved to the storage {storage}, and [backend] names another one");
         }
         match self.changes.iter().filter(|changed| changed.is_live).count() {
             0 => tracing::info!("the configuration is read again: nothing has changed that can be taken over"),
@@ -279,6 +287,10 @@ impl Told {
         let reply = Reply::success();
         let reply = match &self.swap {
             Some(plugin) => reply.text("swap", plugin),
+            None => reply,
+        };
+        let reply = match &self.in_charge {
+            Some(storage) => reply.text("in_charge", storage),
             None => reply,
         };
         reply

@@ -11,7 +11,7 @@ use crate::registration::invalid_value;
 use crate::reply::Reply;
 
 /// The oldest that anybody can want to be content with, in seconds: 100 years, as for `ttl`.
-const MAX_STALE_SECONDS_MAX: f64 = 3_153_600_000.0;
+pub const MAX_STALE_SECONDS_MAX: f64 = 3_153_600_000.0;
 
 /// How long changes may be held for a move to another store, in seconds.
 const HOLD_SECONDS: std::ops::RangeInclusive<f64> = 0.05..=60.0;

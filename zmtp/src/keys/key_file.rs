@@ -17,7 +17,7 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// It is not there, or not to be read.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {error}", whole(path).display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -52,6 +52,11 @@ pub enum KeyFileError {
     /// The keys do not belong together.
     #[error("{}: the public-key is not the one that belongs to the secret-key", .0.display())]
     Mismatch(PathBuf),
+}
+
+/// Where a relative path leads to, for messages: a program may run in another directory than whoever wrote it thought.
+pub fn whole(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// Loads the key pair of a secret certificate that nobody else can read.
@@ -165,6 +170,9 @@ mod tests {
         assert!(refused(&place(&"#\n".repeat(40_000), 0o600)).contains("no key file"));
         let missing = Place { file: "/nonexistent/registry.key_secret".into(), ..place("", 0o600) };
         assert!(refused(&missing).contains("cannot read"));
+        let relative = Place { file: "nowhere.key_secret".into(), ..place("", 0o600) };
+        let expected = std::env::current_dir().unwrap().join("nowhere.key_secret");
+        assert!(refused(&relative).contains(expected.to_str().unwrap()), "it says where that is");
         let directory = tempfile::tempdir().unwrap();
         let directory = Place { file: directory.path().to_path_buf(), _directory: directory };
         assert!(refused(&directory).contains("no key file"));

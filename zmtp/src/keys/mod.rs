@@ -8,4 +8,4 @@ pub mod key;
 mod key_file;
 mod z85;
 
-pub use key_file::{KeyFileError, key_file, secret_file};
+pub use key_file::{KeyFileError, key_file, secret_file, whole};

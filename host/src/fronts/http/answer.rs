@@ -14,7 +14,7 @@ use hyper::body::{Frame, SizeHint};
 
 use crate::protocol::reply::{self, Code, Reply};
 
-use super::budget::{Budget, Held};
+use super::budget::{Account, Held};
 
 /// The type of what is answered.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -60,9 +60,9 @@ impl Answer {
     }
 
     /// The response: the reply's JSON, if there is room for it.
-    pub(super) fn into_response(self, budget: &Arc<Budget>) -> Response {
+    pub(super) fn into_response(self, account: &Account) -> Response {
         let (status, retry_after) = (self.status(), self.retry_after());
-        let Some(held) = budget.hold(self.body.kept(), self.body.rest().len()) else {
+        let Some(held) = account.hold(self.body.kept(), self.body.rest().len()) else {
             return no_room().into_response();
         };
         waiting(response(status, Body::new(Pieces::of(self.body, Some(held)))), retry_after)
@@ -111,9 +111,9 @@ pub(super) fn shown(json: String) -> Response {
 }
 
 /// A response with a text of some type, for which there is room until it has left.
-pub(super) fn text(content_type: HeaderValue, text: String, held: Held) -> Response {
-    let left = text.len();
-    let pieces = Pieces { shared: None, sent: 0, rest: Some(text.into()), left, _held: Some(held) };
+pub(super) fn text(content_type: HeaderValue, text: Vec<Bytes>, held: Held) -> Response {
+    let left = text.iter().map(Bytes::len).sum();
+    let pieces = Pieces { shared: Some(text.into()), sent: 0, rest: None, left, _held: Some(held) };
     let mut response = response(StatusCode::OK, Body::new(pieces));
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
@@ -194,10 +194,8 @@ impl HttpBody for Pieces {
         Poll::Ready(next.map(|piece| Ok(Frame::data(piece))))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_none()
-    }
-
+    // That it is at its end it says only when it is asked for more, which hyper does once the last piece has nearly left:
+    // until then there is room to be kept for it.
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left as u64)
     }
@@ -205,24 +203,31 @@ impl HttpBody for Pieces {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use futures_util::FutureExt;
 
+    use super::super::budget::Budget;
     use super::*;
+
+    fn account(max: usize) -> Account {
+        Budget::new(max).account(Arc::default())
+    }
 
     #[test]
     fn each_failure_has_a_status_and_what_passes_says_when_to_try_again() {
-        let budget = Budget::new(1 << 20);
+        let account = account(1 << 20);
         for code in Code::ALL {
-            let response = Answer::from(Reply::failure(code, "no")).into_response(&budget);
+            let response = Answer::from(Reply::failure(code, "no")).into_response(&account);
             assert!(response.status().is_client_error() || response.status().is_server_error(), "{code:?}");
             let may_pass = response.status() == 503 || response.status() == 429;
             assert_eq!(response.headers().contains_key(RETRY_AFTER), may_pass, "{code:?}");
         }
-        assert_eq!(Answer::from(Reply::success()).into_response(&budget).status(), 200);
+        assert_eq!(Answer::from(Reply::success()).into_response(&account).status(), 200);
         for (ms, seconds) in [(0, "1"), (900, "1"), (1001, "2"), (90_000, "90")] {
             let refusal = Reply::failure(Code::TooManyRequests, "no").retry_after(ms);
             for response in
-                [Answer::from(refusal.clone()).into_response(&budget), Refused::from(refusal).into_response()]
+                [Answer::from(refusal.clone()).into_response(&account), Refused::from(refusal).into_response()]
             {
                 assert_eq!(response.headers()[RETRY_AFTER], seconds);
             }
@@ -231,17 +236,29 @@ mod tests {
 
     #[test]
     fn a_body_is_the_reply_in_its_pieces_and_holds_its_room_until_it_has_left() {
-        let budget = Budget::new(1 << 20);
-        let pieces: Arc<[Bytes]> = [r#"{"success":true"#, r#","a":[1"#, ",2]"].map(Bytes::from).into();
+        let account = account(1 << 20);
+        let long = "1,".repeat(10_000);
+        let pieces: Arc<[Bytes]> =
+            [r#"{"success":true"#, r#","a":["#, &long, "2]"].map(|text| text.to_string().into()).into();
         let reply = Reply::with_shared(pieces.clone()).number("revision", 7);
-        let expected = r#"{"success":true,"a":[1,2],"revision":7}"#;
-        let response = Answer::from(reply).into_response(&budget);
-        assert_eq!(response.body().size_hint().exact(), Some(expected.len() as u64));
-        let body = axum::body::to_bytes(response.into_body(), 1000).now_or_never().unwrap().unwrap();
-        assert_eq!(body, expected);
-        let full = budget.hold(None, (1 << 20) - 1).expect("all has left");
-        let refused = Answer::from(Reply::with_shared(pieces)).into_response(&budget);
+        let expected = format!(r#"{{"success":true,"a":[{long}2],"revision":7}}"#);
+        let mut body = Answer::from(reply).into_response(&account).into_body();
+        assert_eq!(body.size_hint().exact(), Some(expected.len() as u64));
+        let mut come = Vec::new();
+        let next =
+            |body: &mut Body| poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).now_or_never().unwrap();
+        while come.len() < expected.len() {
+            assert!(!body.is_end_stream());
+            come.extend(next(&mut body).unwrap().unwrap().into_data().unwrap());
+        }
+        assert_eq!(String::from_utf8(come).unwrap(), expected);
+        let (half, rest) = (1 << 19, (1 << 19) - 10_000);
+        let _half = account.hold(None, half).unwrap();
+        assert!(account.hold(None, rest).is_none() && !body.is_end_stream(), "who sends it still has it");
+        assert!(next(&mut body).is_none());
+        drop(body);
+        let _full = account.hold(None, rest).expect("all has left");
+        let refused = Answer::from(Reply::with_shared(pieces)).into_response(&account);
         assert_eq!(refused.status(), 503);
-        drop(full);
     }
 }

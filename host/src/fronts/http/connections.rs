@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
@@ -20,10 +20,12 @@ use crate::protocol::request::Request;
 use crate::security::origin::{Address, Origin};
 use crate::security::principal::Principal;
 
+use super::certified::Certified;
+
 /// As operators know this front.
 const FRONT: &str = "http";
-
-use super::certified::Certified;
+/// So long a client is left in peace with its answer.
+const PEACE: Duration = Duration::from_secs(1);
 
 /// All connections.
 #[derive(Debug)]
@@ -48,32 +50,51 @@ struct People {
     next_id: u64,
     next_turn: u64,
     connections: BTreeMap<u64, Entry>,
-    /// Those without a request under way: first those that have not begun to speak yet, and then by when they had the last
-    /// one.
-    idle: BTreeMap<Turn, u64>,
-    /// How many have not begun yet.
-    strangers: usize,
-    per_origin: HashMap<Option<IpAddr>, usize>,
+    all: Group,
+    per_origin: HashMap<Option<IpAddr>, Group>,
 }
 
-/// Whether it has begun to speak, and since when it is idle.
-type Turn = (bool, u64);
+/// Connections that share a limit.
+#[derive(Debug, Default)]
+struct Group {
+    count: usize,
+    /// How many wait for something to happen.
+    waiting: usize,
+    /// Those that have not begun to speak, by when they came.
+    strangers: BTreeMap<u64, u64>,
+    /// Those of which no request is under way, by when they had the last one.
+    idle: BTreeMap<u64, u64>,
+    /// Those whose request is under way, by when that began.
+    busy: BTreeMap<u64, (u64, Instant)>,
+}
 
 #[derive(Debug)]
 struct Entry {
+    origin: Option<IpAddr>,
     cut: Arc<Notify>,
-    has_begun: bool,
     is_plain: bool,
-    /// Where it stands among the idle ones.
-    idle: Option<Turn>,
+    place: Place,
     /// Who asked last, and from where.
-    origin: Origin,
+    asked_by: Origin,
     /// When it was let in, and when its last request came.
     since: Instant,
     heard: Instant,
     deeds: Deeds,
-    /// How many of its requests wait for something to happen.
-    waits: usize,
+}
+
+/// What a connection does.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// It has not begun to speak. With its turn, here and below.
+    Stranger(u64),
+    /// Nothing, or it still sends its request.
+    Idle(u64),
+    /// It is answered, since then.
+    Busy(u64, Instant),
+    /// It waits for something to happen.
+    Waiting,
+    /// It has been told to go.
+    Leaving,
 }
 
 /// A connection, until this is dropped.
@@ -101,46 +122,57 @@ impl Connections {
         let mut people = self.lock();
         people.limits = Limits::of(http, requests_per_second);
         if http.certificate_file.is_some() {
-            people.connections.values().filter(|entry| entry.is_plain).for_each(|entry| entry.cut.notify_one());
+            let plain = people.connections.iter().filter(|(_, entry)| entry.is_plain).map(|(id, _)| *id);
+            let plain: Vec<u64> = plain.collect();
+            plain.into_iter().for_each(|id| people.cut(id));
         }
-        for _ in people.limits.max..people.connections.len() {
-            people.cut_one();
+        for _ in people.limits.max..people.all.count {
+            let Some(first) = people.all.first_idle() else { break };
+            people.cut(first);
         }
     }
 
-    /// Takes in a connection if there is room for it. At the limit the one goes that has asked for nothing for longest,
-    /// or that has not begun to speak. With TLS there may be half as many of those: each holds what a handshake takes.
+    /// Takes in a connection if there is room for it. At a limit one goes of all, or of those from the same address: the
+    /// one that has not begun to speak, or has asked for nothing for longest, or else that takes its answer for longest.
+    /// So who opens connections and says or reads nothing does not lock out the others of its machine, and those who come
+    /// by the same proxy. With TLS there may be half as many that have not begun: each holds what a handshake takes.
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Result<Arc<Connection>, &'static str> {
+    pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr, now: Instant) -> Result<Arc<Connection>, &'static str> {
         let mut people = self.lock();
-        let from = origin(Some(peer.ip()));
         let Limits { max, strangers_max, per_address_max, requests_per_second } = people.limits;
-        if people.per_origin.get(&from).is_some_and(|count| *count >= per_address_max) {
-            return Err("too many from there");
+        let origin = origin(Some(peer.ip()));
+        let from = people.per_origin.get(&origin);
+        if let Some(from) = from.filter(|from| from.count >= per_address_max) {
+            let first = from.first_to_go(now).ok_or("too many from there")?;
+            people.cut(first);
+        } else if people.all.count >= max {
+            let first = people.all.first_to_go(now).ok_or("too many connections")?;
+            people.cut(first);
         }
-        if (people.connections.len() >= max || people.strangers >= strangers_max) && !people.cut_one() {
-            return Err("too many connections");
+        if people.all.strangers.len() >= strangers_max {
+            // One of them is the first.
+            people.all.first_idle().into_iter().for_each(|first| people.cut(first));
         }
         people.next_id += 1;
         let (id, cut) = (people.next_id, Arc::new(Notify::new()));
         let now = Instant::now();
         let entry = Entry {
+            origin,
             cut: cut.clone(),
-            has_begun: false,
             is_plain: false,
-            idle: None,
-            origin: Origin { principal: Principal::Nobody, address: Address::of_peer(Some(peer)) },
+            place: Place::Leaving,
+            asked_by: Origin { principal: Principal::Nobody, address: Address::of_peer(Some(peer)) },
             since: now,
             heard: now,
             deeds: Deeds::default(),
-            waits: 0,
         };
         people.connections.insert(id, entry);
-        people.strangers += 1;
-        *people.per_origin.entry(from).or_default() += 1;
-        people.rest(id);
+        people.all.count += 1;
+        people.per_origin.entry(origin).or_default().count += 1;
+        let turn = people.turn();
+        people.put(id, Place::Stranger(turn));
         let requests = Mutex::new(Bucket::full(requests_per_second, now));
         Ok(Arc::new(Connection { id, peer, connections: self.clone(), cut, requests, certified: OnceLock::new() }))
     }
@@ -154,7 +186,7 @@ impl Connections {
             if !roll.has_room() {
                 break;
             }
-            roll.look(*id, entry.origin, || entry.client(*id, now));
+            roll.look(*id, entry.asked_by, || entry.client(*id, now));
         }
     }
 
@@ -171,39 +203,87 @@ impl Limits {
     }
 }
 
-impl People {
-    /// Has the first of the idle ones make room. Whether there is one.
-    fn cut_one(&mut self) -> bool {
-        let idle = self.idle.pop_first().map(|(_, id)| id);
-        let Some(entry) = idle.and_then(|id| self.connections.get_mut(&id)) else { return false };
-        entry.idle = None;
-        // It counts until it is gone: so there may be a few more than the limit, for a moment.
-        entry.cut.notify_one();
-        true
+impl Group {
+    fn first_to_go(&self, now: Instant) -> Option<u64> {
+        let longest_busy = || self.busy.first_key_value().map(|(_, busy)| *busy);
+        let is_slow = |busy: &(u64, Instant)| now.saturating_duration_since(busy.1) >= PEACE;
+        self.first_idle().or_else(|| longest_busy().filter(is_slow).map(|(id, _)| id))
     }
 
-    /// A connection has nothing under way.
-    fn rest(&mut self, id: u64) {
-        self.next_turn += 1;
-        if let Some(entry) = self.connections.get_mut(&id) {
-            let turn = (entry.has_begun, self.next_turn);
-            entry.idle = Some(turn);
-            self.idle.insert(turn, id);
+    /// The first of those for whom nothing is done.
+    fn first_idle(&self) -> Option<u64> {
+        self.strangers.first_key_value().or_else(|| self.idle.first_key_value()).map(|(_, id)| *id)
+    }
+
+    fn enter(&mut self, id: u64, place: Place) {
+        match place {
+            Place::Stranger(turn) => drop(self.strangers.insert(turn, id)),
+            Place::Idle(turn) => drop(self.idle.insert(turn, id)),
+            Place::Busy(turn, since) => drop(self.busy.insert(turn, (id, since))),
+            Place::Waiting => self.waiting += 1,
+            Place::Leaving => {}
         }
     }
 
-    /// A connection speaks as it should.
-    fn begin(&mut self, id: u64) {
-        self.wake(id);
-        let Some(entry) = self.connections.get_mut(&id).filter(|entry| !entry.has_begun) else { return };
-        entry.has_begun = true;
-        self.strangers -= 1;
+    fn leave(&mut self, place: Place) {
+        match place {
+            Place::Stranger(turn) => drop(self.strangers.remove(&turn)),
+            Place::Idle(turn) => drop(self.idle.remove(&turn)),
+            Place::Busy(turn, _) => drop(self.busy.remove(&turn)),
+            Place::Waiting => self.waiting -= 1,
+            Place::Leaving => {}
+        }
+    }
+}
+
+impl People {
+    /// A connection has nothing under way.
+    fn rest(&mut self, id: u64) {
+        let turn = self.turn();
+        self.put(id, Place::Idle(turn));
     }
 
-    fn wake(&mut self, id: u64) {
-        let turn = self.connections.get_mut(&id).and_then(|entry| entry.idle.take());
-        if let Some(turn) = turn {
-            self.idle.remove(&turn);
+    /// A connection's request is under way.
+    fn work(&mut self, id: u64, now: Instant) {
+        let turn = self.turn();
+        self.put(id, Place::Busy(turn, now));
+    }
+
+    fn turn(&mut self) -> u64 {
+        self.next_turn += 1;
+        self.next_turn
+    }
+
+    fn put(&mut self, id: u64, place: Place) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut entry.place, place);
+        for group in [Some(&mut self.all), self.per_origin.get_mut(&entry.origin)].into_iter().flatten() {
+            group.leave(before);
+            group.enter(id, place);
+        }
+    }
+
+    fn is_leaving(&self, id: u64) -> bool {
+        self.connections.get(&id).is_none_or(|entry| matches!(entry.place, Place::Leaving))
+    }
+
+    /// Has a connection make room. It counts until it is gone: so there may be a few more than a limit, for a moment.
+    fn cut(&mut self, id: u64) {
+        self.put(id, Place::Leaving);
+        if let Some(entry) = self.connections.get(&id) {
+            entry.cut.notify_one();
+        }
+    }
+
+    /// A connection is gone.
+    fn leave(&mut self, id: u64) {
+        self.put(id, Place::Leaving);
+        let Some(Entry { origin, .. }) = self.connections.remove(&id) else { return };
+        self.all.count -= 1;
+        let Some(from) = self.per_origin.get_mut(&origin) else { return };
+        from.count -= 1;
+        if from.count == 0 {
+            self.per_origin.remove(&origin);
         }
     }
 }
@@ -213,13 +293,13 @@ impl Entry {
         Client {
             connection: id,
             front: FRONT,
-            origin: self.origin,
+            origin: self.asked_by,
             is_ready: true,
             age: now.saturating_duration_since(self.since),
             silent: now.saturating_duration_since(self.heard),
             deeds: self.deeds.clone(),
-            unanswered: usize::from(self.idle.is_none()),
-            waits: self.waits,
+            unanswered: usize::from(matches!(self.place, Place::Busy(..) | Place::Waiting)),
+            waits: usize::from(matches!(self.place, Place::Waiting)),
             // What waits over HTTP is counted for all together.
             waiting_bytes: None,
             following: None,
@@ -235,9 +315,7 @@ impl Connection {
 
     /// It has begun to speak as it should: others make room for new ones first.
     pub(super) fn has_begun(&self) {
-        let mut people = self.connections.lock();
-        people.begin(self.id);
-        people.rest(self.id);
+        self.put(People::rest);
     }
 
     /// It speaks plain text: it goes when there is TLS.
@@ -246,68 +324,67 @@ impl Connection {
         people.connections.get_mut(&self.id).into_iter().for_each(|entry| entry.is_plain = true);
     }
 
-    /// Somebody has asked for something by it, which waits if it may until what is given back is dropped.
-    pub(super) fn note_asked(
-        self: &Arc<Self>,
-        principal: Principal,
-        request: &Request,
-        is_first: bool,
-    ) -> Option<Waits> {
+    /// Somebody has asked for something by it.
+    pub(super) fn note_asked(&self, principal: Principal, request: &Request, is_first: bool) {
         let mut people = self.connections.lock();
-        let entry = people.connections.get_mut(&self.id)?;
-        entry.origin.principal = principal;
+        let Some(entry) = people.connections.get_mut(&self.id) else { return };
+        entry.asked_by.principal = principal;
         if is_first {
             entry.heard = Instant::now();
             entry.deeds.note(Some(request));
         }
-        request.may_wait().then(|| {
-            entry.waits += 1;
-            Waits(self.clone())
-        })
     }
 
     /// How many connections there are, this one among them.
     pub(super) fn all(&self) -> usize {
-        self.connections.lock().connections.len()
+        self.connections.lock().all.count
     }
 
     /// A request is under way, until what is given back is dropped; `None` if there were too many.
-    pub(super) fn begin(self: &Arc<Self>) -> Option<Busy> {
-        let mut people = self.connections.lock();
-        let rate = people.limits.requests_per_second;
+    pub(super) fn begin(self: &Arc<Self>, now: Instant) -> Option<Busy> {
+        let rate = self.connections.lock().limits.requests_per_second;
         let mut bucket = self.requests.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if rate > 0 && !bucket.take(rate, Instant::now()) {
+        if rate > 0 && !bucket.take(rate, now) {
             return None;
         }
-        people.wake(self.id);
+        self.put(|people, id| people.work(id, now));
         Some(Busy(self.clone()))
+    }
+
+    /// Its request is not whole yet, until what is given back is dropped: meanwhile it makes room like one that has asked
+    /// for nothing.
+    pub(super) fn listen(self: &Arc<Self>) -> Aside {
+        self.put(People::rest);
+        Aside(self.clone())
+    }
+
+    /// It waits for something to happen, until what is given back is dropped. It makes no room for others, and so there
+    /// are half as many places as for connections: `None` if all are taken, or those of its address.
+    pub(super) fn wait(self: &Arc<Self>) -> Option<Aside> {
+        let mut people = self.connections.lock();
+        let origin = origin(Some(self.peer.ip()));
+        let from_there = people.per_origin.get(&origin).map_or(0, |from| from.waiting);
+        let (max, per_address_max) = (people.limits.max / 2, people.limits.per_address_max / 2);
+        if people.all.waiting >= max || from_there >= per_address_max.max(1) {
+            return None;
+        }
+        if !people.is_leaving(self.id) {
+            people.put(self.id, Place::Waiting);
+        }
+        Some(Aside(self.clone()))
+    }
+
+    fn put(&self, put: impl FnOnce(&mut People, u64)) {
+        let mut people = self.connections.lock();
+        if !people.is_leaving(self.id) {
+            put(&mut people, self.id);
+        }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let mut people = self.connections.lock();
-        people.begin(self.id);
-        people.connections.remove(&self.id);
-        let from = origin(Some(self.peer.ip()));
-        if let Some(count) = people.per_origin.get_mut(&from) {
-            *count -= 1;
-            if *count == 0 {
-                people.per_origin.remove(&from);
-            }
-        }
-    }
-}
-
-/// A request that waits for something to happen.
-#[derive(Debug)]
-pub(super) struct Waits(Arc<Connection>);
-
-impl Drop for Waits {
-    fn drop(&mut self) {
-        if let Some(entry) = self.0.connections.lock().connections.get_mut(&self.0.id) {
-            entry.waits -= 1;
-        }
+        self.connections.lock().leave(self.id);
     }
 }
 
@@ -317,7 +394,18 @@ pub(super) struct Busy(Arc<Connection>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.connections.lock().rest(self.0.id);
+        self.0.put(People::rest);
+    }
+}
+
+/// A part of a request in which nothing is done for it.
+#[derive(Debug)]
+pub(super) struct Aside(Arc<Connection>);
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.0.put(|people, id| people.work(id, now));
     }
 }
 
@@ -369,103 +457,4 @@ impl<H: Unpin> HttpBody for Holding<H> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    fn peer(address: &str) -> SocketAddr {
-        address.parse().unwrap()
-    }
-
-    fn configured(connections: u32, connections_per_address: u32) -> config::Http {
-        config::Http { connections, connections_per_address, ..config::Http::default() }
-    }
-
-    fn is_cut(connection: &Connection) -> bool {
-        connection.cut.notified().now_or_never().is_some()
-    }
-
-    #[test]
-    fn at_the_limit_the_one_goes_that_has_asked_for_nothing_for_longest() {
-        let connections = Connections::new(&configured(3, 10), 0);
-        let [a, b, c] = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(|from| connections.admit(peer(from)).unwrap());
-        [&a, &b, &c].into_iter().for_each(|connection| connection.has_begun());
-        let busy = a.begin().unwrap();
-        drop(b.begin());
-        let d = connections.admit(peer("10.0.0.4:1")).unwrap();
-        assert!(is_cut(&c) && !is_cut(&a) && !is_cut(&b));
-        drop(c);
-        let [_b, _d] = [b.begin(), d.begin()];
-        assert_eq!(connections.admit(peer("10.0.0.5:1")).unwrap_err(), "too many connections");
-        drop(busy);
-        assert!(connections.admit(peer("10.0.0.5:1")).is_ok() && is_cut(&a));
-    }
-
-    #[test]
-    fn those_go_first_that_have_not_begun_and_there_are_half_as_many() {
-        let connections = Connections::new(&configured(4, 10), 0);
-        let admit = |from: &str| connections.admit(peer(from)).unwrap();
-        let begun = admit("10.0.0.1:1");
-        begun.has_begun();
-        let strangers = ["10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"].map(admit);
-        let _late = admit("10.0.0.5:1");
-        assert_eq!(strangers.each_ref().map(|stranger| is_cut(stranger)), [true, false, false]);
-        let tls = config::Http { certificate_file: Some("a.pem".into()), ..configured(100, 100) };
-        let connections = Connections::new(&tls, 0);
-        let strangers: Vec<_> = (1..=51).map(|port| connections.admit(peer(&format!("10.0.0.1:{port}")))).collect();
-        let cut = strangers.iter().filter(|stranger| is_cut(stranger.as_ref().unwrap())).count();
-        assert_eq!(cut, 1, "though there is room for more connections");
-    }
-
-    #[test]
-    fn a_lower_limit_counts_for_those_that_are_there() {
-        let connections = Connections::new(&configured(4, 10), 1);
-        let all = [1, 2, 3, 4].map(|port| connections.admit(peer(&format!("10.0.0.1:{port}"))).unwrap());
-        all.iter().for_each(|connection| connection.has_begun());
-        let busy = all[0].begin().unwrap();
-        assert!(all[0].begin().is_none(), "one in a second");
-        connections.set_limits(&configured(3, 2), 0);
-        assert_eq!(all.each_ref().map(|connection| is_cut(connection)), [false, true, false, false]);
-        assert!(all[0].begin().is_some(), "any number");
-        assert_eq!(connections.admit(peer("10.0.0.1:5")).unwrap_err(), "too many from there");
-        drop(busy);
-    }
-
-    #[test]
-    fn those_in_plain_text_go_when_there_is_tls_whatever_they_do() {
-        let connections = Connections::new(&configured(10, 10), 0);
-        let all = [1, 2, 3].map(|port| connections.admit(peer(&format!("10.0.0.1:{port}"))).unwrap());
-        all.iter().for_each(|connection| connection.has_begun());
-        all[..2].iter().for_each(|connection| connection.is_plain());
-        let _busy = all[0].begin().unwrap();
-        connections.set_limits(&configured(10, 10), 0);
-        assert_eq!(all.each_ref().map(|connection| is_cut(connection)), [false; 3]);
-        connections.set_limits(&config::Http { certificate_file: Some("a.pem".into()), ..configured(10, 10) }, 0);
-        assert_eq!(all.each_ref().map(|connection| is_cut(connection)), [true, true, false]);
-    }
-
-    #[test]
-    fn one_address_has_a_part_of_them() {
-        let connections = Connections::new(&configured(10, 2), 0);
-        let first = connections.admit(peer("10.0.0.1:1")).unwrap();
-        let _second = connections.admit(peer("10.0.0.1:2")).unwrap();
-        assert_eq!(connections.admit(peer("10.0.0.1:3")).unwrap_err(), "too many from there");
-        assert!(connections.admit(peer("10.0.0.2:1")).is_ok());
-        drop(first);
-        assert!(connections.admit(peer("10.0.0.1:3")).is_ok());
-    }
-
-    #[test]
-    fn requests_come_at_a_rate() {
-        let start = Instant::now();
-        let mut bucket = Bucket::full(2, start);
-        assert!(bucket.take(2, start) && bucket.take(2, start) && !bucket.take(2, start));
-        assert!(!bucket.take(2, start + Duration::from_millis(400)));
-        assert!(bucket.take(2, start + Duration::from_millis(600)));
-        let later = start + Duration::from_secs(100);
-        assert!(bucket.take(2, later) && bucket.take(2, later) && !bucket.take(2, later), "no more are saved up");
-    }
-}
+mod tests;

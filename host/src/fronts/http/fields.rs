@@ -116,7 +116,11 @@ impl Fields {
             // Nothing is no text, and so an empty list.
             Kind::Texts | Kind::Names if text.is_empty() => String::new(),
             Kind::Names => text.split(',').map(quoted).collect::<Vec<_>>().join(","),
-            Kind::Whole | Kind::Number | Kind::Object if is_json(text, parameter.kind) => text.to_string(),
+            Kind::Whole | Kind::Between(..) | Kind::Number | Kind::UpTo(_) | Kind::Object
+                if is_json(text, parameter.kind) =>
+            {
+                text.to_string()
+            }
             _ => quoted(text),
         };
         let before = self.0.iter_mut().find(|(known, _)| *known == name).map(|(_, json)| json);
@@ -237,8 +241,8 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 /// Whether a text is JSON of such a kind. What is none is handed on as text, which the protocol refuses by its name.
 fn is_json(text: &str, kind: Kind) -> bool {
     let begins_well = match kind {
-        Kind::Whole | Kind::Number => text.starts_with(|c: char| c == '-' || c.is_ascii_digit()),
-        _ => text.starts_with('{'),
+        Kind::Object => text.starts_with('{'),
+        _ => text.starts_with(|c: char| c == '-' || c.is_ascii_digit()),
     };
     begins_well && serde_json::from_str::<&RawValue>(text).is_ok()
 }

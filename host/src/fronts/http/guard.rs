@@ -91,7 +91,7 @@ pub(super) fn admit(method: &Method, uri: &Uri, headers: &HeaderMap, hosts: &Hos
         let message = "requests from other sites are not answered";
         return Err(Refused::new(StatusCode::FORBIDDEN, Code::Forbidden, "Not allowed", message));
     }
-    may_change(method, headers)
+    Ok(())
 }
 
 /// Whether a browser says that another site has asked for it.
@@ -107,8 +107,11 @@ fn is_from_elsewhere(method: &Method, headers: &HeaderMap, host: &str) -> Result
     Ok(site.is_some_and(|site| site != "same-origin" && site != "none") && !is_a_link)
 }
 
-/// What can change something has a type that no form can send.
-fn may_change(method: &Method, headers: &HeaderMap) -> Result<(), Refused> {
+/// What can change something has a type that no form can send. To be asked before an operation does anything.
+///
+/// # Errors
+/// What refuses it.
+pub(super) fn may_change(method: &Method, headers: &HeaderMap) -> Result<(), Refused> {
     let types: &[&str] = match *method {
         Method::POST | Method::PUT => &["application/json"],
         Method::PATCH => &["application/json", "application/merge-patch+json"],
@@ -217,7 +220,8 @@ mod tests {
             map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
         }
         let hosts = Hosts::new(&["Registry.example".to_string()]);
-        admit(&method, &target.parse().unwrap(), &map, &hosts).map_or_else(|refused| refused.status.as_u16(), |()| 200)
+        let admitted = admit(&method, &target.parse().unwrap(), &map, &hosts).and_then(|()| may_change(&method, &map));
+        admitted.map_or_else(|refused| refused.status.as_u16(), |()| 200)
     }
 
     #[test]

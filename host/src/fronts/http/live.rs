@@ -29,8 +29,6 @@ pub(super) struct Live {
     pub(super) tokens: Tokens,
     /// By which connections are encrypted, and clients prove who they are, too.
     pub(super) tls: Option<Arc<Tls>>,
-    /// The most that wait for something to happen.
-    pub(super) waiting_max: usize,
 }
 
 impl Live {
@@ -50,7 +48,6 @@ impl Live {
             asks_for_proof: basis.has_keys || http.asks_for_proof(),
             tokens: http.tokens(),
             tls,
-            waiting_max: http.connections as usize / 2,
         }
     }
 

@@ -48,8 +48,11 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, RwLock};
 
+use tokio::sync::Semaphore;
+
 use crate::config::Config;
 use crate::fronts::zmtp::report::Report;
+use crate::fronts::zmtp::stream::BACKLOG;
 use crate::metrics::Metrics;
 use crate::protocol::reply::Reply;
 use crate::protocol::request::{self, Action, Request};
@@ -63,6 +66,7 @@ use handshake::Handshakes;
 use live::{Basis, Live, Steering};
 use routes::Shared;
 use serve::serve;
+use sse::LastTold;
 
 impl Http {
     /// Serves HTTP on a thread of its own. What it counts, and what it shows of all that is counted, is in `metrics`. What
@@ -88,12 +92,15 @@ impl Http {
             live: RwLock::new(Arc::new(live)),
             report: Arc::new(Mutex::new(Report::counted_by(metrics.http.incidents.clone()))),
             metrics,
-            waiting: Arc::default(),
+            targets: Semaphore::new(1),
+            told: LastTold::default(),
             stop,
         });
         let steering = Steering { shared: shared.clone(), connections: connections.clone(), version, basis };
         let handshakes = Handshakes::start()?;
         listener.set_nonblocking(true)?;
+        // Those who come together wait to be let in: none of them has to try again, which takes a second.
+        socket2::SockRef::from(&listener).listen(BACKLOG)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _within = runtime.enter();

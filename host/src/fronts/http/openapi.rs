@@ -73,7 +73,8 @@ fn described_operation(operation: &Operation) -> Value {
                     (member.name.to_string(), schema)
                 })
                 .collect();
-            let required: Vec<&str> = members.iter().map(|member| member.name).collect();
+            let needed = members.iter().filter(|member| member.place == Place::Member);
+            let required: Vec<&str> = needed.map(|member| member.name).collect();
             let object = json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
             described["requestBody"] = body(&object);
         }
@@ -92,7 +93,7 @@ fn body(schema: &Value) -> Value {
 fn described_parameter(parameter: &Parameter) -> Value {
     let place = match parameter.place {
         Place::Path => "path",
-        Place::Query | Place::Member => "query",
+        Place::Query | Place::Member | Place::Optional => "query",
     };
     let mut described = json!({
         "name": parameter.name,
@@ -182,36 +183,38 @@ fn schema(kind: Kind) -> Value {
         Kind::Text => json!({"type": "string"}),
         Kind::Texts | Kind::Names => json!({"type": "array", "items": {"type": "string"}}),
         Kind::Whole => json!({"type": "integer", "minimum": 0}),
+        Kind::Between(least, most) => json!({"type": "integer", "minimum": least, "maximum": most}),
         Kind::Number => json!({"type": "number", "minimum": 0}),
+        Kind::UpTo(most) => json!({"type": "number", "minimum": 0, "maximum": most}),
         Kind::Boolean => json!({"type": "boolean"}),
         Kind::Object => json!({"type": "object"}),
         Kind::List => json!({"type": "array"}),
         Kind::Word(words) => json!({"enum": words}),
-        Kind::Service => json!({"$ref": "#/components/schemas/Service"}),
-        Kind::Services => json!({"type": "array", "items": {"$ref": "#/components/schemas/Service"}}),
+        Kind::Service => json!({"$ref": "#/components/schemas/Record"}),
+        Kind::Services => json!({"type": "array", "items": {"$ref": "#/components/schemas/Record"}}),
         Kind::Changes => json!({"type": "array", "items": {"$ref": "#/components/schemas/Change"}}),
     }
 }
 
 fn schemas() -> Value {
     let text = || json!({"type": "string"});
+    let port = || json!({"type": "integer", "minimum": 1, "maximum": 65535});
     let shown = |about: &str, kind: Kind| {
         let mut schema = schema(kind);
         schema["description"] = about.into();
-        schema["readOnly"] = true.into();
         schema
     };
     let codes: Vec<&str> = Code::ALL.map(Code::as_str).to_vec();
     json!({
         "Service": {
             "type": "object",
-            "description": "A service's record. Fields that are not named here are the service's own, and are kept.",
+            "description": "A service, as it is registered. Fields that are not named here are its own, and are kept.",
             "required": ["name", "host", "port"],
             "properties": {
                 "id": {"type": "string", "description": "Made from the name if there is none"},
-                "name": text(),
-                "host": text(),
-                "port": {"type": "integer", "minimum": 1, "maximum": 65535},
+                "name": {"type": "string", "minLength": 1},
+                "host": {"type": "string", "minLength": 1},
+                "port": port(),
                 "type": text(),
                 "tags": {"type": "array", "items": text()},
                 "metadata": {"type": "object"},
@@ -219,10 +222,26 @@ fn schemas() -> Value {
                         "description": "For how many seconds it is healthy without a heartbeat"},
                 "singleton": {"type": "boolean"},
                 "allow_duplicate_service_type": {"type": "boolean"},
+            },
+        },
+        "Record": {
+            "type": "object",
+            "description": "A service, as it is shown: all of it, or the fields that were asked for. Fields that are not \
+                            named here are its own.",
+            "properties": {
+                "id": text(),
+                "name": text(),
+                "host": text(),
+                "port": port(),
+                "type": {"type": ["string", "null"]},
+                "tags": {"type": "array", "items": text()},
+                "metadata": {"type": "object"},
+                "ttl": {"type": "number"},
                 "generation": shown("Which registration it is", Kind::Whole),
                 "last_heartbeat": shown("In seconds since 1970", Kind::Whole),
                 "health": shown("Whether it was heard of within its ttl", Kind::Word(&["passing", "critical"])),
                 "owner_key": shown("Whose it is", Kind::Text),
+                "drain": shown("Since and until when it is drained, and why", Kind::Object),
             },
         },
         "Change": {
@@ -234,7 +253,7 @@ fn schemas() -> Value {
                 "data": {
                     "type": "object",
                     "required": ["service_id", "service_info"],
-                    "properties": {"service_id": text(), "service_info": {"$ref": "#/components/schemas/Service"}},
+                    "properties": {"service_id": text(), "service_info": {"$ref": "#/components/schemas/Record"}},
                 },
                 "revision": {"type": "integer"},
                 "previous": {"type": "integer"},

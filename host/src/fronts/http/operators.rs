@@ -6,15 +6,15 @@ use crate::protocol::request::Action;
 use super::prometheus;
 use super::table::{
     CURSOR, GENERATION, ID, Kind, MESSAGE, METADATA, Method, NEXT, OF_A_CHANGE, Operation, Payload, TAGS, VERSION,
-    asking, member, query,
+    asking, member, optional, query,
 };
 
 /// All of them.
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
         body: Payload::Members(&[
-            member("seconds", Kind::Number, "For how long; until it is undrained, if nothing is said"),
-            member("reason", Kind::Text, "What everybody is told about it"),
+            optional("seconds", Kind::Number, "For how long; until it is undrained, if nothing is said"),
+            optional("reason", Kind::Text, "What everybody is told about it"),
         ]),
         ..asking(
             (Method::Put, "/v1/services/{service_id}/drain", "drain"),
@@ -34,7 +34,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         OF_A_CHANGE,
     ),
     Operation {
-        body: Payload::Members(&[member("dry_run", Kind::Boolean, "Only say what would be changed")]),
+        body: Payload::Members(&[optional("dry_run", Kind::Boolean, "Only say what would be changed")]),
         ..asking(
             (Method::Post, "/v1/reload", "reload"),
             Action::Reload,
@@ -42,6 +42,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             &[],
             &[
                 ("swap", Kind::Text),
+                ("in_charge", Kind::Text),
                 ("file", Kind::Text),
                 ("dry_run", Kind::Boolean),
                 ("changed", Kind::List),
@@ -57,8 +58,8 @@ pub(super) static OPERATIONS: &[Operation] = &[
                 Kind::Text,
                 "A configuration file on the registry's machine, whose [backend] names the storage",
             ),
-            member("hold", Kind::Number, "How long changes may wait at a time, in seconds; 0.2 if nothing is said"),
-            member("abandon", Kind::Boolean, "Leave the storage in charge even if its last write cannot be made"),
+            optional("hold", Kind::Number, "How long changes may wait at a time, in seconds; 0.2 if nothing is said"),
+            optional("abandon", Kind::Boolean, "Leave the storage in charge even if its last write cannot be made"),
         ]),
         ..asking(
             (Method::Post, "/v1/swap", "swap"),
@@ -92,10 +93,10 @@ pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
         body: Payload::Members(&[
             member("upload", Kind::Text, "A name that the client has made up"),
-            member("part", Kind::Whole, "Which part it is, from 0 on"),
-            member("services", Kind::List, "The services of a part, as a list shows them: at most 1000"),
-            member("total", Kind::Whole, "At the end, in place of a part: how many services there are in all"),
-            member("replace", Kind::Boolean, "At the end: even if the registry has services"),
+            optional("part", Kind::Whole, "Which part it is, from 0 on"),
+            optional("services", Kind::List, "The services of a part, as a list shows them: at most 1000"),
+            optional("total", Kind::Whole, "At the end, in place of a part: how many services there are in all"),
+            optional("replace", Kind::Boolean, "At the end: even if the registry has services"),
         ]),
         ..asking(
             (Method::Post, "/v1/restore", "restore"),

@@ -41,7 +41,7 @@ pub(super) async fn ready(call: Call) -> Response {
 /// How it is.
 pub(super) async fn health(call: Call) -> Response {
     match health_of(&call).await {
-        Ok(answer) => answer.into_response(&call.shared.budget),
+        Ok(answer) => answer.into_response(&call.account),
         Err(refused) => refused.into_response(),
     }
 }
@@ -62,7 +62,7 @@ async fn in_time(answer: impl Future<Output = Result<Answer, Refused>>) -> Resul
 }
 
 fn shown(answer: Answer, status: StatusCode, call: &Call) -> Response {
-    let mut response = answer.into_response(&call.shared.budget);
+    let mut response = answer.into_response(&call.account);
     *response.status_mut() = status;
     response
 }

@@ -1,26 +1,31 @@
 //! What Prometheus asks for: the registry in numbers, and services to be scraped.
 
+use std::fmt;
 use std::net::Ipv6Addr;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::metrics::text::CONTENT_TYPE;
+use crate::protocol::json::push_text;
 use crate::protocol::reply::Code;
 use crate::protocol::request::Action;
 use crate::security::principal::Principal;
 
 use super::answer::{self, JSON, Refused, no_room};
-use super::connections::Connection;
 use super::fields::Fields;
 use super::probes::ANSWER_MAX;
-use super::routes::Call;
+use super::routes::{Call, stopping};
 
 /// How many services are asked for at a time.
 const PAGE: &str = "500";
+/// The most labels that the metadata of a service becomes.
+const LABELS_MAX: usize = 64;
 /// What the names of labels begin with.
 const PREFIX: &str = "__meta_registry_";
 
@@ -34,7 +39,7 @@ pub(super) async fn metrics(mut call: Call, body: Body) -> Response {
     if call.principal != Principal::Nobody {
         match tokio::time::timeout(ANSWER_MAX, call.answer_to(Action::Watch, &Fields::default())).await {
             Ok(Ok((answer, _))) if answer.code == Some(Code::Forbidden) => {
-                return answer.into_response(&call.shared.budget);
+                return answer.into_response(&call.account);
             }
             Ok(Ok(_)) => {}
             Ok(Err(refused)) => return refused.into_response(),
@@ -46,15 +51,13 @@ pub(super) async fn metrics(mut call: Call, body: Body) -> Response {
         }
     }
     let of_http = &call.shared.metrics.http;
-    if let Some(connection) = call.parts.extensions.get::<std::sync::Arc<Connection>>() {
-        of_http.connections[0].set(connection.all() as u64);
-    }
+    of_http.connections[0].set(call.connection.all() as u64);
     let (waiting, most) = call.shared.budget.extent();
     of_http.waiting[0].set(waiting as u64);
     of_http.waiting[1].set(most as u64);
     let text = call.shared.metrics.shown();
-    match call.shared.budget.hold(None, text.len()) {
-        Some(held) => answer::text(HeaderValue::from_static(CONTENT_TYPE), text, held),
+    match call.account.hold(None, text.len()) {
+        Some(held) => answer::text(HeaderValue::from_static(CONTENT_TYPE), vec![text.into()], held),
         None => no_room().into_response(),
     }
 }
@@ -73,13 +76,50 @@ struct Service {
     host: String,
     port: u16,
     health: String,
-    drain: Option<Value>,
+    drain: Option<IgnoredAny>,
     #[serde(rename = "type")]
     service_type: Option<Value>,
     #[serde(default)]
     tags: Vec<String>,
     #[serde(default)]
-    metadata: Map<String, Value>,
+    metadata: Labels,
+}
+
+/// Labels from metadata: the names, and the values as text.
+#[derive(Default)]
+struct Labels(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Labels::default())
+    }
+}
+
+/// Reads metadata without keeping what becomes no label: there may be a megabyte of it.
+impl<'de> Visitor<'de> for Labels {
+    type Value = Labels;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Labels, A::Error> {
+        while self.0.len() < LABELS_MAX {
+            let Some((key, value)) = map.next_entry::<String, &RawValue>()? else { return Ok(self) };
+            let value = match value.get().as_bytes() {
+                [b'{' | b'[' | b'n', ..] => continue,
+                [b'"', ..] => serde_json::from_str(value.get()).map_err(A::Error::custom)?,
+                _ => value.get().to_string(),
+            };
+            let name = sanitised(&key);
+            // Of two names that become the same the first counts.
+            if self.0.iter().all(|(known, _)| *known != name) {
+                self.0.push((name, value));
+            }
+        }
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(self)
+    }
 }
 
 /// The services that can be discovered, as targets. However many there are, the serving thread is asked for a page at a
@@ -94,31 +134,38 @@ pub(super) async fn targets(mut call: Call, body: Body) -> Response {
         fields.set("service_type", service_type);
     }
     fields.set("limit", PAGE.into());
+    // One after the other: this takes the thread that others over HTTP wait for, too. It fails if nobody is served any
+    // more.
+    let Ok(_turn) = call.shared.targets.acquire().await else { return stopping().into_response() };
+    let mut pieces = Vec::new();
     let mut json = String::from("[");
+    let mut is_first = true;
     loop {
         let page = match call.answer_to(Action::List, &fields).await {
             Ok((answer, _)) => match serde_json::from_slice::<Page>(&answer.bytes()) {
                 Ok(page) => page,
                 // It is a failure.
-                Err(_) => return answer.into_response(&call.shared.budget),
+                Err(_) => return answer.into_response(&call.account),
             },
             Err(refused) => return refused.into_response(),
         };
-        let before = json.len();
         for service in page.services.iter().filter(|service| service.is_discovered()) {
-            json.push_str(if json.len() > 1 { "," } else { "" });
-            json.push_str(&service.group().to_string());
+            json.push_str(if std::mem::take(&mut is_first) { "" } else { "," });
+            service.push(&mut json);
         }
-        if !held.grow(json.len() - before) {
+        if page.cursor.is_none() {
+            json.push(']');
+        }
+        if !held.grow(json.len()) {
             return no_room().into_response();
         }
+        pieces.push(std::mem::take(&mut json).into());
         match page.cursor {
             Some(cursor) => fields.set("cursor", Value::from(cursor).to_string()),
             None => break,
         }
     }
-    json.push(']');
-    answer::text(JSON, json, held)
+    answer::text(JSON, pieces, held)
 }
 
 impl Service {
@@ -126,33 +173,31 @@ impl Service {
         self.health == "passing" && self.drain.is_none()
     }
 
-    /// A group of targets, with one in it.
-    fn group(&self) -> Value {
+    /// Writes a group of targets, with one in it.
+    fn push(&self, json: &mut String) {
         let target = match self.host.parse::<Ipv6Addr>() {
             Ok(address) => format!("[{address}]:{}", self.port),
             Err(_) => format!("{}:{}", self.host, self.port),
         };
-        let mut labels = Map::new();
-        let mut label = |name: &str, value: String| {
-            // Of two names that become the same the first counts.
-            labels.entry(format!("{PREFIX}{name}")).or_insert(value.into());
+        json.push_str("{\"targets\":[");
+        push_text(json, &target);
+        json.push_str("],\"labels\":{");
+        let mut separator = "";
+        let mut label = |name: [&str; 2], value: &str| {
+            json.push_str(std::mem::replace(&mut separator, ","));
+            push_text(json, &[PREFIX, name[0], name[1]].concat());
+            json.push(':');
+            push_text(json, value);
         };
-        label("id", self.id.clone());
-        label("name", self.name.clone());
+        label(["id", ""], &self.id);
+        label(["name", ""], &self.name);
         if let Some(Value::String(name)) = &self.service_type {
-            label("type", name.clone());
+            label(["type", ""], name);
         }
         // With commas around each, so that a pattern need not know which is the first.
-        label("tags", format!(",{},", self.tags.join(",")));
-        for (key, value) in &self.metadata {
-            let value = match value {
-                Value::String(text) => text.clone(),
-                Value::Number(_) | Value::Bool(_) => value.to_string(),
-                Value::Null | Value::Array(_) | Value::Object(_) => continue,
-            };
-            label(&format!("metadata_{}", sanitised(key)), value);
-        }
-        serde_json::json!({"targets": [target], "labels": labels})
+        label(["tags", ""], &format!(",{},", self.tags.join(",")));
+        self.metadata.0.iter().for_each(|(name, value)| label(["metadata_", name], value));
+        json.push_str("}}");
     }
 }
 
@@ -167,10 +212,16 @@ mod tests {
 
     use super::*;
 
+    fn group(service: &Service) -> Value {
+        let mut json = String::new();
+        service.push(&mut json);
+        serde_json::from_str(&json).unwrap()
+    }
+
     fn service(more: Value) -> Service {
         let mut record = json!({"id": "a", "name": "A", "host": "10.0.0.1", "port": 80, "health": "passing"});
         record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        serde_json::from_value(record).unwrap()
+        serde_json::from_str(&record.to_string()).unwrap()
     }
 
     #[test]
@@ -187,14 +238,26 @@ mod tests {
             "__meta_registry_metadata_on": "true",
             "__meta_registry_metadata__": "x",
         }});
-        assert_eq!(service.group(), expected);
+        assert_eq!(group(&service), expected);
     }
 
     #[test]
     fn addresses_have_brackets_and_only_who_is_discovered_is_scraped() {
-        assert_eq!(service(json!({"host": "::1"})).group()["targets"], json!(["[::1]:80"]));
+        assert_eq!(group(&service(json!({"host": "::1"})))["targets"], json!(["[::1]:80"]));
         assert!(service(json!({})).is_discovered());
         assert!(!service(json!({"health": "critical"})).is_discovered());
         assert!(!service(json!({"drain": {"since": 1}})).is_discovered());
+    }
+
+    #[test]
+    fn so_many_labels_come_of_metadata_and_the_first_of_two_alike_counts() {
+        let many: String = (0..1000).map(|number| format!("\"k{number}\": {number}, \"l{number}\": [], ")).collect();
+        let json = format!(r#"{{"a b": 1.50, "a_b": 2, {many} "last": null}}"#);
+        let Labels(labels) = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (labels.len(), &labels[0], &labels[1].0),
+            (LABELS_MAX, &("a_b".into(), "1.50".into()), &"k0".into())
+        );
+        assert!(serde_json::from_str::<Labels>("[]").is_err());
     }
 }

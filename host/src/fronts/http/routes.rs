@@ -14,7 +14,7 @@ use axum::http::request::Parts;
 use axum::http::{Method as HttpMethod, StatusCode};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::fronts::zmtp::report::{Incident, Report};
 use crate::metrics::Metrics;
@@ -24,13 +24,14 @@ use crate::security::origin::{Address, Origin};
 use crate::security::principal::Principal;
 
 use super::answer::{Answer, Refused, no_room};
-use super::budget::{Budget, Held, Place, Places};
-use super::connections::Connection;
+use super::budget::{Account, Budget, Held};
+use super::connections::{Aside, Connection};
 use super::fields::Fields;
 use super::front::{Came, Core};
-use super::guard::Proof;
+use super::guard::{self, Proof};
 use super::live::Live;
 use super::page;
+use super::sse::LastTold;
 use super::table::{Method, Needs, Operation, Payload, operations};
 
 /// The longest body of a request that has none to send: what clients add without a thought.
@@ -45,8 +46,10 @@ pub(super) struct Shared {
     /// What operators are told of clients that went too far.
     pub(super) report: Arc<Mutex<Report>>,
     pub(super) metrics: Arc<Metrics>,
-    /// For those that wait for something to happen.
-    pub(super) waiting: Arc<Places>,
+    /// Whose turn it is to have all services written down as targets.
+    pub(super) targets: Semaphore,
+    /// What the streams were told last.
+    pub(super) told: LastTold,
     /// True when the registry stops.
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -74,8 +77,10 @@ pub(super) struct Call {
     pub(super) principal: Principal,
     /// By what.
     proof: Proof,
-    /// By which connection it came.
-    pub(super) connection: Option<Arc<Connection>>,
+    /// By which it came.
+    pub(super) connection: Arc<Connection>,
+    /// What it may have wait of what waits for all.
+    pub(super) account: Account,
     /// Whether the core has been asked for something because of it.
     has_asked: AtomicBool,
 }
@@ -113,10 +118,14 @@ async fn unknown_method(method: HttpMethod) -> Response {
 }
 
 async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let connection = parts.extensions.get::<Arc<Connection>>().cloned();
-    let address = connection.as_ref().map(|connection| connection.address()).unwrap_or_default();
-    let proof = match Proof::of(&parts.headers, connection.as_ref().and_then(|connection| connection.certified.get())) {
+    let (mut parts, body) = request.into_parts();
+    // `serve` puts it there.
+    let Some(connection) = parts.extensions.remove::<Arc<Connection>>() else { return unknown_path().await };
+    if let Err(refused) = guard::may_change(&parts.method, &parts.headers) {
+        return refused.into_response();
+    }
+    let address = connection.address();
+    let proof = match Proof::of(&parts.headers, connection.certified.get()) {
         Ok(proof) => proof,
         Err(_) if operation.needs == Needs::Nothing => Proof::Token(None),
         Err(refused) => return refused.into_response(),
@@ -125,13 +134,14 @@ async fn answer(operation: &'static Operation, shared: Arc<Shared>, request: Req
         Ok(principal) => principal,
         Err(refused) => {
             if let (Some(why), Ok(mut report), Address::Tcp(from)) = (proof.failure(), shared.report.lock(), address) {
-                report.note(Some(from.ip()), Incident::Handshake, why, 1);
+                report.note(Some(from.ip()), Incident::Unproved, why, 1);
             }
             return refused.into_response();
         }
     };
-    let has_asked = AtomicBool::new(false);
-    (operation.handler)(Call { operation, shared, parts, address, principal, proof, connection, has_asked }, body).await
+    let (account, has_asked) = (shared.budget.account(connection.cut.clone()), AtomicBool::new(false));
+    let call = Call { operation, shared, parts, address, principal, proof, connection, account, has_asked };
+    (operation.handler)(call, body).await
 }
 
 /// Asks the core for what the operation says.
@@ -187,11 +197,13 @@ impl Call {
             Payload::None => NO_BODY_BYTES_MAX,
             Payload::Service | Payload::Members(_) => live.body_bytes_max,
         };
+        let listening = self.connection.listen();
         let (body, held) =
             tokio::time::timeout(live.patience.request, self.read_body(body, max)).await.unwrap_or_else(|_| {
                 let message = "the body has not come within http.request_timeout";
                 Err(Refused::new(StatusCode::REQUEST_TIMEOUT, Code::InvalidRequest, "Too slow", message))
             })?;
+        drop(listening);
         let path = RawPathParams::from_request_parts(&mut self.parts, &()).await.map_err(|_| {
             let message = "what is escaped there is no UTF-8";
             Refused::new(StatusCode::BAD_REQUEST, Code::InvalidRequest, "Invalid path", message)
@@ -210,8 +222,9 @@ impl Call {
         if body.size_hint().lower() > max as u64 {
             return Err(too_long());
         }
-        let mut held = self.shared.budget.hold(None, 0).ok_or_else(no_room)?;
-        let mut bytes = Vec::new();
+        let mut held = self.account.hold(None, 0).ok_or_else(no_room)?;
+        // In one piece from the beginning: what is not written to takes no memory, and what would be copied, twice as much.
+        let mut bytes = Vec::with_capacity(body.size_hint().lower().min(max as u64) as usize);
         while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
             let data = frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(|_| {
                 Refused::new(StatusCode::BAD_REQUEST, Code::InvalidRequest, "Invalid body", "it ends too early")
@@ -230,13 +243,13 @@ impl Call {
     /// Asks the core, and hands its reply on.
     pub(super) async fn ask_for(&self, action: Action, fields: &Fields) -> Response {
         match self.answer_to(action, fields).await {
-            Ok((answer, _waiting)) => answer.into_response(&self.shared.budget),
+            Ok((answer, _waiting)) => answer.into_response(&self.account),
             Err(refused) => refused.into_response(),
         }
     }
 
     /// The core's answer; and the place among those that wait, if it may take its time.
-    pub(super) async fn answer_to(&self, action: Action, fields: &Fields) -> Result<(Answer, Option<Place>), Refused> {
+    pub(super) async fn answer_to(&self, action: Action, fields: &Fields) -> Result<(Answer, Option<Aside>), Refused> {
         let request = fields.request(action, &self.shared.live().limits)?;
         let waiting = if request.may_wait() { Some(self.may_wait()?) } else { None };
         Ok((self.ask(request).await?, waiting))
@@ -253,8 +266,7 @@ impl Call {
             let live = self.shared.live();
             let principal = proved(&live)?;
             let origin = Origin { principal, address: self.address };
-            let asked_by = self.connection.as_ref();
-            let _waits = asked_by.and_then(|connection| connection.note_asked(principal, &request, is_first));
+            self.connection.note_asked(principal, &request, is_first);
             match self.shared.core.ask(request, origin, live.version, is_first).await.ok_or_else(stopping)? {
                 Came::Answer(answer) if may_wait => return proved(&self.shared.live()).map(|_| answer),
                 Came::Answer(answer) => return Ok(answer),
@@ -264,9 +276,10 @@ impl Call {
     }
 
     /// A place among those that wait for something to happen.
-    pub(super) fn may_wait(&self) -> Result<Place, Refused> {
-        self.shared.waiting.take(self.shared.live().waiting_max).ok_or_else(|| {
-            let message = "too many HTTP clients wait, half as many as http.connections: try again later";
+    pub(super) fn may_wait(&self) -> Result<Aside, Refused> {
+        self.connection.wait().ok_or_else(|| {
+            let message =
+                "too many HTTP clients wait, half as many as http.connections or connections_per_address: try again later";
             Refused::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, "Too many requests", message)
         })
     }

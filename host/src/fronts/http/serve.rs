@@ -67,7 +67,7 @@ pub(super) async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => match connections.admit(peer) {
+                Ok((stream, peer)) => match connections.admit(peer, Instant::now()) {
                     Ok(connection) => {
                         tasks.spawn(drive(stream, connection, router.clone(), shared.clone(), handshakes.clone()));
                     }
@@ -196,7 +196,7 @@ impl Speaking<'_> {
             () = cut.notified() => {
                 let reason = match how == How::Plain && shared.live().tls.is_some() {
                     true => "in plain text, and TLS is expected now",
-                    false => "idle, and others want to come in",
+                    false => "idle or slow, and others want to come in",
                 };
                 return note(&shared.report, peer, Incident::Dropped, reason);
             }
@@ -249,7 +249,7 @@ async fn answer(
     router: TowerToHyperService<Router>,
     shared: &Shared,
 ) -> (Response, Option<Busy>) {
-    let Some(busy) = connection.begin() else {
+    let Some(busy) = connection.begin(Instant::now()) else {
         let message = "more than limits.requests_per_second from this connection: try again later";
         let refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, Code::Overloaded, "Too many requests", message);
         return (refused.into_response(), None);

@@ -9,8 +9,11 @@ use std::pin::Pin;
 use axum::body::Body;
 use axum::response::Response;
 
+use crate::protocol::lives::{ENTRIES_MAX, GENERATION_MAX};
+use crate::protocol::page::{DISCOVER_LIMIT_MAX, PAGE_LIMIT_MAX, WAIT_SECONDS_MAX};
 use crate::protocol::reply::Code;
-use crate::protocol::request::Action;
+use crate::protocol::request::{Action, MAX_STALE_SECONDS_MAX};
+use crate::protocol::watch::CHANGES_MAX;
 
 use super::routes::{self, Call};
 use super::{openapi, operators, probes, sse};
@@ -76,6 +79,8 @@ pub(super) enum Place {
     Query,
     /// In the body, which is an object.
     Member,
+    /// There, too, and may be left out.
+    Optional,
 }
 
 /// What may stand there. The protocol judges it; this says how text becomes JSON, and what the document says.
@@ -88,7 +93,11 @@ pub(super) enum Kind {
     Names,
     /// A whole number.
     Whole,
+    /// One from the first to the second.
+    Between(u64, u64),
     Number,
+    /// A number from 0 to this.
+    UpTo(u64),
     Boolean,
     Object,
     List,
@@ -127,8 +136,18 @@ pub(super) const fn member(name: &'static str, kind: Kind, about: &'static str) 
     parameter(Place::Member, name, kind, about)
 }
 
+pub(super) const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Parameter {
+    parameter(Place::Optional, name, kind, about)
+}
+
+/// How many of something, where so many are the most.
+const fn limit(max: u64, about: &'static str) -> Parameter {
+    query("limit", Kind::Between(1, max), about)
+}
+
 pub(super) const ID: Parameter = parameter(Place::Path, "service_id", Kind::Text, "The service's id");
-pub(super) const GENERATION: Parameter = query("generation", Kind::Whole, "Only if the service is of this generation");
+pub(super) const GENERATION: Parameter =
+    query("generation", Kind::Between(0, GENERATION_MAX), "Only if the service is of this generation");
 const TYPE: Parameter = query("service_type", Kind::Text, "Only services that are discovered by this type");
 pub(super) const TAGS: Parameter = query("tags", Kind::Texts, "Only services with this type or tag; may be repeated");
 pub(super) const METADATA: Parameter =
@@ -136,7 +155,10 @@ pub(super) const METADATA: Parameter =
 pub(super) const VERSION: Parameter = query("version", Kind::Text, "Only services whose version meets this: ^1.2");
 const FIELDS: Parameter = query("fields", Kind::Names, "Which fields of the records are shown");
 pub(super) const CURSOR: Parameter = query("cursor", Kind::Text, "Where the page before has ended");
-const MAX_STALE: Parameter = query("max_stale", Kind::Number, "How old the answer may be, in seconds");
+const MAX_STALE: Parameter =
+    query("max_stale", Kind::UpTo(MAX_STALE_SECONDS_MAX as u64), "How old the answer may be, in seconds");
+const WAIT: Parameter =
+    query("wait", Kind::UpTo(WAIT_SECONDS_MAX as u64), "For how many seconds to wait if there is none");
 
 const REVISION: Field = ("revision", Kind::Whole);
 const EPOCH: Field = ("epoch", Kind::Text);
@@ -207,7 +229,7 @@ static OPERATIONS: &[Operation] = &[
                 METADATA,
                 VERSION,
                 FIELDS,
-                query("limit", Kind::Whole, "The most of a page"),
+                limit(PAGE_LIMIT_MAX as u64, "The most of a page"),
                 CURSOR,
                 MAX_STALE,
             ],
@@ -291,7 +313,7 @@ static OPERATIONS: &[Operation] = &[
         (Method::Get, "/v1/services/{service_id}/history", "history"),
         Action::History,
         "What has happened to a service, also to one that is no more",
-        &[ID, query("limit", Kind::Whole, "Only the last so many entries")],
+        &[ID, limit(ENTRIES_MAX, "Only the last so many entries")],
         &[("service_id", Kind::Text), ("history", Kind::List)],
         &[],
     ),
@@ -305,8 +327,8 @@ static OPERATIONS: &[Operation] = &[
             METADATA,
             VERSION,
             FIELDS,
-            query("limit", Kind::Whole, "How many at most: they come as the list services"),
-            query("wait", Kind::Number, "For how many seconds to wait if there is none"),
+            limit(DISCOVER_LIMIT_MAX as u64, "How many at most: they come as the list services"),
+            WAIT,
             MAX_STALE,
         ],
         &[("service", Kind::Service), ("services", Kind::Services), STALE],
@@ -316,7 +338,7 @@ static OPERATIONS: &[Operation] = &[
         (Method::Get, "/v1/types", "types"),
         Action::Types,
         "The types that services are discovered by, and how many are healthy of each",
-        &[query("limit", Kind::Whole, "The most of a page"), CURSOR],
+        &[limit(PAGE_LIMIT_MAX as u64, "The most of a page"), CURSOR],
         &[("types", Kind::Object), REVISION, EPOCH, NEXT],
         &[Code::Compacted],
     ),
@@ -333,8 +355,8 @@ static OPERATIONS: &[Operation] = &[
                 TAGS,
                 METADATA,
                 VERSION,
-                query("limit", Kind::Whole, "The most changes in the reply"),
-                query("wait", Kind::Number, "For how many seconds to wait if there is none"),
+                limit(CHANGES_MAX as u64, "The most changes in the reply"),
+                WAIT,
             ],
             &[EPOCH, REVISION, ("changes", Kind::Changes)],
             &[Code::Compacted, Code::Overloaded],

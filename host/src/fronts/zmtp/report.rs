@@ -23,6 +23,8 @@ pub enum Incident {
     Refused,
     /// A handshake came to nothing.
     Handshake,
+    /// A request was not answered, since who asked did not prove who they are.
+    Unproved,
     /// A client that had been let in was cut off.
     Dropped,
     /// A subscriber lost an event that waited for it.
@@ -35,6 +37,7 @@ impl Incident {
         match self {
             Incident::Refused => "refused",
             Incident::Handshake => "handshake_failed",
+            Incident::Unproved => "request_refused",
             Incident::Dropped => "cut_off",
             Incident::Missed => "event_missed",
         }
@@ -46,6 +49,8 @@ impl Incident {
             (Incident::Refused, _) => "connections refused",
             (Incident::Handshake, 1) => "handshake failed",
             (Incident::Handshake, _) => "handshakes failed",
+            (Incident::Unproved, 1) => "request refused",
+            (Incident::Unproved, _) => "requests refused",
             (Incident::Dropped, 1) => "connection cut off",
             (Incident::Dropped, _) => "connections cut off",
             (Incident::Missed, 1) => "event missed",

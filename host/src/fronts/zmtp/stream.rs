@@ -17,7 +17,7 @@ const KEEPALIVE: TcpKeepalive =
 
 /// How many connections may wait in the kernel until they are let in. The standard library's 128 are soon used up when
 /// many connect at the same time, and a client that finds no place tries again only after a second.
-const BACKLOG: i32 = 4096;
+pub(in crate::fronts) const BACKLOG: i32 = 4096;
 
 /// Where connections come in.
 #[derive(Debug)]

@@ -20,6 +20,8 @@ use crate::registry::service::Service;
 use crate::registry::trail::What;
 use crate::security::origin::Origin;
 
+/// What `undrain` says of a service that was not drained.
+pub const NOT_DRAINED: &str = "Service was not drained";
 /// How many generations are passed over at random when a host starts, at most: some twelve days of milliseconds. What it
 /// finds in the store need not be all that was given (nothing is kept in memory, and services that are gone leave none),
 /// and the wall clock may have been set back: a process of before is not to meet its number again.
@@ -109,7 +111,7 @@ impl Write {
         let document = match &drain.order {
             Some(order) => mark(before.document(), order, now.unix_ms),
             None if before.is_drained() => unmark(before.document()),
-            None => return Err(Reply::success().text("message", "Service was not drained")),
+            None => return Err(Reply::success().text("message", NOT_DRAINED)),
         };
         Ok(Write::amend(before, document, what, Some(origin)))
     }
@@ -181,6 +183,7 @@ impl<C> Registry<C> {
         }
         if let Some(service) = self.services.amend(&changed, now.uptime_ms).cloned() {
             self.announce(EventKind::Register, &service, revision, told, out);
+            out.events.last_mut().into_iter().for_each(|(_, amended)| *amended = Some(what));
             self.trail.note(&id, what.what(), by, now);
             self.has_come(&id);
         }

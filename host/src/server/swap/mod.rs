@@ -208,7 +208,7 @@ impl<F: Front> Server<F> {
         self.storage_fails = false;
         let is_configured = self.swap.as_ref().is_some_and(|swap| swap.is_configured);
         if let Some(settings) = &mut self.settings {
-            settings.set_backend(target.backend.clone(), is_configured);
+            settings.set_backend(target.backend.clone(), &target.described, is_configured);
         }
         if !is_closed {
             // What the one before holds nobody knows: should it be opened again, none may take its changes for these.
