@@ -3,14 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, HttpBody};
-use bytes::Bytes;
-use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
 use crate::config;
@@ -430,29 +425,6 @@ impl Bucket {
         let has_one = self.tokens >= 1.0;
         self.tokens -= if has_one { 1.0 } else { 0.0 };
         has_one
-    }
-}
-
-/// A body, and what is held until it has left.
-pub(super) struct Holding<H> {
-    pub(super) body: Body,
-    pub(super) _held: H,
-}
-
-impl<H: Unpin> HttpBody for Holding<H> {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -31,6 +31,7 @@ mod fields;
 pub mod front;
 mod guard;
 mod handshake;
+mod holding;
 pub mod live;
 mod openapi;
 mod operators;

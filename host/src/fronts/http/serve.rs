@@ -23,9 +23,10 @@ use crate::protocol::reply::Code;
 
 use super::answer::Refused;
 use super::certified::Certified;
-use super::connections::{Busy, Connection, Connections, Holding};
+use super::connections::{Busy, Connection, Connections};
 use super::guard;
 use super::handshake::{Begun, Handshakes};
+use super::holding::Holding;
 use super::live::Live;
 use super::refusing::{Refusing, Tally};
 use super::routes::{self, Shared};
