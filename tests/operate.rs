@@ -327,6 +327,11 @@ fn the_audit_says_who_did_what_in_a_file_that_can_be_rotated() {
     let text = audit_when(&|text| text.contains("what=registered service_id=\"next\""));
     let moved = std::fs::read_to_string(directory.join("audit.log.1")).unwrap();
     assert!(moved.contains("what=deregistered") && !text.contains("what=deregistered"), "{moved}\n{text}");
+    let configured = std::fs::read_to_string(directory.join("registry.toml")).unwrap();
+    std::fs::write(directory.join("registry.toml"), format!("{configured}\nnonsense = 1\n")).unwrap();
+    host.signal("HUP");
+    host.wait_for_log("nothing has been changed");
+    audit_when(&|text| text.contains("what=reload_failed\n"));
     assert!(
         [moved, text].concat().contains("what=reload address="),
         "in either: it is written while the file is changed"

@@ -2,7 +2,7 @@
 
 use super::Server;
 use crate::fronts::Front;
-use crate::registry::{Exceeded, Forbidden, Now};
+use crate::registry::{Deed, Exceeded, Forbidden, Now};
 use crate::security::principal::Principal;
 use crate::text::one_line;
 
@@ -89,6 +89,12 @@ impl<F: Front> Server<F> {
         for line in self.digest.lines(self.registry.is_idle(), now.uptime_ms) {
             tracing::info!("{line}");
         }
+    }
+
+    /// Writes down what has come of something that an operator asked for, or that a signal did.
+    pub(super) fn note_outcome(&mut self, what: &'static str) {
+        let deed = Deed { what, service_id: None, by: None, unix_ms: self.read_clock().unix_ms };
+        self.audit.note(&deed, &self.guard);
     }
 
     /// Writes one piece more of the long lists that clients wait for, as far as there is room for them.

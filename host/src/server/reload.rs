@@ -171,7 +171,8 @@ impl<F: Front> Server<F> {
             Err(problems) => Err(problems.clone()),
         };
         if is_meant {
-            self.metrics.reloads[usize::from(told.is_err())].add(1);
+            let has_failed = told.is_err();
+            self.metrics.reloads[usize::from(has_failed)].add(1);
             match &told {
                 Ok(told) => told.log(),
                 Err(problems) => {
@@ -187,6 +188,7 @@ impl<F: Front> Server<F> {
                     self.begin_swap(To::Loaded(Box::new(loaded)), Terms::new(None, false), Vec::new());
                 }
             }
+            self.note_outcome(if has_failed { "reload_failed" } else { "reload_done" });
         }
         for (caller, is_trial) in asking {
             let reply = match &told {

@@ -219,6 +219,7 @@ impl<F: Front> Server<F> {
         let Some(restoring) = self.restoring.take() else { return };
         self.registry.hold_changes(false);
         self.metrics.restores[1].add(1);
+        self.note_outcome("restore_failed");
         tracing::error!("the backup has not been restored, nothing has been changed: {error}");
         if let Some(caller) = restoring.asking {
             self.front.reply(caller, refusal(error));
@@ -230,6 +231,7 @@ impl<F: Front> Server<F> {
         self.registry.take_over(loaded.into_registry(), by, now, &mut self.out);
         self.registry.hold_changes(false);
         self.metrics.restores[0].add(1);
+        self.note_outcome("restore_done");
         let (services, held_ms) = (self.registry.len(), began.elapsed().as_millis() as u64);
         let told = counted(services, "service", "services");
         tracing::info!("the backup is restored: {told}, in a new epoch; changes waited {held_ms} ms");

@@ -261,6 +261,7 @@ impl<F: Front> Server<F> {
         let plugin = self.registry.plugin().to_string();
         tracing::error!("the registry has not moved to another storage, {plugin} stays in charge: {error}");
         self.metrics.swaps[1].add(1);
+        self.note_outcome("swap_failed");
         self.refuse_swap(swap.asking, &error);
     }
 
@@ -309,6 +310,7 @@ impl<F: Front> Server<F> {
         self.registry.hold_changes(false);
         self.registry.end_copy();
         self.metrics.swaps[0].add(1);
+        self.note_outcome("swap_done");
         let held_ms = swap.held.map_or(0, |since| since.elapsed().as_millis() as u64);
         let (services, seconds) = (self.registry.len(), swap.began.elapsed().as_secs_f64());
         let services_told = counted(services, "service", "services");
