@@ -27,7 +27,7 @@ fn a_slip_in_the_name_of_a_plugins_table_is_told() {
     for (table, told) in [
         ("sqlit", ": did you mean [backend.options.sqlite]?\n"),
         ("memroy", ": did you mean [backend.options.memory]?\n"),
-        ("etcd", "; no plugin \"etcd\" is found here, `registry plugin list` shows those that are\n"),
+        ("consul", "; no plugin \"consul\" is found here, `registry plugin list` shows those that are\n"),
     ] {
         let file = format!("[backend.options.{table}]\npath = \"a.db\"\n");
         let output = check_with_plugins(&Place::with(&file), &[]);
