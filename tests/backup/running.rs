@@ -189,6 +189,23 @@ fn a_backup_that_is_not_right_changes_nothing() {
 }
 
 #[test]
+fn a_quota_of_requests_only_slows_a_restore_down() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let quota = "[[limits.quotas]]\nname = \"few\"\nclients = [\"*\"]\nrequests_per_second = 4\nburst = 2\n";
+    let host = Host::start(directory, &format!("{SQLITE}{quota}"));
+    let count = 3000;
+    let mut backup = format!("{{\"registry_backup\":1,\"services\":{count}}}\n");
+    for number in 0..count {
+        let service = json!({"id": format!("s{number}"), "name": "n", "host": "h", "port": 1, "ttl": 600});
+        backup.push_str(&format!("{service}\n"));
+    }
+    std::fs::write(directory.join("all.jsonl"), backup).unwrap();
+    let restored = restore(directory, &host, "all.jsonl");
+    assert!(text(&restored.stdout).starts_with("3000 services restored"), "{restored:?}");
+}
+
+#[test]
 fn a_registry_that_does_not_run_is_restored_offline() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();

@@ -193,11 +193,7 @@ fn without_keys_an_address_has_a_quota() {
 #[test]
 fn what_was_there_before_a_start_counts() {
     let mut world = world(1);
-    let mut record = stored("a", "web");
-    let mut document: Value = serde_json::from_str(&record.document).unwrap();
-    document["owner_key"] = A.written().into();
-    record.document = document.to_string();
-    world.registry.load(record, world.now).unwrap();
+    world.registry.load(owned("a", "web", A), world.now).unwrap();
     assert!(world.has(A) == 1 && is_over(&world.call_with(A, register("b", "web"))));
     assert_eq!(world.call_with(A, register("a", "web"))["success"], true);
 
@@ -216,6 +212,40 @@ fn what_was_there_before_a_start_counts() {
     assert!(is_over(&world.call_from(here, register("d", "web"))));
     world.call_from(from("10.0.0.2:1"), renew("a"));
     assert_eq!(world.registry.services_of(&here.holder()), 3, "a heartbeat from elsewhere moves nothing");
+}
+
+/// What a store has of a service of this client's.
+fn owned(id: &str, service_type: &str, owner: Principal) -> Record {
+    let mut record = stored(id, service_type);
+    let mut document: Value = serde_json::from_str(&record.document).unwrap();
+    document["owner_key"] = owner.written().into();
+    record.document = document.to_string();
+    record
+}
+
+#[test]
+fn what_a_backup_has_brought_counts() {
+    for other_meanwhile in [false, true] {
+        let mut world = world(2);
+        world.call_with(A, register("a", "web"));
+        let mut restored = world.registry.successor(Position::new("f", 7));
+        for (id, owner) in [("b", A), ("c", A), ("d", B)] {
+            restored.load(owned(id, "cam-1", owner), world.now).unwrap();
+        }
+        if other_meanwhile {
+            let cameras = of_services("cameras", Whose::Everybody, 1, &["cam-*"]);
+            world.registry.set_quotas(Quotas::new(vec![of_services("all", Whose::Everybody, 2, &[]), cameras]));
+        }
+        world.registry.take_over(restored, ADMIN.into(), world.now, &mut world.out);
+        while world.registry.is_busy() {
+            world.registry.tick(world.now, &mut world.out);
+        }
+        assert_eq!((world.has(A), world.has(B)), (2, 1));
+        assert!(is_over(&world.call_with(A, register("a", "web"))), "{other_meanwhile}");
+        assert_eq!(is_over(&world.call_with(B, register("e", "cam-2"))), other_meanwhile);
+        assert_eq!(world.call_with(A, deregister("b"))["success"], true);
+        assert_eq!(world.call_with(A, register("a", "web"))["success"], true);
+    }
 }
 
 #[test]

@@ -74,6 +74,18 @@ fn a_quota_counts_what_is_asked_once_and_says_when_to_ask_again() {
 }
 
 #[test]
+fn who_asks_too_often_gets_neither_lists_nor_numbers() {
+    let [(reader, readers), (writer, writers)] =
+        [("reader", "read"), ("writer", "register")].map(|(name, right)| token(&[name, "--allow", right]));
+    let quota = "[[limits.quotas]]\nname = \"few\"\nclients = [\"*\"]\nrequests_per_second = 0.02\nburst = 1\n";
+    let stage = Stage::with(&format!("{MEMORY}[http]\nport = 0\n{readers}{writers}{quota}"));
+    let mut http = stage.http();
+    let mut statuses = |token: &str, target: &str| [(); 3].map(|()| call(&mut http, token, "GET", target, None).status);
+    assert_eq!(statuses(&reader, "/v1/services?fields="), [200, 429, 429]);
+    assert_eq!(statuses(&writer, "/metrics"), [403, 429, 429], "who may not read does not come to it by asking often");
+}
+
+#[test]
 fn who_is_connected_is_told_over_http_too() {
     let stage = Stage::with(MEMORY);
     let mut http = stage.http();

@@ -11,8 +11,9 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
-use registry_client::{ConnectionProblem, Error};
+use registry_client::{Code, ConnectionProblem, Error};
 use registry_plugin_api::Record;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -35,6 +36,8 @@ const OWN: &str = env!("CARGO_PKG_VERSION");
 /// How long the services of one part are, in bytes, and one beyond; and how many there are.
 const PART_BYTES: usize = 200_000;
 const PART_SERVICES: usize = 500;
+/// How long it is waited for a quota to allow the next part, in seconds: the registry gives up who sends nothing for 30.
+const QUOTA_SECONDS_MAX: f64 = 20.0;
 /// What stands for standard input or output in place of a file.
 const STANDARD: &str = "-";
 
@@ -91,7 +94,7 @@ pub(super) async fn restore(file: &Path, connection: &Connection, replace: bool)
     let upload = format!("{:016x}", rand::random::<u64>());
     send(file, &lines, &client, &upload).await.map_err(offline)?;
     let end = json!({ "upload": upload, "total": lines.len(), "replace": replace });
-    let reply = client.request_once("restore", end).await.map_err(offline)?;
+    let reply = client.understood(ask(&client, &end).await, &end).map_err(offline)?;
     if connection.json {
         return output::json(&reply);
     }
@@ -115,7 +118,7 @@ async fn send(file: &Path, lines: &[(usize, &str)], client: &Client, upload: &st
         }
         let count = services.len();
         let request = json!({ "upload": upload, "part": part, "services": services });
-        match client.registry().request_once("restore", request.clone()).await {
+        match ask(client, &request).await {
             Ok(_) => (next, part, is_again) = (end, part + 1, false),
             // Connections get lost; and they are cut off if a message is too long.
             Err(error) if is_lost(&error) && !is_again => is_again = true,
@@ -142,6 +145,23 @@ async fn send(file: &Path, lines: &[(usize, &str)], client: &Client, upload: &st
         }
     }
     Ok(())
+}
+
+/// Asks for a step of a restore, as soon as quotas allow it.
+async fn ask(client: &Client, request: &Value) -> Result<Value, Error> {
+    loop {
+        let answered = client.registry().request_once("restore", request.clone()).await;
+        let seconds = match &answered {
+            Err(Error::Refused(refusal)) if refusal.code == Code::TooManyRequests => {
+                refusal.reply["retry_after"].as_f64().filter(|seconds| (0.0..=QUOTA_SECONDS_MAX).contains(seconds))
+            }
+            _ => None,
+        };
+        match seconds {
+            Some(seconds) => tokio::time::sleep(Duration::from_secs_f64(seconds)).await,
+            None => return answered,
+        }
+    }
 }
 
 /// Whether there was a connection, which is no more.

@@ -94,6 +94,11 @@ impl Bucket {
 }
 
 impl Bounds {
+    /// The quotas.
+    pub(super) fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
+    }
+
     /// Takes a request of this client, or says which quota is in the way, and for how many milliseconds.
     fn ask(&mut self, holder: Holder, now_ms: u64) -> Result<(), (Arc<Quota>, u64)> {
         let Some(quota) = self.quotas.of_requests(&holder) else { return Ok(()) };

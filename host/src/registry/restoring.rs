@@ -18,10 +18,12 @@ const NOTED_MAX: usize = 10_000;
 
 impl<C> Registry<C> {
     /// A core without services under the same rules, at this position, to load services into for
-    /// [`take_over`](Self::take_over).
+    /// [`take_over`](Self::take_over). They are counted by the same quotas.
     pub fn successor(&mut self, position: Position) -> Registry<C> {
         let rng = rand::rngs::StdRng::from_rng(&mut self.rng);
-        Registry::new(self.policy.clone(), self.promises, self.about.clone(), position, rng)
+        let mut successor = Registry::new(self.policy.clone(), self.promises, self.about.clone(), position, rng);
+        successor.services.count_by(self.bounds.quotas().clone());
+        successor
     }
 
     /// Whether a record can be a service, and about how much memory it takes then, in bytes.
@@ -49,6 +51,8 @@ impl<C> Registry<C> {
     pub fn take_over(&mut self, restored: Registry<C>, by: Origin, now: Now, out: &mut Output<C>) {
         self.end_mass_of_all(now);
         let before = std::mem::replace(&mut self.services, restored.services);
+        // There may be others since they were loaded.
+        self.services.set_quotas(self.bounds.quotas().clone());
         self.changes.begin_anew(restored.revision, restored.changes.generation);
         self.begin_epoch(Position::new(restored.epoch, restored.revision), out);
         self.storage_failure = None;

@@ -45,7 +45,6 @@ impl<F: Front> Server<F> {
             };
             self.front.reply(caller, reply);
         }
-        self.front.flush();
     }
 }
 

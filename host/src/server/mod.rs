@@ -176,6 +176,7 @@ impl<F: Front> Server<F> {
             self.take_roll_calls(now);
             self.go_on_swapping();
             self.go_on_restoring(now);
+            self.front.flush();
             if std::mem::take(&mut self.out.terminate) {
                 break "a client asked for it".into();
             }

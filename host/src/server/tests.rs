@@ -32,6 +32,16 @@ struct Stage {
     asked: usize,
     is_full: bool,
     replies: Vec<(usize, Value)>,
+    /// How many of them have not been sent yet.
+    unsent: usize,
+    /// How many had not when the server began to wait, if it does.
+    unsent_meanwhile: Option<usize>,
+}
+
+impl Stage {
+    fn begin_waiting(&mut self) {
+        self.unsent_meanwhile = Some(self.unsent);
+    }
 }
 
 #[derive(Clone, Default)]
@@ -48,7 +58,10 @@ impl Front for Fake {
         };
         match next {
             Some(request) => batch.push(request),
-            None => std::future::pending().await,
+            None => {
+                self.0.borrow_mut().begin_waiting();
+                std::future::pending().await
+            }
         }
     }
 
@@ -70,7 +83,9 @@ impl Front for Fake {
 
     fn reply(&mut self, caller: usize, reply: Reply) {
         let reply = serde_json::from_str(&reply.finish(None).into_text()).unwrap();
-        self.0.borrow_mut().replies.push((caller, reply));
+        let stage = &mut *self.0.borrow_mut();
+        stage.replies.push((caller, reply));
+        stage.unsent += 1;
     }
 
     fn set_limits(&mut self, _: &crate::config::Limits, _: &crate::config::Server) {}
@@ -81,7 +96,9 @@ impl Front for Fake {
 
     fn call_roll(&self, _: &mut Roll<'_>) {}
 
-    fn flush(&mut self) {}
+    fn flush(&mut self) {
+        self.0.borrow_mut().unsent = 0;
+    }
 
     async fn close(self) {}
 }
@@ -150,6 +167,25 @@ fn messages_without_end_do_not_keep_the_store_waiting() {
         served.expect("the store's answer is taken").unwrap();
     });
     assert_eq!(front.0.borrow().replies.iter().find(|(caller, _)| *caller == 1).unwrap().1["success"], true);
+}
+
+#[test]
+fn whatever_is_answered_in_a_turn_is_sent_before_the_server_waits() {
+    let part = json!({"action": "restore", "upload": "u", "part": 0, "services": []});
+    for request in [part, json!({"action": "clients"}), json!({"action": "health"})] {
+        let front = Fake::default();
+        front.0.borrow_mut().requests.push_back(request.clone());
+        let stage = front.0.clone();
+        let is_waiting = async move {
+            while stage.borrow().unsent_meanwhile.is_none() {
+                tokio::task::yield_now().await;
+            }
+            "it waits".to_string()
+        };
+        run(server(front.clone()).run(is_waiting)).unwrap();
+        let stage = front.0.borrow();
+        assert_eq!((stage.replies.len(), stage.unsent_meanwhile), (1, Some(0)), "{request}: {:?}", stage.replies);
+    }
 }
 
 #[test]

@@ -38,7 +38,8 @@ pub(super) async fn metrics(mut call: Call, body: Body) -> Response {
     // is asked for a proof it is not needed, so that a registry that hangs is still looked into.
     if call.principal != Principal::Nobody {
         match tokio::time::timeout(ANSWER_MAX, call.answer_to(Action::Watch, &Fields::default())).await {
-            Ok(Ok((answer, _))) if answer.code == Some(Code::Forbidden) => {
+            // Who asks too often is told so before it is looked whether they may.
+            Ok(Ok((answer, _))) if matches!(answer.code, Some(Code::Forbidden | Code::TooManyRequests)) => {
                 return answer.into_response(&call.account);
             }
             Ok(Ok(_)) => {}

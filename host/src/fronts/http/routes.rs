@@ -167,7 +167,11 @@ pub(super) async fn list(mut call: Call, body: Body) -> Response {
     }
     let known = call.parts.headers.get(IF_NONE_MATCH).and_then(|known| known.to_str().ok()).map(str::to_string);
     // Where it is not sure of what it knows, it says so in each list.
-    let Some((epoch, revision)) = call.position().await else { return call.ask_for(Action::List, &fields).await };
+    let (epoch, revision) = match call.position().await {
+        Ok(Some(position)) => position,
+        Ok(None) => return call.ask_for(Action::List, &fields).await,
+        Err(refused) => return refused.into_response(),
+    };
     let tag = call.tag(&epoch, revision);
     if known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag || known.trim() == "*")) {
         let mut response = Response::new(Body::empty());
@@ -285,12 +289,18 @@ impl Call {
     }
 
     /// Where the registry stands, epoch and revision, if it is sure of that.
-    pub(super) async fn position(&self) -> Option<(String, u64)> {
+    ///
+    /// # Errors
+    /// The client asks too often. What it asks for next would count as the same request, and so not at all.
+    async fn position(&self) -> Result<Option<(String, u64)>, Refused> {
         let mut fields = Fields::default();
         fields.set("max_stale", "0".into());
-        let (answer, _) = self.answer_to(Action::Watch, &fields).await.ok()?;
-        let is_sure = answer.code.is_none();
-        Position::of(&answer).filter(|_| is_sure)
+        let Ok((answer, _)) = self.answer_to(Action::Watch, &fields).await else { return Ok(None) };
+        match answer.code {
+            None => Ok(Position::of(&answer)),
+            Some(Code::TooManyRequests) => Err(answer.into()),
+            Some(_) => Ok(None),
+        }
     }
 
     /// Stands for what the client is shown at this position.

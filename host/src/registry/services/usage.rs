@@ -65,6 +65,11 @@ impl Usage {
 }
 
 impl Services {
+    /// Counts by these quotas what is put from now on. There must be no services yet.
+    pub(in crate::registry) fn count_by(&mut self, quotas: Arc<Quotas>) {
+        self.usage = Usage { quotas, ..Usage::default() };
+    }
+
     /// Counts by these quotas, at once or as soon as all services have been counted anew.
     pub(in crate::registry) fn set_quotas(&mut self, quotas: Arc<Quotas>) {
         let usage = &mut self.usage;
