@@ -134,6 +134,9 @@ fn a_store_that_may_be_closed_is_told_that_it_is_not_until_it_says_yes() {
     assert_eq!(ids(&mut client), ["a"], "reads go on");
     let again = run(directory, &host, &["swap", "--to", "to.toml"]);
     assert!(text(&again.stderr).contains("may be closed for that of"), "{again:?}");
+    std::fs::write(directory.join("registry.toml"), TO).unwrap();
+    host.signal("HUP");
+    host.wait_for_log("the registry does not move to the storage that is configured now: the storage in charge fails");
     control(directory, "none");
     assert_eq!(client.call(register("b", "web", 600.0))["success"], true);
     host.wait_for_log("stays in charge");

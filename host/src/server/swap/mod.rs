@@ -170,7 +170,7 @@ impl<F: Front> Server<F> {
     pub(super) fn begin_swap(&mut self, to: To, terms: Terms, mut asking: Vec<F::Caller>) {
         let Some(swap) = &mut self.swap else {
             if self.restoring.is_some() {
-                return self.refuse_swap(asking, "a backup is being restored");
+                return self.turn_away(asking, "a backup is being restored");
             }
             self.swap = Some(Swap::begin(to, terms, asking));
             return;
@@ -190,7 +190,7 @@ impl<F: Front> Server<F> {
                     _ => "the registry is moving to another storage already".to_string(),
                 };
                 swap.step = step;
-                self.refuse_swap(asking, &in_the_way);
+                self.turn_away(asking, &in_the_way);
             }
         }
     }
@@ -296,6 +296,16 @@ impl<F: Front> Server<F> {
         if !asking.is_empty() {
             self.refuse_swap(asking, "the registry stops");
         }
+    }
+
+    /// A move does not begin. That of a reload has nobody else to tell: the next reload tries again.
+    fn turn_away(&mut self, asking: Vec<F::Caller>, error: &str) {
+        if asking.is_empty() {
+            tracing::error!("the registry does not move to the storage that is configured now: {error}");
+        }
+        self.metrics.swaps[1].add(1);
+        self.note_outcome("swap_failed");
+        self.refuse_swap(asking, error);
     }
 
     fn refuse_swap(&mut self, asking: Vec<F::Caller>, error: &str) {
