@@ -144,7 +144,7 @@ fn an_earlier_version_keeps_what_it_does_not_know() {
         .replace("\"registry\":\"0.1.0\"", "\"registry\":\"9.1.0\"");
     assert!(saved.contains("9.1.0"), "{saved}");
     std::fs::write(directory.join("saved.jsonl"), saved).unwrap();
-    let restored = run(directory, &["restore", "saved.jsonl", "--replace"]);
+    let restored = run(directory, &["restore", "saved.jsonl", "--offline", "--replace"]);
     assert!(restored.status.success(), "{restored:?}");
     let host = Host::start(directory, SQLITE);
     let text = shown(&host);
