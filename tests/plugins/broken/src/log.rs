@@ -32,10 +32,15 @@ impl Log {
 
     /// All groups.
     pub(crate) fn read(&mut self) -> Result<Vec<Group>> {
-        let mut text = String::new();
-        self.file.read_to_string(&mut text).map_err(failed)?;
-        // What a writer who was killed has left of its last line is no line.
-        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+        let mut bytes = Vec::new();
+        self.file.read_to_end(&mut bytes).map_err(failed)?;
+        // What a writer who was killed has left of its last line is no line, and must not become the beginning of the next.
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if end < bytes.len() {
+            bytes.truncate(end);
+            self.file.set_len(end as u64).map_err(failed)?;
+        }
+        let text = String::from_utf8(bytes).map_err(|_| Error::corrupt("the log is damaged"))?;
         let mut groups = Vec::new();
         // The parts of a group that was written backwards, in the order of the file.
         let mut parts: Vec<(u64, Group)> = Vec::new();
