@@ -1,10 +1,15 @@
-//! What tests of the plugins for database servers share: where the server is, and a wire to it that fails.
+//! What tests of the plugins for database servers share: where the server is, a wire to it that fails, and what is to be
+//! seen then with any server.
 
+mod calls;
 mod proxy;
+mod scenarios;
 
 use std::io::Write;
 
+pub(crate) use calls::{commit, contents, ids, put, remove};
 pub(crate) use proxy::{Proxy, Wire};
+pub(crate) use scenarios::{given_up, lost};
 
 /// What `scripts/stores` says of a server in a variable. Without it the test cannot run, which is a failure in CI only.
 pub(crate) fn server(variable: &str) -> Option<String> {

@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use etcd_client::{Client, DeleteOptions, GetOptions};
 use registry_etcd::Etcd;
-use registry_plugin_api::{
-    Backend, Change, Cursor, Group, Host, Options, Outcome, Position, Put, Record, Remove, Result,
-};
+use registry_plugin_api::{Backend, Host, Options, Result};
 use serde_json::json;
 
 use crate::stores::server;
@@ -68,33 +66,4 @@ impl Place {
 pub(crate) async fn open(options: serde_json::Value) -> Result<Etcd> {
     let options = Options::check(Etcd::OPTIONS, options.as_object().unwrap().clone())?;
     Etcd::open(options, Host::for_tests()).await
-}
-
-pub(crate) fn put(id: &str, revision: u64) -> Change {
-    let mut record = Record::new(id, format!("{{\"revision\":{revision}}}"));
-    record.revision = revision;
-    Put::new(record).into()
-}
-
-pub(crate) fn remove(id: &str, revision: u64) -> Change {
-    Remove::new(id, revision).into()
-}
-
-pub(crate) async fn commit(store: &Etcd, revision: u64, changes: &[Change]) -> Result<Vec<Outcome>> {
-    store.commit(Group::new(Position::new("epoch", revision), changes.to_vec())).await
-}
-
-/// The position, and all records.
-pub(crate) async fn contents(store: &Etcd) -> (Option<Position>, Vec<Record>) {
-    let (mut next, mut records, mut position) = (Some(Cursor::start()), Vec::new(), None);
-    while let Some(after) = next {
-        let page = store.load(after).await.unwrap();
-        records.extend(page.records);
-        (next, position) = (page.next, page.position);
-    }
-    (position, records)
-}
-
-pub(crate) fn ids(contents: &(Option<Position>, Vec<Record>)) -> Vec<&str> {
-    contents.1.iter().map(|record| record.id.as_str()).collect()
 }

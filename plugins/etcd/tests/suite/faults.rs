@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use registry_etcd::Etcd;
-use registry_plugin_api::{Backend, ErrorKind, Outcome};
+use registry_plugin_api::{Backend, ErrorKind};
 use tokio::time::{sleep, timeout};
 
-use crate::common::{Place, commit, contents, ids, put, remove};
-use crate::stores::{Proxy, Wire};
+use crate::common::Place;
+use crate::stores::{Proxy, Wire, commit, contents, given_up, ids, lost, put};
 
 /// A store that is reached by a wire which can fail.
 async fn begin() -> Option<(Place, Proxy, Etcd)> {
@@ -22,18 +22,7 @@ async fn begin() -> Option<(Place, Proxy, Etcd)> {
 #[tokio::test]
 async fn a_commit_that_was_given_up_does_not_land_after_the_next_one() {
     let Some((place, proxy, store)) = begin().await else { return };
-    proxy.set(Wire::Frozen);
-    let given_up = timeout(Duration::from_millis(300), commit(&store, 2, &[put("late", 2)])).await;
-    assert!(given_up.is_err());
-    let changes = [remove("late", 2), put("next", 3)];
-    let next = async {
-        sleep(Duration::from_millis(300)).await;
-        proxy.set(Wire::Passes);
-    };
-    let (outcomes, ()) = tokio::join!(commit(&store, 3, &changes), next);
-    assert_eq!(outcomes.unwrap()[1], Outcome::Done);
-    sleep(Duration::from_millis(300)).await;
-    assert_eq!(ids(&contents(&store).await), ["first", "next"]);
+    given_up(&store, &proxy).await;
     store.close().await.unwrap();
     place.remove().await;
 }
@@ -41,24 +30,8 @@ async fn a_commit_that_was_given_up_does_not_land_after_the_next_one() {
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_an_error_and_the_next_one_goes_on_from_what_is_there() {
     let Some((place, proxy, store)) = begin().await else { return };
-    proxy.set(Wire::Deaf);
-    let lost = async {
-        // Until it is stored.
-        while place.services().await != ["first", "lost"] {
-            sleep(Duration::from_millis(10)).await;
-        }
-        proxy.set(Wire::Cut);
-    };
-    let changes = [put("lost", 2)];
-    let (error, ()) = tokio::join!(commit(&store, 2, &changes), lost);
-    assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable);
-    // As long as etcd is away, each call says so.
-    let error = commit(&store, 2, &changes).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.message().starts_with("cannot reach etcd at http://127.0.0.1:"), "{error}");
-    proxy.set(Wire::Passes);
-    assert_eq!(commit(&store, 3, &[remove("lost", 2), put("next", 3)]).await.unwrap(), [Outcome::Done, Outcome::Done]);
-    assert_eq!(ids(&contents(&store).await), ["first", "next"]);
+    let stored = async || place.services().await == ["first", "lost"];
+    lost(&store, &proxy, stored, "cannot reach etcd at http://127.0.0.1:").await;
     store.close().await.unwrap();
     place.remove().await;
 }

@@ -3,7 +3,8 @@
 use registry_plugin_api::{Backend, Change, ErrorKind, Outcome, Position, Put, Record, Renew};
 use serde_json::json;
 
-use crate::common::{Place, commit, contents, ids, open, put, remove};
+use crate::common::{Place, open};
+use crate::stores::{commit, contents, ids, put, remove};
 
 #[tokio::test]
 async fn a_group_larger_than_a_transaction_is_made_in_order() {

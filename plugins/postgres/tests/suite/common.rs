@@ -2,9 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use registry_plugin_api::{
-    Backend, Change, Cursor, Group, Host, Options, Outcome, Position, Put, Record, Remove, Result,
-};
+use registry_plugin_api::{Backend, Host, Options, Position, Record, Result};
 use registry_postgres::Postgres;
 use serde_json::json;
 use tokio_postgres::{Client, Config, NoTls};
@@ -71,35 +69,7 @@ pub(crate) async fn open(options: serde_json::Value) -> Result<Postgres> {
     Postgres::open(options, Host::for_tests()).await
 }
 
-pub(crate) fn put(id: &str, revision: u64) -> Change {
-    let mut record = Record::new(id, format!("{{\"revision\":{revision}}}"));
-    record.revision = revision;
-    Put::new(record).with_event(format!("put {id:?}")).into()
-}
-
-pub(crate) fn remove(id: &str, revision: u64) -> Change {
-    Remove::new(id, revision).with_event(format!("remove {id:?}")).into()
-}
-
-pub(crate) fn group(revision: u64, changes: &[Change]) -> Group {
-    Group::new(Position::new("epoch", revision), changes.to_vec())
-}
-
-pub(crate) async fn commit(store: &Postgres, revision: u64, changes: &[Change]) -> Result<Vec<Outcome>> {
-    store.commit(group(revision, changes)).await
-}
-
 /// The position, and each id with its revision.
-pub(crate) async fn contents(store: &Postgres) -> (Option<Position>, Vec<(String, u64)>) {
-    let (mut next, mut records, mut position) = (Some(Cursor::start()), Vec::new(), None);
-    while let Some(after) = next {
-        let page = store.load(after).await.unwrap();
-        records.extend(page.records.into_iter().map(|record| (record.id, record.revision)));
-        (next, position) = (page.next, page.position);
-    }
-    (position, records)
-}
-
-pub(crate) fn ids(contents: &(Option<Position>, Vec<(String, u64)>)) -> Vec<&str> {
-    contents.1.iter().map(|(id, _)| id.as_str()).collect()
+pub(crate) fn revisions(contents: (Option<Position>, Vec<Record>)) -> (Option<Position>, Vec<(String, u64)>) {
+    (contents.0, contents.1.into_iter().map(|record| (record.id, record.revision)).collect())
 }

@@ -1,14 +1,11 @@
 //! Connections that are lost, frozen or deaf, and hosts that come in between: what was acknowledged is there, and what
 //! was given up never lands.
 
-use std::time::Duration;
-
-use registry_plugin_api::{Backend, ErrorKind, Outcome};
+use registry_plugin_api::{Backend, ErrorKind};
 use registry_postgres::Postgres;
-use tokio::time::timeout;
 
-use crate::common::{Place, commit, contents, group, ids, put, remove};
-use crate::stores::{Proxy, Wire};
+use crate::common::{Place, revisions};
+use crate::stores::{Proxy, Wire, commit, contents, given_up, ids, lost, put};
 
 /// A store that is reached by a wire which can fail.
 async fn begin() -> Option<(Place, Proxy, Postgres)> {
@@ -25,19 +22,7 @@ async fn begin() -> Option<(Place, Proxy, Postgres)> {
 #[tokio::test]
 async fn a_commit_that_was_given_up_does_not_land_after_the_next_one() {
     let Some((place, proxy, store)) = begin().await else { return };
-    proxy.set(Wire::Frozen);
-    let given_up = timeout(Duration::from_millis(300), commit(&store, 2, &[put("late", 2)])).await;
-    assert!(given_up.is_err());
-    // The host goes on by another session, while the first one's statement is still on its way.
-    let next = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        proxy.set(Wire::Passes);
-    };
-    let changes = [remove("late", 2), put("next", 3)];
-    let (outcomes, ()) = tokio::join!(commit(&store, 3, &changes), next);
-    assert_eq!(outcomes.unwrap()[1], Outcome::Done);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(ids(&contents(&store).await), ["first", "next"]);
+    given_up(&store, &proxy).await;
     store.close().await.unwrap();
     place.remove().await;
 }
@@ -45,25 +30,9 @@ async fn a_commit_that_was_given_up_does_not_land_after_the_next_one() {
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_an_error_and_the_next_one_goes_on_from_what_is_there() {
     let Some((place, proxy, store)) = begin().await else { return };
-    proxy.set(Wire::Deaf);
-    let lost = async {
-        // Until it is stored.
-        let stored = format!("SELECT FROM {}.services WHERE id = 'lost'", place.quoted());
-        while place.sql.query_opt(&stored, &[]).await.unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        proxy.set(Wire::Cut);
-    };
-    let changes = [put("lost", 2)];
-    let (error, ()) = tokio::join!(commit(&store, 2, &changes), lost);
-    assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable);
-    // As long as the server is away, each call says so.
-    let error = commit(&store, 2, &[put("lost", 2)]).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.message().starts_with("cannot reach PostgreSQL at 127.0.0.1:"), "{error}");
-    proxy.set(Wire::Passes);
-    assert_eq!(commit(&store, 3, &[remove("lost", 2), put("next", 3)]).await.unwrap(), [Outcome::Done, Outcome::Done]);
-    assert_eq!(ids(&contents(&store).await), ["first", "next"]);
+    let query = format!("SELECT FROM {}.services WHERE id = 'lost'", place.quoted());
+    let stored = async || place.sql.query_opt(&query, &[]).await.unwrap().is_some();
+    lost(&store, &proxy, stored, "cannot reach PostgreSQL at 127.0.0.1:").await;
     store.close().await.unwrap();
     place.remove().await;
 }
@@ -131,7 +100,7 @@ async fn a_server_that_has_lost_what_it_had_acknowledged_is_not_written_to() {
     let Some((place, proxy, store)) = begin().await else { return };
     commit(&store, 2, &[put("second", 2)]).await.unwrap();
     proxy.set(Wire::Cut);
-    drop(store.commit(group(3, &[])).await);
+    drop(commit(&store, 3, &[]).await);
     place.run("UPDATE {s}.store SET revision = 1; DELETE FROM {s}.services WHERE id = 'second'").await;
     proxy.set(Wire::Passes);
     let error = commit(&store, 3, &[put("third", 3)]).await.unwrap_err();
@@ -139,7 +108,7 @@ async fn a_server_that_has_lost_what_it_had_acknowledged_is_not_written_to() {
     assert!(error.message().contains("has lost changes that it had acknowledged"), "{error}");
     drop(store);
     let store = place.open().await.unwrap();
-    assert_eq!(contents(&store).await, (None, vec![("first".to_string(), 1)]));
+    assert_eq!(revisions(contents(&store).await), (None, vec![("first".to_string(), 1)]));
     store.close().await.unwrap();
     place.remove().await;
 }

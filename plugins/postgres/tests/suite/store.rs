@@ -3,7 +3,8 @@
 use registry_plugin_api::{Backend, Cursor, ErrorKind, Outcome, Position};
 use serde_json::json;
 
-use crate::common::{Place, commit, connect, contents, ids, open, put, remove};
+use crate::common::{Place, connect, open, revisions};
+use crate::stores::{commit, contents, ids, put, remove};
 
 #[tokio::test]
 async fn a_service_that_postgres_cannot_take_is_refused_alone() {
@@ -30,12 +31,12 @@ async fn a_store_that_was_restored_elsewhere_has_no_position() {
     commit(&store, 1, &[put("a", 1)]).await.unwrap();
     store.close().await.unwrap();
     let store = place.open().await.unwrap();
-    assert_eq!(contents(&store).await, (Some(Position::new("epoch", 1)), vec![("a".to_string(), 1)]));
+    assert_eq!(revisions(contents(&store).await), (Some(Position::new("epoch", 1)), vec![("a".to_string(), 1)]));
     store.close().await.unwrap();
     // As a restoration to a point in time leaves it: another timeline.
     place.run("UPDATE {s}.store SET server = replace(server, '00000001', '00000002')").await;
     let store = place.open().await.unwrap();
-    assert_eq!(contents(&store).await, (None, vec![("a".to_string(), 1)]));
+    assert_eq!(revisions(contents(&store).await), (None, vec![("a".to_string(), 1)]));
     commit(&store, 1, &[]).await.unwrap();
     store.close().await.unwrap();
     // And as the operator says it.
